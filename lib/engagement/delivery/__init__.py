@@ -1,0 +1,1 @@
+"""The engine between Kafka and the sinks: which rows are due, written once, whatever crashed before."""

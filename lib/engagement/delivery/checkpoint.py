@@ -1,0 +1,116 @@
+"""The checkpoint folder of one query: read for its plan, locked against a second driver, disposable when damaged.
+
+Queries here keep no Spark state, so a checkpoint holds offsets only. The sink's fence holds them too, and wins: a
+checkpoint that cannot be true is moved aside and the query starts anew from the fence.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from engagement.delivery.offsets import (
+    TopicOffsets,
+    parse_initial_offsets,
+    parse_offset_log,
+    planned_ranges,
+)
+from engagement.errors import ContractError, PermanentError
+from engagement.identity import OffsetRange
+
+Bounds = Mapping[int, tuple[int, int]]
+"""Kafka partition -> (earliest offset, end offset) that the topic holds now."""
+
+
+class Checkpoint:
+    """One query's checkpoint on the driver's disk. The constructor touches nothing."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.path = root / name
+        self._lock = FileLock(str(root / f"{name}.lock"))
+
+    def lock(self) -> None:
+        """Take the folder for this process alone; the lock dies with the process.
+
+        The file-system checkpoint manager is four times faster than Spark's default but has no guard against two
+        drivers; this is that guard. Raises: PermanentError when another driver holds it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise PermanentError(
+                f"another streaming job is using the checkpoint {self.path}; stop it first, "
+                f"or give this one its own CHECKPOINT_PATH"
+            ) from error
+
+    def unlock(self) -> None:
+        """Give the folder back."""
+        self._lock.release()
+
+    def generation(self) -> str:
+        """The id Spark gave this checkpoint when it was made. Raises: ContractError if it cannot be read."""
+        try:
+            return str(json.loads((self.path / "metadata").read_text())["id"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ContractError(f"checkpoint {self.path} has no readable metadata") from error
+
+    def planned_ranges(self, batch_id: int) -> list[OffsetRange]:
+        """What Spark planned for a batch; it writes that down before it calls foreachBatch. Raises: ContractError."""
+        return planned_ranges(self._start_of(batch_id), self._offsets(batch_id))
+
+    def _start_of(self, batch_id: int) -> TopicOffsets:
+        if batch_id > 0:
+            return self._offsets(batch_id - 1)
+        try:
+            return parse_initial_offsets((self.path / "sources" / "0" / "0").read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ContractError(f"checkpoint {self.path} has no readable initial offsets") from error
+
+    def _offsets(self, batch_id: int) -> TopicOffsets:
+        try:
+            return parse_offset_log((self.path / "offsets" / str(batch_id)).read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ContractError(f"checkpoint {self.path} has no readable offset log entry {batch_id}") from error
+
+    def damage(self, topic: str, bounds: Bounds) -> str | None:
+        """Why this checkpoint cannot be true, or None; a folder that does not exist yet is fine.
+
+        Looks at what Spark itself would start from: the metadata, the newest offset log entry and the one before.
+        """
+        if not self.path.exists():
+            return None
+        batches = self._logged_batches()
+        try:
+            self.generation()
+            if not batches:
+                return None
+            ranges = self.planned_ranges(batches[-1])
+        except ContractError as error:
+            return str(error)
+        return _contradiction([part for part in ranges if part.topic == topic], bounds)
+
+    def _logged_batches(self) -> list[int]:
+        names = (entry.name for entry in (self.path / "offsets").glob("*"))
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def set_aside(self) -> Path:
+        """Move the folder out of the way, kept for a person to look at; returns where it went."""
+        number = 1
+        while (target := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
+            number += 1
+        self.path.rename(target)
+        return target
+
+
+def _contradiction(ranges: list[OffsetRange], bounds: Bounds) -> str | None:
+    for part in ranges:
+        earliest, end = bounds.get(part.partition, (0, 0))
+        if part.end < part.start:
+            return f"offsets of partition {part.partition} go back from {part.start} to {part.end}"
+        if part.end > end:
+            return f"offset {part.end} of partition {part.partition} is beyond the topic's end {end}"
+        if part.start < earliest:
+            return f"offset {part.start} of partition {part.partition} lies before the topic's first, {earliest}"
+    return None

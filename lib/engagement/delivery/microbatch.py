@@ -1,0 +1,146 @@
+"""One micro-batch, the same for every sink: compare plan and fence, fill the gap, deliver, settle unknown contents.
+
+Where a crash can fall, and why the replay repairs it:
+
+* before `deliver`: nothing has happened; Spark hands the same rows out again.
+* within `deliver`: partitions whose fence moved hold their rows, the others hold none; the replay offers all of them,
+  the sink takes what lies above each fence.
+* after `deliver`, before Spark's commit: every fence stands at the end of its range; the replay delivers nothing.
+
+None of this asks whether Spark's batch id was seen before: see identity.py for why it may lie.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pyspark.sql import DataFrame
+
+from engagement.delivery.checkpoint import Checkpoint
+from engagement.delivery.offsets import find_gaps
+from engagement.errors import ContractError, EngagementError, TransientError
+from engagement.identity import BatchIdentity, OffsetRange
+from engagement.sinks.base import PartitionSummary, Sink
+
+
+class ChangeReader(Protocol):
+    """Kafka ranges through the one transform."""
+
+    def images(self, ranges: Sequence[OffsetRange]) -> DataFrame:
+        """Messages of some ranges, decoded and validated (contract IMAGES), as a batch."""
+        ...
+
+    def enrich(self, images: DataFrame) -> DataFrame:
+        """Images joined with the contents this query counts with now (contract CHANGES)."""
+        ...
+
+    def refresh_content(self) -> None:
+        """Take the catalogue as PostgreSQL holds it now. Raises: TransientError."""
+        ...
+
+
+class BatchObserver(Protocol):
+    """Told what happened, never asked; it must not raise."""
+
+    def delivered(self, identity: BatchIdentity, summaries: Sequence[PartitionSummary]) -> None:
+        """A micro-batch (or the gap before it) is in the sink."""
+        ...
+
+    def waiting(self, reason: str) -> None:
+        """The sink or something it needs does not answer; the same batch will be tried again."""
+        ...
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the same micro-batch is tried again before the query is left to fail and restart."""
+
+    delays_seconds: tuple[float, ...]
+    sleep: Callable[[float], None]
+    give_up: Callable[[], bool]
+    """Asked before each wait; true once the job has been told to stop."""
+
+
+class MicroBatchRunner:
+    """The foreachBatch function of one query."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        checkpoint: Checkpoint,
+        reader: ChangeReader,
+        observer: BatchObserver,
+        patience: Patience,
+        app_id: str,
+    ) -> None:
+        self._sink = sink
+        self._checkpoint = checkpoint
+        self._reader = reader
+        self._observer = observer
+        self._patience = patience
+        self._app_id = app_id
+        self._generation: str | None = None
+        self.gate = threading.Lock()
+        """Held while a micro-batch is under way, so that a stop can wait for its end."""
+        self.error: EngagementError | None = None
+        """Why the last micro-batch failed; Spark passes only its text on."""
+        self.last_batch_id: int | None = None
+        """The newest micro-batch that this start of the query has delivered."""
+
+    def begin(self) -> None:
+        """Forget what an earlier start of the query left behind; the checkpoint may be another one now."""
+        self._generation = None
+        self.error = None
+        self.last_batch_id = None
+
+    def __call__(self, images: DataFrame, batch_id: int) -> None:
+        """Deliver one micro-batch; returns only when the sink holds it. Raises: EngagementError."""
+        with self.gate:
+            if self._patience.give_up():
+                raise TransientError("stopping; the micro-batch stays for the next start")
+            try:
+                self._deliver_patiently(images, batch_id)
+            except EngagementError as error:
+                self.error = error
+                raise
+            self.last_batch_id = batch_id
+
+    def _deliver_patiently(self, images: DataFrame, batch_id: int) -> None:
+        if self._generation is None:
+            self._generation = self._checkpoint.generation()
+        identity = BatchIdentity(self._app_id, self._generation, batch_id)
+        planned = self._checkpoint.planned_ranges(batch_id)
+        for delay in self._patience.delays_seconds:
+            try:
+                self._deliver(images, planned, identity)
+            except TransientError as error:
+                self._observer.waiting(str(error))
+                if self._patience.give_up():
+                    raise
+                self._patience.sleep(delay)
+            else:
+                return
+        self._deliver(images, planned, identity)
+
+    def _deliver(self, images: DataFrame, planned: Sequence[OffsetRange], identity: BatchIdentity) -> None:
+        gaps = find_gaps(planned, self._sink.fence())
+        if gaps:
+            self._write(self._reader.images(gaps), gaps, identity)
+        self._write(images, planned, identity)
+
+    def _write(self, images: DataFrame, ranges: Sequence[OffsetRange], identity: BatchIdentity) -> None:
+        summaries = self._sink.deliver(self._reader.enrich(images), ranges, identity, final=False)
+        if any(summary.unknown_content for summary in summaries):
+            self._observer.delivered(identity, [s for s in summaries if not s.unknown_content])
+            self._reader.refresh_content()
+            held_back = {s.partition for s in summaries if s.unknown_content}
+            left = [part for part in ranges if part.partition in held_back]
+            summaries = self._sink.deliver(self._reader.enrich(images), left, identity, final=True)
+        self._check(summaries, identity)
+        self._observer.delivered(identity, summaries)
+
+    def _check(self, summaries: Sequence[PartitionSummary], identity: BatchIdentity) -> None:
+        lost = {s.partition: s.conservation_difference for s in summaries if s.conservation_difference}
+        if lost:
+            raise ContractError(f"batch {identity}: messages without an outcome, by partition: {lost}")

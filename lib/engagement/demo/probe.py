@@ -1,0 +1,136 @@
+"""Freshness as a reader sees it: a row is committed, and the ranking is read until it shows.
+
+Nothing here asks the job anything. Each probe is a `finish` event for a content of its own, so its score changes for
+no other reason.
+"""
+
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812  the driver names its class like a function
+from psycopg2.extras import execute_values
+from redis import Redis
+from redis.exceptions import RedisError
+
+_PROBES = 2_000
+"""Enough that none comes round again within the window, so that a probe's content is not ranked before its event."""
+_POLL_SECONDS = 0.004
+_LOST_AFTER_SECONDS = 60.0
+_NAMESPACE = uuid.UUID("8f0c5d1e-2f6b-4f0e-9d3a-6f1f5b1f7c11")
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """Distribution of commit -> visible, in milliseconds."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+    samples: int
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "Freshness | None":
+        """None without samples.
+
+        >>> Freshness.of([0.1, 0.2, 0.3]).p50_ms
+        200.0
+        """
+        if not seconds:
+            return None
+        ordered = sorted(seconds)
+
+        def quantile(share: float) -> float:
+            return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 1)
+
+        return cls(quantile(0.5), quantile(0.95), quantile(0.99), quantile(1.0), len(ordered))
+
+
+class FreshnessProbe:
+    """Commits a probe row every `interval_seconds` and times how long the ranking takes to show it."""
+
+    def __init__(
+        self, connect: Callable[[], Connection], client: Redis, top_key: str, interval_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._connect = connect
+        self._client = client
+        self._top_key = top_key
+        self._interval = interval_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seconds: list[float] = []
+        self.missed = 0
+        """Probes that did not show within a minute, or fell into an outage."""
+
+    def run(self, stop: threading.Event) -> None:
+        """Probe until told to stop; an outage of PostgreSQL or Redis costs samples, not the probe."""
+        turn = 0
+        while not stop.is_set():
+            try:
+                with closing(self._connect()) as database:
+                    contents = _prepare(database)
+                    while not stop.is_set():
+                        self._measure(database, contents[turn % len(contents)], stop)
+                        turn += 1
+                        stop.wait(self._interval)
+            except (psycopg2.Error, RedisError):
+                self.missed += 1
+                stop.wait(1.0)
+
+    def _measure(self, database: Connection, content_id: str, stop: threading.Event) -> None:
+        if self._client.zscore(self._top_key, content_id) is not None:
+            return  # ranked since its last turn: nothing to see
+        with database.cursor() as cursor:
+            cursor.execute(
+                "insert into engagement_events (content_id, event_type, event_ts, duration_ms, device) "
+                "values (%s, 'finish', now(), 30000, 'probe')",
+                (content_id,),
+            )
+        committed = self._clock()
+        database.commit()
+        while not stop.is_set():
+            visible = self._client.zscore(self._top_key, content_id) is not None
+            waited = self._clock() - committed
+            if visible:
+                with self._lock:
+                    self._seconds.append(waited)
+                return
+            if waited > _LOST_AFTER_SECONDS:
+                self.missed += 1
+                return
+            stop.wait(_POLL_SECONDS)
+
+    def forget(self) -> None:
+        """Drop what was measured so far: the warm-up."""
+        with self._lock:
+            self._seconds.clear()
+
+    def seen(self) -> bool:
+        """Whether any probe has been visible yet."""
+        with self._lock:
+            return bool(self._seconds)
+
+    def freshness(self, newest: int | None = None) -> Freshness | None:
+        """The distribution over all samples, or over the newest ones."""
+        with self._lock:
+            return Freshness.of(self._seconds[-newest:] if newest else self._seconds)
+
+
+def _prepare(database: Connection) -> list[str]:
+    contents = [str(uuid.uuid5(_NAMESPACE, f"probe-{number}")) for number in range(_PROBES)]
+    rows = [(content_id, f"probe-{n}", f"Freshness probe {n}") for n, content_id in enumerate(contents)]
+    with database.cursor() as cursor:
+        execute_values(
+            cursor,
+            "insert into content (id, slug, title, content_type, length_seconds, publish_ts) values %s "
+            "on conflict do nothing",
+            rows,
+            template="(%s, %s, %s, 'video', 60, now())",
+        )
+    database.commit()
+    return contents

@@ -1,0 +1,1 @@
+"""Destinations, one room each; sinks never import sources or each other."""

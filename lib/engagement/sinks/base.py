@@ -1,0 +1,91 @@
+"""What the delivery engine asks of a destination, and what it tells the engine back.
+
+The contract every sink keeps, whatever it writes to:
+
+1. Data and fence move in one atomic act in the destination, so a replay of the same rows has no second effect.
+2. `deliver` returns only when the destination holds the rows; on any doubt it raises, and Spark's offsets stay put.
+3. Rows below the fence are skipped by the sink, so a caller may always offer more than is missing.
+4. The rows of a partition arrive whole, in offset order, in one task; the driver sees summaries only.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pyspark.sql import DataFrame
+
+from engagement.identity import BatchIdentity, Fence, OffsetRange
+
+
+@dataclass(frozen=True)
+class PartitionSummary:
+    """What became of one offset range of one partition; counts are Kafka messages.
+
+    Conservation: read = delivered + sum(dead_letters) + tombstones + moves + already_delivered.
+    """
+
+    partition: int
+    start: int
+    end: int
+    read: int = 0
+    delivered: int = 0
+    dead_letters: Mapping[str, int] = field(default_factory=dict)
+    tombstones: int = 0
+    moves: int = 0
+    already_delivered: int = 0
+    repeats: int = 0
+    late: int = 0
+    commit_times_ms: Mapping[int, int] = field(default_factory=dict)
+    """source commit time in ms (rounded down to 10 ms) -> messages that carried it."""
+    unknown_content: frozenset[str] = frozenset()
+    """Contents this task did not know: nothing of the partition was written."""
+
+    @property
+    def conservation_difference(self) -> int:
+        """Messages without an outcome; anything but 0 is a bug."""
+        outcomes = self.delivered + sum(self.dead_letters.values()) + self.tombstones + self.moves
+        return self.read - outcomes - self.already_delivered
+
+
+def merge_dead_letters(summaries: Sequence[PartitionSummary]) -> dict[str, int]:
+    """Dead letters by code over all partitions of a micro-batch."""
+    total: Counter[str] = Counter()
+    for summary in summaries:
+        total.update(summary.dead_letters)
+    return dict(total)
+
+
+class Sink(Protocol):
+    """A destination of the changes of one Kafka topic."""
+
+    @property
+    def name(self) -> str:
+        """Short name: the checkpoint folder, the metric label, the word people type."""
+        ...
+
+    def open(self) -> None:
+        """Connect and prove it; make whatever must exist before the first row. Raises: TransientSinkError."""
+        ...
+
+    def fence(self) -> Fence:
+        """Next offset per partition, as the destination itself holds it; a partition it knows nothing of is absent."""
+        ...
+
+    def start_without_fence(self) -> Mapping[int, int] | None:
+        """Offsets at which a partition without fence starts by this sink's rule; None = the configured reset."""
+        ...
+
+    def deliver(
+        self, changes: DataFrame, ranges: Sequence[OffsetRange], identity: BatchIdentity, *, final: bool
+    ) -> list[PartitionSummary]:
+        """Write what `changes` holds of `ranges` and move the fence to their ends, partition by partition.
+
+        With `final` unset a partition that meets an unknown content writes nothing and reports the ids;
+        with it set such rows are written with their flag. Raises: TransientSinkError, PermanentSinkError.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and threads; safe to call twice."""
+        ...

@@ -1,0 +1,161 @@
+"""The change topic: as a stream, as a bounded range, and its positions."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+from pyspark.sql import DataFrame, SparkSession
+
+from engagement.errors import TransientError
+from engagement.identity import OffsetRange
+
+_TIMEOUT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class KafkaTopic:
+    """Address of the topic and how its clients are set up; opens nothing."""
+
+    bootstrap_servers: str
+    topic: str
+    group_id: str
+    client_properties: Mapping[str, str] = field(default_factory=dict)
+    """Security and timeouts under Kafka's own names, e.g. `security.protocol`; values are kept out of repr."""
+
+    def __repr__(self) -> str:
+        return f"KafkaTopic({self.bootstrap_servers}, {self.topic})"
+
+    def spark_options(self) -> dict[str, str]:
+        """Options that stream and batch reads share.
+
+        read_committed, since Connect writes in transactions and an aborted one must not count. failOnDataLoss, since
+        offsets that have aged out must stop the query and be repaired, not be skipped. fetch.min.bytes 1: answer at
+        once, whatever is there.
+        """
+        return {
+            "kafka.bootstrap.servers": self.bootstrap_servers,
+            "kafka.isolation.level": "read_committed",
+            "kafka.fetch.min.bytes": "1",
+            "groupIdPrefix": self.group_id,
+            "failOnDataLoss": "true",
+            "includeHeaders": "true",
+            **{f"kafka.{name}": value for name, value in self.client_properties.items()},
+        }
+
+    def stream(self, spark: SparkSession, starting_offsets: str, max_offsets_per_trigger: int) -> DataFrame:
+        """The topic as a stream of Kafka messages; starting offsets matter to a new checkpoint only."""
+        return (
+            spark.readStream.format("kafka")
+            .options(**self.spark_options())
+            .option("subscribe", self.topic)
+            .option("startingOffsets", starting_offsets)
+            .option("maxOffsetsPerTrigger", max_offsets_per_trigger)
+            .load()
+        )
+
+    def read(self, spark: SparkSession, ranges: Sequence[OffsetRange]) -> DataFrame:
+        """The messages of some ranges as a batch: one task per partition, in offset order.
+
+        Raises, when run: Spark's data loss error if a range has aged out of the topic.
+        """
+        return (
+            spark.read.format("kafka")
+            .options(**self.spark_options())
+            .option("assign", _assign(self.topic, ranges))
+            .option("startingOffsets", to_starting_offsets(self.topic, {r.partition: r.start for r in ranges}))
+            .option("endingOffsets", to_starting_offsets(self.topic, {r.partition: r.end for r in ranges}))
+            .load()
+        )
+
+
+def to_starting_offsets(topic: str, offsets: Mapping[int, int]) -> str:
+    """The JSON Spark's Kafka source takes as `startingOffsets` or `endingOffsets`.
+
+    >>> to_starting_offsets("events", {1: 7, 0: 5})
+    '{"events": {"0": 5, "1": 7}}'
+    """
+    return json.dumps({topic: {str(partition): offset for partition, offset in sorted(offsets.items())}})
+
+
+def _assign(topic: str, ranges: Sequence[OffsetRange]) -> str:
+    partitions = ",".join(str(part.partition) for part in ranges)
+    return f'{{"{topic}":[{partitions}]}}'
+
+
+class TopicPositions:
+    """Where the topic begins, ends and stood at a time, as a read_committed reader sees it.
+
+    Opens its client with the first question; `close` lets go of it. Every method raises TransientError when the
+    brokers do not answer in time.
+    """
+
+    def __init__(self, topic: KafkaTopic) -> None:
+        self._topic = topic
+        self._consumer: Consumer | None = None
+
+    def _client(self) -> Consumer:
+        if self._consumer is None:
+            self._consumer = Consumer(
+                {
+                    "bootstrap.servers": self._topic.bootstrap_servers,
+                    "group.id": f"{self._topic.group_id}-positions",
+                    "enable.auto.commit": False,
+                    "isolation.level": "read_committed",
+                    "log_level": 2,
+                    **self._topic.client_properties,
+                }
+            )
+        return self._consumer
+
+    def partitions(self) -> list[int]:
+        """The topic's partition numbers."""
+        try:
+            metadata = self._client().list_topics(self._topic.topic, timeout=_TIMEOUT_SECONDS)
+        except KafkaException as error:
+            raise TransientError(f"Kafka at {self._topic.bootstrap_servers} does not answer: {error}") from error
+        found = metadata.topics[self._topic.topic]
+        if found.error is not None:
+            raise TransientError(f"Kafka topic {self._topic.topic}: {found.error}")
+        return sorted(found.partitions)
+
+    def bounds(self) -> dict[int, tuple[int, int]]:
+        """Partition -> (earliest offset, end offset); the end is that of the last finished transaction."""
+        client = self._client()
+        partitions = self.partitions()
+        try:
+            return {
+                number: client.get_watermark_offsets(
+                    TopicPartition(self._topic.topic, number), timeout=_TIMEOUT_SECONDS, cached=False
+                )
+                for number in partitions
+            }
+        except KafkaException as error:
+            raise TransientError(f"Kafka at {self._topic.bootstrap_servers} does not answer: {error}") from error
+
+    def at_time(self, epoch_ms: int) -> dict[int, int]:
+        """Partition -> first offset whose broker time is at or after `epoch_ms`; the end where there is none."""
+        ends = self.bounds()
+        asked = [TopicPartition(self._topic.topic, number, epoch_ms) for number in ends]
+        try:
+            found = self._client().offsets_for_times(asked, timeout=_TIMEOUT_SECONDS)
+        except KafkaException as error:
+            raise TransientError(f"Kafka at {self._topic.bootstrap_servers} does not answer: {error}") from error
+        return {part.partition: part.offset if part.offset >= 0 else ends[part.partition][1] for part in found}
+
+    def topic_id(self) -> str:
+        """The id Kafka gave the topic when it was made; another one means it was deleted and made again."""
+        admin = AdminClient({"bootstrap.servers": self._topic.bootstrap_servers, **self._topic.client_properties})
+        collection = TopicCollection([self._topic.topic])
+        try:
+            described = admin.describe_topics(collection, request_timeout=_TIMEOUT_SECONDS)
+            return str(described[self._topic.topic].result().topic_id)
+        except KafkaException as error:
+            raise TransientError(f"Kafka at {self._topic.bootstrap_servers} does not answer: {error}") from error
+
+    def close(self) -> None:
+        """Let go of the client."""
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
