@@ -1,0 +1,92 @@
+"""From the text of one setting to its value; every refusal is a ValueError with a sentence for a person."""
+
+import json
+import re
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from engagement.settings.urls import passwords, postgres_url, redis_url
+
+# What templates ship with: a service that starts with one of these is open to whoever read the template.
+_PLACEHOLDERS = re.compile(
+    r"(change|replace)[-_ ]?me|todo|x{3,}|your[-_ ].*|<.*>|\$\{.*\}|example[-_ ]?token", re.IGNORECASE
+)
+_EXACTLY_ONCE = (
+    "cannot be switched off: every destination keeps its Kafka offsets in the same atomic act as its data, there is no "
+    "other way of writing, and without it a restart would count rows twice. Remove the setting or set it to true"
+)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_SENT_BY_US = ("authorization", "content-length", "content-type", "host", "idempotency-key", "transfer-encoding")
+
+
+def postgres(value: SecretStr) -> SecretStr:
+    """Return the PostgreSQL URL in libpq's form."""
+    url = postgres_url(value.get_secret_value())
+    _refuse_placeholder(url)
+    return SecretStr(url)
+
+
+def redis(value: SecretStr) -> SecretStr:
+    """Return the Redis URL, checked."""
+    url = redis_url(value.get_secret_value())
+    _refuse_placeholder(url)
+    return SecretStr(url)
+
+
+def token(value: SecretStr) -> SecretStr:
+    """Return a token, password or key, checked to be a real one."""
+    text = value.get_secret_value()
+    if text != text.strip() or not text.isprintable():
+        raise ValueError("holds blanks around it or control characters")
+    _refuse_placeholder(text)
+    return value
+
+
+def headers(value: object) -> object:
+    """Return the headers as a mapping, from a JSON object or from the mapping a YAML file gives."""
+    found = _json_object(value) if isinstance(value, str) else value
+    if not isinstance(found, dict):
+        raise ValueError('must be a JSON object of texts, for example {"X-Tenant": "radio"}')  # noqa: TRY004
+    for name, text in found.items():
+        if not isinstance(text, str | SecretStr) or not _HEADER_NAME.fullmatch(str(name)):
+            raise ValueError(f"header {str(name)!r} is no header name with a text")
+        if isinstance(text, str) and not text.isprintable():
+            raise ValueError(f"header {name!r} holds control characters")
+        if str(name).lower() in _SENT_BY_US:
+            raise ValueError(f"header {name!r} is set by the sink itself")
+    return found
+
+
+def only_exactly_once(value: bool) -> bool:
+    """Return true; ValueError explains why false is not on offer."""
+    if not value:
+        raise ValueError(_EXACTLY_ONCE)
+    return value
+
+
+def log_level(value: object) -> object:
+    """Return a level in upper case, WARN as WARNING."""
+    text = str(value).upper()
+    return "WARNING" if text == "WARN" else text
+
+
+def local_path(value: object) -> object:
+    """Return a path of this machine's file system without `file://`."""
+    text = str(value)
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme != "file":
+        raise ValueError("must be a local folder: one driver holds an exclusive lock on it, which object stores lack")
+    return urlsplit(text).path if separator and rest else value
+
+
+def _json_object(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _refuse_placeholder(text: str) -> None:
+    if any(_PLACEHOLDERS.fullmatch(piece) for piece in passwords(text)):
+        raise ValueError("is the placeholder of a template, not a secret")

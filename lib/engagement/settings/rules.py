@@ -1,0 +1,62 @@
+"""Rules between settings, each a sentence that names the settings it is about. Pure."""
+
+from collections.abc import Iterator
+
+from engagement.settings.model import Settings
+from engagement.settings.urls import is_loopback
+
+
+def broken(settings: Settings) -> Iterator[str]:
+    """Yield one sentence for each rule that these settings break."""
+    yield from _redis(settings)
+    yield from _kafka(settings)
+    yield from _others(settings)
+
+
+def doubtful(settings: Settings) -> Iterator[str]:
+    """Yield one sentence for each combination that works but is probably not meant."""
+    url, postgres = settings.external.url, settings.postgres
+    if url.startswith("http://") and not is_loopback(url):
+        yield "EXTERNAL_SYSTEM_URL is http:// to another machine: events and the token travel unencrypted"
+    if settings.kafka.security_protocol == "SASL_PLAINTEXT":
+        yield "KAFKA_SECURITY_PROTOCOL = SASL_PLAINTEXT sends data unencrypted; SASL_SSL does not"
+    if settings.monitoring.metrics_host not in ("127.0.0.1", "::1", "localhost"):
+        yield "METRICS_HOST is not loopback: whoever reaches this machine can read the figures"
+    if "sslmode=disable" in postgres.database_url.get_secret_value():
+        yield "DATABASE_URL has sslmode=disable: the password and the data travel unencrypted"
+
+
+def _redis(settings: Settings) -> Iterator[str]:
+    redis = settings.redis
+    if redis.aggregation_ttl_seconds <= redis.window_seconds:
+        yield (
+            f"REDIS_AGGREGATION_TTL_SECONDS ({redis.aggregation_ttl_seconds}) must be longer than the window of "
+            f"REDIS_AGGREGATION_WINDOW_MINUTES ({redis.window_seconds} s): statistics would vanish while they count"
+        )
+    if redis.top_key.startswith(("content_stats:", "content_meta:", "recent_events:", "event:", "engagement:")):
+        yield f"REDIS_TOP_CONTENT_KEY ({redis.top_key}) begins like one of the job's own keys"
+
+
+def _kafka(settings: Settings) -> Iterator[str]:
+    kafka = settings.kafka
+    if kafka.security_protocol.startswith("SASL"):
+        if not kafka.sasl_username:
+            yield f"KAFKA_SECURITY_SASL_USERNAME is needed for KAFKA_SECURITY_PROTOCOL = {kafka.security_protocol}"
+        if not kafka.sasl_password.get_secret_value():
+            yield f"KAFKA_SECURITY_SASL_PASSWORD is needed for KAFKA_SECURITY_PROTOCOL = {kafka.security_protocol}"
+    elif kafka.sasl_username:
+        yield f"KAFKA_SECURITY_SASL_USERNAME is set, but KAFKA_SECURITY_PROTOCOL is {kafka.security_protocol}"
+
+
+def _others(settings: Settings) -> Iterator[str]:
+    processing, backfill = settings.processing, settings.backfill
+    if processing.max_processing_time_seconds <= processing.interval_seconds:
+        yield (
+            f"MAX_PROCESSING_TIME_SECONDS ({processing.max_processing_time_seconds:g}) must be longer than "
+            f"PROCESSING_INTERVAL_SECONDS ({processing.interval_seconds:g})"
+        )
+    if backfill.start_date and backfill.end_date and backfill.start_date >= backfill.end_date:
+        yield (
+            f"BACKFILL_START_DATE ({backfill.start_date}) must lie before BACKFILL_END_DATE ({backfill.end_date}), "
+            "which is the day after the last"
+        )

@@ -1,0 +1,135 @@
+"""Addresses: checked, brought to one form, and masked. Pure text in, text out."""
+
+import re
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+POSTGRES_SCHEMES = ("postgresql", "postgres")
+MASK = "********"
+
+_SECRET_PARAMETER = re.compile(r"pass|secret|token|key", re.IGNORECASE)
+_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(\d{1,5})")
+_HIGHEST_PORT = 65_535
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def postgres_url(text: str) -> str:
+    """Return the URL as libpq takes it; ValueError when it is none.
+
+    >>> postgres_url("postgresql+psycopg2://me:pw@db:5432/app")
+    'postgresql://me:pw@db:5432/app'
+    """
+    scheme, separator, rest = text.partition("://")
+    base = scheme.partition("+")[0]  # SQLAlchemy's spelling names a driver, which libpq does not know
+    if not separator or base not in POSTGRES_SCHEMES:
+        raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
+    url = f"postgresql://{rest}"
+    parts = urlsplit(url)
+    parameters = dict(parse_qsl(parts.query))
+    _ = parts.port  # raises ValueError when the port is no number
+    if not (parts.hostname or parameters.get("host")):
+        raise ValueError("names no host")
+    if not (parts.path.strip("/") or parameters.get("dbname")):
+        raise ValueError("names no database: postgresql://user:password@host:5432/database")
+    return url
+
+
+def redis_url(text: str) -> str:
+    """Return the URL unchanged when redis-py takes it; ValueError when not."""
+    parts = urlsplit(text)
+    if parts.scheme not in REDIS_SCHEMES:
+        raise ValueError("must begin with redis://, rediss:// (TLS) or unix:// (a socket file)")
+    _ = parts.port
+    if parts.scheme == "unix":
+        if not parts.path.strip("/"):
+            raise ValueError("names no socket file: unix:///run/redis/redis.sock")
+    elif not parts.hostname:
+        raise ValueError("names no host: redis://host:6379/0")
+    elif parts.path.strip("/") and not parts.path.strip("/").isdigit():
+        raise ValueError("ends with something that is no database number: redis://host:6379/0")
+    redis_database(text)
+    return text
+
+
+def redis_database(url: str) -> int | None:
+    """Return the database number a Redis URL names, None when it names none.
+
+    >>> redis_database("redis://h:6379/3"), redis_database("unix:///s.sock?db=2"), redis_database("redis://h")
+    (3, 2, None)
+    """
+    parts = urlsplit(url)
+    named = dict(parse_qsl(parts.query)).get("db") or ("" if parts.scheme == "unix" else parts.path.strip("/"))
+    if named and not named.isdigit():
+        raise ValueError("names a database that is no number")
+    return int(named) if named else None
+
+
+def with_redis_database(url: str, database: int) -> str:
+    """Return the URL with its database replaced, in the place where its form keeps it.
+
+    >>> with_redis_database("rediss://:pw@h:6379", 2), with_redis_database("unix:///s.sock?db=0", 1)
+    ('rediss://:pw@h:6379/2', 'unix:///s.sock?db=1')
+    """
+    parts = urlsplit(url)
+    kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "db"]
+    if parts.scheme == "unix":
+        # urlunsplit writes unix:/path for an empty host, which redis-py does not take.
+        return f"unix://{parts.netloc}{parts.path}?{urlencode([*kept, ('db', str(database))])}"
+    return urlunsplit(parts._replace(path=f"/{database}", query=urlencode(kept)))
+
+
+def bootstrap_servers(text: str) -> str:
+    """Return the list without blanks; ValueError names the entry that is no host:port."""
+    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
+    for entry in entries:
+        found = _HOST_PORT.fullmatch(entry.rpartition("://")[2])
+        if found is None or not 0 < int(found[2]) <= _HIGHEST_PORT:
+            raise ValueError(f"{entry!r} is no host:port (several are separated by commas)")
+    return ",".join(entries)
+
+
+def web_url(text: str) -> str:
+    """Return an http or https address without a trailing slash; ValueError when it is none."""
+    parts = urlsplit(text)
+    _ = parts.port
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be a URL that begins with http:// or https://")
+    return text.rstrip("/")
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether the URL's host is this machine."""
+    host = urlsplit(url).hostname or ""
+    return host in _LOOPBACK or host.startswith("127.")
+
+
+def masked(text: str) -> str:
+    """Return an address as it may be shown: host and database visible, password not.
+
+    >>> masked("postgresql://me:s3cret@db:5432/app?sslpassword=x")
+    'postgresql://me:********@db:5432/app?sslpassword=********'
+    >>> masked("just-a-token")
+    '********'
+    """
+    if "://" not in text:
+        return MASK
+    parts = urlsplit(text)
+    user, at, host = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    netloc = f"{name}{colon}{MASK if colon else ''}{at}{host}"
+    query = "&".join(_masked_parameter(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True))
+    return f"{parts.scheme}://{netloc}{parts.path}{'?' + query if query else ''}"
+
+
+def passwords(text: str) -> list[str]:
+    """List the secret pieces of a value, as written and decoded, for the log filter; a plain token is its own piece."""
+    if "://" not in text:
+        return [text]
+    parts = urlsplit(text)
+    pieces = [parts.netloc.rpartition("@")[0].partition(":")[2]]
+    pieces += [value for name, value in parse_qsl(parts.query) if _SECRET_PARAMETER.search(name)]
+    return [form for piece in pieces if piece for form in dict.fromkeys((piece, unquote(piece)))]
+
+
+def _masked_parameter(name: str, value: str) -> str:
+    return f"{name}={MASK if _SECRET_PARAMETER.search(name) else quote(value, safe='/:,')}"
