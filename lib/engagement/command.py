@@ -23,7 +23,7 @@ OK = 0
 FAILED = 1
 MISUSED = 2
 _SEPARATOR = "--"
-_LOG = logging.getLogger("engagement.command")
+LOG = logging.getLogger("engagement.command")
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _run(command: Command, resolved: Resolved, context: Context) -> int:
     secrets = secret_values(resolved.settings)
     set_up_logging(resolved.settings.monitoring.log_level, secrets)
     for warning in resolved.warnings:
-        _LOG.warning("%s", warning)
+        LOG.warning("%s", warning)
     try:
         return command.run(context) or OK
     except ConfigError as error:
@@ -162,7 +162,7 @@ def _run(command: Command, resolved: Resolved, context: Context) -> int:
         return FAILED
     except Exception:
         # The one place that may catch everything: an unexpected traceback must pass the log filter, not the terminal.
-        _LOG.exception("%s ended by an error that nobody foresaw; please report it", command.name)
+        LOG.exception("%s ended by an error that nobody foresaw; please report it", command.name)
         return FAILED
 
 

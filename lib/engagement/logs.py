@@ -59,10 +59,9 @@ class RedactingFormatter(logging.Formatter):
     It works on the finished text because that is the one place where message, arguments and traceback meet.
     """
 
-    converter = time.gmtime
-
     def __init__(self, secrets: Iterable[str]) -> None:
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+        self.converter = time.gmtime
         self._secrets = frozenset(secrets)
 
     def format(self, record: logging.LogRecord) -> str:
