@@ -22,7 +22,7 @@ from engagement.sources.kafka import KafkaTopic, TopicPositions, to_starting_off
 
 log = logging.getLogger(__name__)
 
-_WATCH_SECONDS = 0.5
+_WATCH_SECONDS = 1
 _COMMIT_POLL_SECONDS = 0.05
 _COMMIT_POLLS = 60
 
@@ -152,7 +152,7 @@ class SinkQuery:
     def _watch(self, query: StreamingQuery) -> None:
         while not self._stop.is_set():
             try:
-                if query.awaitTermination(_WATCH_SECONDS)  # type: ignore[arg-type]  # a float is what its own doc asks for:
+                if query.awaitTermination(_WATCH_SECONDS):
                     return
             except PySparkException as error:
                 raise self._parts.runner.error or TransientError(_first_line(error)) from error

@@ -1,0 +1,89 @@
+"""A checkpoint is read for its plan, locked, and set aside when it cannot be true."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engagement.delivery.checkpoint import Checkpoint
+from engagement.errors import ContractError, PermanentError
+from engagement.identity import OffsetRange
+
+TOPIC = "events"
+
+
+def write_checkpoint(root: Path, ends: list[dict[str, int]], initial: dict[str, int]) -> Checkpoint:
+    """Lay out a folder as Spark does: metadata, initial offsets, one offset log entry per batch."""
+    folder = root / "redis"
+    (folder / "offsets").mkdir(parents=True)
+    (folder / "sources" / "0").mkdir(parents=True)
+    (folder / "metadata").write_text(json.dumps({"id": "generation-1"}))
+    (folder / "sources" / "0" / "0").write_text(f"0v1\n{json.dumps({TOPIC: initial})}")
+    for number, end in enumerate(ends):
+        (folder / "offsets" / str(number)).write_text(f"v1\n{{}}\n{json.dumps({TOPIC: end})}")
+    return Checkpoint(root, "redis")
+
+
+def test_the_first_batch_starts_at_the_initial_offsets(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path, [{"0": 5}], {"0": 2})
+    assert checkpoint.planned_ranges(0) == [OffsetRange(TOPIC, 0, 2, 5)]
+
+
+def test_a_later_batch_starts_where_the_one_before_ends(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path, [{"0": 5}, {"0": 9}], {"0": 2})
+    assert checkpoint.planned_ranges(1) == [OffsetRange(TOPIC, 0, 5, 9)]
+
+
+def test_the_generation_is_the_id_that_spark_gave_the_checkpoint(tmp_path: Path) -> None:
+    assert write_checkpoint(tmp_path, [], {"0": 0}).generation() == "generation-1"
+
+
+def test_a_second_driver_is_refused_by_name_of_the_folder(tmp_path: Path) -> None:
+    first, second = Checkpoint(tmp_path, "redis"), Checkpoint(tmp_path, "redis")
+    first.lock()
+    with pytest.raises(PermanentError, match="another streaming job"):
+        second.lock()
+    first.unlock()
+    second.lock()
+    second.unlock()
+
+
+def test_a_folder_that_does_not_exist_is_not_damaged(tmp_path: Path) -> None:
+    assert Checkpoint(tmp_path, "redis").damage(TOPIC, {0: (0, 9)}) is None
+
+
+def test_a_sound_checkpoint_is_not_damaged(tmp_path: Path) -> None:
+    assert write_checkpoint(tmp_path, [{"0": 5}, {"0": 9}], {"0": 2}).damage(TOPIC, {0: (2, 9)}) is None
+
+
+@pytest.mark.parametrize(
+    ("end", "bounds", "reason"),
+    [
+        ({"0": 4}, (0, 9), "go back"),
+        ({"0": 10}, (0, 9), "beyond the topic's end"),
+        ({"0": 9}, (6, 9), "before the topic's first"),
+    ],
+)
+def test_offsets_that_cannot_be_true_are_damage(
+    tmp_path: Path, end: dict[str, int], bounds: tuple[int, int], reason: str
+) -> None:
+    damage = write_checkpoint(tmp_path, [{"0": 5}, end], {"0": 2}).damage(TOPIC, {0: bounds})
+    assert damage is not None
+    assert reason in damage
+
+
+@pytest.mark.parametrize("lost", ["metadata", "offsets/0"])
+def test_a_truncated_file_is_damage_and_a_contract_error(tmp_path: Path, lost: str) -> None:
+    checkpoint = write_checkpoint(tmp_path, [{"0": 5}, {"0": 9}], {"0": 2})
+    (tmp_path / "redis" / lost).write_text("v1")
+    assert checkpoint.damage(TOPIC, {0: (0, 9)}) is not None
+    with pytest.raises(ContractError):
+        checkpoint.generation() if lost == "metadata" else checkpoint.planned_ranges(1)
+
+
+def test_a_damaged_folder_is_kept_beside_under_a_new_name_each_time(tmp_path: Path) -> None:
+    for expected in ("redis.damaged-1", "redis.damaged-2"):
+        checkpoint = Checkpoint(tmp_path, "redis")
+        checkpoint.path.mkdir()
+        assert checkpoint.set_aside().name == expected
+        assert not checkpoint.path.exists()
