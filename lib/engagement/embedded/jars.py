@@ -1,4 +1,4 @@
-"""The three sets of jars: resolved with the Ivy inside pyspark, verified against conf/jars.lock, kept beside the wheels.
+"""The three sets of jars: resolved with the Ivy inside pyspark, verified against conf/jars.lock, kept in the venv.
 
 A set is downloaded into a temporary folder, checked file by file, and renamed into place: half a set cannot be seen.
 Afterwards nothing here touches the network. Which jars belong to a set is `jars_lock`'s business.
@@ -54,6 +54,7 @@ def read_lock(text: str) -> list[LockedJar]:
 
     Raises:
         StackError: a line has not four words.
+
     """
     jars = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -71,6 +72,7 @@ def verify(jars: Iterable[LockedJar], folder: Path) -> None:
 
     Raises:
         StackError: a file is missing or not the one that was locked; names it.
+
     """
     for jar in jars:
         path = folder / jar.file
@@ -115,6 +117,7 @@ def run_ivy(module: str, settings: str | None, folder: Path, pattern: str) -> Pa
 
     Raises:
         StackError: Java, Ivy or the network failed; carries Ivy's last lines.
+
     """
     classpath = [_only(pyspark_jars(), "ivy-[0-9]*.jar"), _only(pyspark_jars(), "commons-cli-[0-9]*.jar")]
     (folder / "ivy.xml").write_text(module)
@@ -164,6 +167,7 @@ def ensure(progress: Progress, sets: Sequence[str] = SETS, root: Path | None = N
 
     Raises:
         StackError: a download failed or a checksum is wrong.
+
     """
     root = root or jars_root()
     locked = read_lock(LOCK_FILE.read_text())

@@ -39,7 +39,10 @@ def resolve(set_name: str) -> list[LockedJar]:
     folder = Path(tempfile.mkdtemp(prefix="jars-lock-"))
     try:
         files = run_ivy(
-            _module(set_name), None, folder, "[organisation]~[module]~[revision]~[artifact]-[revision](-[classifier]).[ext]"
+            _module(set_name),
+            None,
+            folder,
+            "[organisation]~[module]~[revision]~[artifact]-[revision](-[classifier]).[ext]",
         )
         jars = [_locked(set_name, path) for path in sorted(files.iterdir())]
         return [jar for jar in jars if not _left_out(jar)]

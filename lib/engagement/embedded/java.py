@@ -56,6 +56,7 @@ def find_java(env: Mapping[str, str], prefix: Path) -> Path:
 
     Raises:
         StackError: none was found; says what was looked at.
+
     """
     seen: list[str] = []
     for java in _candidates(env, prefix):
