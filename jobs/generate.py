@@ -1,0 +1,58 @@
+"""`generate`: writes test data into PostgreSQL."""
+
+import argparse
+import sys
+
+from engagement.command import Command, Context, main, percentage, positive_float, positive_int
+from engagement.generator import MODES, Generator, Progress, Request
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `generate`."""
+    add = parser.add_argument
+    add("--mode", choices=MODES, default="continuous", help="live traffic until stopped, some rows at once, or history")
+    add(
+        "--batch-size", type=positive_int, metavar="N", help="rows: per commit (continuous), in all (batch, historical)"
+    )
+    add("--historical-days", type=positive_int, metavar="N", default=7, help="days before now to spread the rows over")
+    add("--rate", type=positive_float, metavar="N", help="rows per second (continuous: 1000; else as fast as possible)")
+    add("--seed", type=int, metavar="N", help="makes the events repeatable; otherwise chance, printed at the end")
+    add("--updates-pct", type=percentage, metavar="P", default=0.0, help="updates per 100 inserted rows")
+    add("--deletes-pct", type=percentage, metavar="P", default=0.0, help="deletes per 100 inserted rows")
+    add("--duration", type=positive_float, metavar="S", help="seconds after which to stop")
+
+
+def run(context: Context) -> None:
+    """Generate until done or stopped, then say what was committed."""
+    args = context.args
+    request = Request(
+        mode=args.mode,
+        batch_size=args.batch_size,
+        historical_days=args.historical_days,
+        rate=args.rate,
+        seed=args.seed,
+        updates_pct=args.updates_pct,
+        deletes_pct=args.deletes_pct,
+        duration_seconds=args.duration,
+    )
+    progress = Generator(context.settings, request, report=show).run(context.stop)
+    sys.stdout.write(f"generate: done: {progress}\n")
+
+
+def show(progress: Progress) -> None:
+    """Print one line of progress."""
+    sys.stdout.write(f"generate: {progress}\n")
+    sys.stdout.flush()
+
+
+COMMAND = Command(
+    name="generate",
+    summary="Write engagement events that look like life into PostgreSQL.",
+    run=run,
+    add_arguments=add_arguments,
+    needs=("DATABASE_URL",),
+    stops_itself=True,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(COMMAND))

@@ -1,0 +1,1 @@
+delete from engagement_events where id = any(%(ids)s)
