@@ -11,6 +11,9 @@ BUCKETS_SECONDS: tuple[float, ...] = (
 )
 """Upper bounds, dense where the promises lie (0.4 s, 1 s, 5 s, 30 s); one more bucket holds all that is slower."""
 
+LONGEST_SECONDS = 31_536_000.0
+"""A year: what is beyond is a broken clock, and must not turn the sum into infinity."""
+
 RECENT_SLOT_SECONDS = 10
 RECENT_SLOTS = 6
 
@@ -24,7 +27,7 @@ class Histogram:
 
     def add(self, seconds: float, count: int) -> None:
         """Count `count` observations of `seconds`; ahead of time (clocks that differ) counts as 0 s."""
-        clamped = max(0.0, seconds)
+        clamped = min(max(0.0, seconds), LONGEST_SECONDS)
         self.counts[bisect_left(BUCKETS_SECONDS, clamped)] += count
         self.sum_seconds += clamped * count
 

@@ -1,0 +1,111 @@
+"""Wires the monitoring API from settings and serves it; the only place here that opens sockets."""
+
+import logging
+import socket
+import threading
+from collections.abc import Collection
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from redis import BlockingConnectionPool, Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from engagement.errors import EngagementError
+from engagement.monitoring.api import ApiParts, Reader
+from engagement.monitoring.health import Clocks, HealthMonitor, Probe
+from engagement.monitoring.probes import ConnectProbe, KafkaProbe, PostgresProbe, RedisProbe
+from engagement.settings import RedisSettings, Settings
+
+LOG = logging.getLogger("engagement.monitoring")
+SLOTS_SQL = Path("sql/postgres/replication_slots.sql")
+REDIS_SECONDS = 1.0
+SHUTDOWN_SECONDS = 3
+LOOK_SECONDS = 0.5
+
+
+def redis_client(redis: RedisSettings) -> Redis:
+    """Return a client that gives up after a second and connects again by itself; opens nothing yet."""
+    pool = BlockingConnectionPool.from_url(
+        redis.url.get_secret_value(),
+        max_connections=redis.max_connections,
+        timeout=REDIS_SECONDS,
+        socket_timeout=REDIS_SECONDS,
+        socket_connect_timeout=REDIS_SECONDS,
+        socket_keepalive=redis.socket_keepalive,
+        # One more try at once: a kept connection may have died with the Redis before this one.
+        retry=Retry(NoBackoff(), 1),
+        decode_responses=True,
+    )
+    return Redis(connection_pool=pool)
+
+
+def build_parts(settings: Settings, reader: Reader, project: Path, embedded: Collection[str] = ()) -> ApiParts:
+    """Return what the API is made of; services without an address are not asked, and say so in the log.
+
+    `project` holds sql/; `embedded` names the components that this project started itself.
+    """
+    clocks = Clocks()
+    redis_probe = RedisProbe(redis_client(settings.redis), clocks)
+    others = _service_probes(settings, project) if settings.monitoring.enable_health_checks else []
+    monitor = HealthMonitor([*others, redis_probe], clocks)
+    return ApiParts(reader, monitor, lambda: redis_probe.book, frozenset(embedded), clocks.wall)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket, port 0 taking a free one; EngagementError says what to do when it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise EngagementError(
+            f"cannot listen on {host} port {port} ({error.strerror or error}): "
+            "stop the program that uses it, or set METRICS_PORT or METRICS_HOST"
+        ) from error
+
+
+def address(listener: socket.socket) -> str:
+    """Return the address a browser on this machine can open."""
+    host, port = listener.getsockname()[:2]
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
+def serve_until(app: FastAPI, listener: socket.socket, stop: threading.Event) -> None:
+    """Serve until `stop` is set; EngagementError if the server ends by itself.
+
+    The server runs in a thread, where uvicorn leaves signals alone: they belong to the command.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],), name="monitoring-api", daemon=True)
+    thread.start()
+    while not stop.wait(LOOK_SECONDS):
+        if not thread.is_alive():
+            raise EngagementError("the monitoring API ended by itself; the log above says why")
+    server.should_exit = True
+    thread.join(2 * SHUTDOWN_SECONDS)
+
+
+def _service_probes(settings: Settings, project: Path) -> list[Probe]:
+    database_url = settings.postgres.database_url.get_secret_value()
+    kafka = settings.kafka
+    probes: list[Probe] = []
+    if database_url:
+        probes.append(PostgresProbe(database_url, (project / SLOTS_SQL).read_text(encoding="utf-8")))
+    if kafka.bootstrap_servers:
+        probes.append(KafkaProbe(kafka.client_properties(), kafka.topic))
+    if kafka.connect_url:
+        probes.append(ConnectProbe(str(kafka.connect_url)))
+    asked = {probe.expects[0].component for probe in probes}
+    for name in sorted({"postgres", "kafka", "connect"} - asked):
+        LOG.warning("%s has no address in the settings, so /health says nothing about it", name)
+    return probes

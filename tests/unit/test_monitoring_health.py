@@ -1,0 +1,242 @@
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from engagement.monitoring.board import BatchRecord, StatusBoard
+from engagement.monitoring.health import Clocks, ComponentHealth, HealthStatus, ProbeError, ProbeRunner, Reading, judge
+from engagement.monitoring.probes import explain, judge_connectors, judge_slots, judge_topic
+from engagement.monitoring.queries import SilenceWatch, judge_book, judge_query
+from engagement.monitoring.status import QueryState, QueryStatus, StatusBook
+
+HEALTHY, DEGRADED = HealthStatus.HEALTHY, HealthStatus.DEGRADED
+UNHEALTHY, UNKNOWN = HealthStatus.UNHEALTHY, HealthStatus.UNKNOWN
+
+
+class ManualTime:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def clocks(self) -> Clocks:
+        return Clocks(lambda: self.now, lambda: self.now)
+
+
+class ScriptedProbe:
+    """A service that answers as each step of the script says."""
+
+    interval_seconds = 0.0
+    expects: Sequence[Reading] = (Reading("postgres", UNKNOWN, "?"), Reading("replication_slot", UNKNOWN, "?"))
+
+    def __init__(self, *script: Callable[[], Sequence[Reading]]) -> None:
+        self._script = iter(script)
+
+    def check(self) -> Sequence[Reading]:
+        return next(self._script)()
+
+    def close(self) -> None: ...
+
+
+def fine() -> Sequence[Reading]:
+    return [Reading("postgres", HEALTHY), Reading("replication_slot", HEALTHY, details={"lag_bytes": 5})]
+
+
+def fails(error: Exception) -> Callable[[], Sequence[Reading]]:
+    def check() -> Sequence[Reading]:
+        raise error
+
+    return check
+
+
+def status(runner: ProbeRunner) -> list[HealthStatus]:
+    return [component.reading.status for component in runner.components()]
+
+
+def query(state: QueryState = QueryState.RUNNING, sink: str = "redis") -> QueryStatus:
+    board = StatusBoard(sink, "g", lambda: 5000.0)
+    board.record_batch(BatchRecord(1, 1, delivered=1))
+    board.set_state(state)
+    return board.snapshot()
+
+
+def test_components_are_unknown_before_the_first_answer() -> None:
+    assert status(ProbeRunner(ScriptedProbe(), ManualTime().clocks())) == [UNKNOWN, UNKNOWN]
+
+
+def test_a_failing_service_is_unhealthy_what_only_it_could_tell_is_unknown_and_both_recover() -> None:
+    time = ManualTime()
+    runner = ProbeRunner(ScriptedProbe(fine, fails(ProbeError("connection refused")), fine), time.clocks())
+    runner.run_once()
+    time.now += 10
+    runner.run_once()
+    first, second = runner.components()
+    assert (first.reading.status, first.reading.reason, first.since) == (UNHEALTHY, "connection refused", 1010.0)
+    assert (second.reading.status, dict(second.reading.details)) == (UNKNOWN, {})
+    time.now += 10
+    runner.run_once()
+    assert status(runner) == [HEALTHY, HEALTHY]
+
+
+@pytest.mark.parametrize("error", [KeyError("state"), ValueError("no JSON"), TypeError(), AttributeError(), OSError()])
+def test_an_answer_of_an_unforeseen_shape_is_a_failure_and_the_probe_lives_on(error: Exception) -> None:
+    runner = ProbeRunner(ScriptedProbe(fails(error), fine), ManualTime().clocks())
+    runner.run_once()
+    assert status(runner) == [UNHEALTHY, UNKNOWN]
+    runner.run_once()
+    assert status(runner) == [HEALTHY, HEALTHY]
+
+
+def test_since_stays_while_the_status_stays() -> None:
+    time = ManualTime()
+    runner = ProbeRunner(ScriptedProbe(fine, fine), time.clocks())
+    runner.run_once()
+    time.now += 10
+    runner.run_once()
+    assert [component.since for component in runner.components()] == [1000.0, 1000.0]
+    assert [component.checked_at for component in runner.components()] == [1010.0, 1010.0]
+
+
+def test_a_hanging_service_is_reported_while_it_hangs() -> None:
+    time = ManualTime()
+    entered, release = threading.Event(), threading.Event()
+
+    def hangs() -> Sequence[Reading]:
+        entered.set()
+        release.wait(30)
+        return fine()
+
+    runner = ProbeRunner(ScriptedProbe(fine, hangs), time.clocks(), limit_seconds=3)
+    runner.run_once()
+    thread = threading.Thread(target=runner.run_once)
+    thread.start()
+    assert entered.wait(30)
+    time.now += 3
+    assert status(runner) == [HEALTHY, HEALTHY]
+    time.now += 1
+    assert status(runner) == [UNHEALTHY, UNKNOWN]
+    assert runner.components()[0].reading.reason == "no answer within 3 s"
+    assert runner.components()[0].since == 1000.0
+    release.set()
+    thread.join()
+    assert status(runner) == [HEALTHY, HEALTHY]
+
+
+@pytest.mark.parametrize(
+    ("readings", "expected"),
+    [
+        ([], HEALTHY),
+        ([Reading("redis", HEALTHY)], HEALTHY),
+        ([Reading("redis", DEGRADED)], DEGRADED),
+        ([Reading("redis", UNHEALTHY)], UNHEALTHY),
+        ([Reading("redis", UNKNOWN)], UNHEALTHY),
+        ([Reading("redis", HEALTHY), Reading("external", UNHEALTHY, critical=False)], DEGRADED),
+        ([Reading("redis", HEALTHY), Reading("external", UNKNOWN, critical=False)], DEGRADED),
+    ],
+)
+def test_the_whole_is_judged_by_its_parts(readings: list[Reading], expected: HealthStatus) -> None:
+    assert judge([ComponentHealth(reading, 0.0) for reading in readings]) is expected
+
+
+@pytest.mark.parametrize(
+    ("state", "silent", "expected"),
+    [
+        (QueryState.RUNNING, 15, HEALTHY),
+        (QueryState.RUNNING, 16, UNHEALTHY),
+        (QueryState.STARTING, 0, DEGRADED),
+        (QueryState.REBUILDING, 0, DEGRADED),
+        (QueryState.WAITING, 0, DEGRADED),
+        (QueryState.WAITING, 16, UNHEALTHY),
+        (QueryState.STOPPING, 0, DEGRADED),
+        (QueryState.STOPPED, 0, UNHEALTHY),
+        (QueryState.STOPPED, 999, UNHEALTHY),
+        (QueryState.FAILED, 0, UNHEALTHY),
+    ],
+)
+def test_a_query_is_judged_by_silence_then_state(state: QueryState, silent: float, expected: HealthStatus) -> None:
+    reading = judge_query(query(state), silent)
+    assert reading.status is expected
+    assert bool(reading.reason) is (expected is not HEALTHY)
+
+
+def test_a_query_that_loses_rows_or_stands_still_is_degraded() -> None:
+    fine_query = query()
+    lossy = fine_query.model_copy(update={"rows": fine_query.rows.model_copy(update={"read": 3})})
+    assert judge_query(lossy, 0).reason == "2 rows read without an outcome"
+    board = StatusBoard("redis", "g", iter([0.0, 1.0, 200.0]).__next__)
+    board.record_batch(BatchRecord(1, 1, delivered=1))
+    assert judge_query(board.snapshot(), 0).reason == "no progress for 199 s"
+
+
+def test_only_the_query_of_the_ranking_is_critical() -> None:
+    assert judge_query(query(), 0).critical
+    assert not judge_query(query(sink="lake"), 0).critical
+
+
+def test_queries_expected_unreadable_and_forgotten() -> None:
+    assert [(r.component, r.status) for r in judge_book(StatusBook({}, {}), {})] == [("query:redis", UNKNOWN)]
+    unreadable = judge_book(StatusBook({}, {"redis": "status version 2"}), {})
+    assert [(r.component, r.reason) for r in unreadable] == [("query:redis", "status version 2")]
+    old = StatusBook({"redis": query(), "lake": query(sink="lake")}, {})
+    shown = judge_book(old, {"redis": 90_000.0, "lake": 90_000.0})
+    assert [(r.component, r.status) for r in shown] == [("query:redis", UNHEALTHY)]
+
+
+def test_silence_does_not_depend_on_the_writers_clock_once_it_was_seen_to_write() -> None:
+    watch = SilenceWatch()
+    first = query()
+    written = first.updated_at.timestamp()
+    # An hour behind the reader: taken for silent at first, alive as soon as its timestamp moves.
+    assert watch.silence(first, wall=written + 3600, monotonic=0.0) == 3600
+    moved = first.model_copy(update={"updated_at": first.updated_at.replace(second=first.updated_at.second + 1)})
+    assert watch.silence(moved, wall=written + 3601, monotonic=1.0) == 0
+    assert watch.silence(moved, wall=written + 3621, monotonic=21.0) == 20
+
+
+def slot(**changes: object) -> dict[str, object]:
+    return {
+        "slot_name": "engagement", "active": True, "wal_status": "reserved", "lag_bytes": 10, "retained_bytes": 20,
+    } | changes  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("slots", "expected"),
+    [
+        ([slot()], HEALTHY),
+        ([], UNHEALTHY),
+        ([slot(active=False)], DEGRADED),
+        ([slot(wal_status="lost", lag_bytes=None, active=False)], UNHEALTHY),
+        ([slot(lag_bytes=2 << 30)], DEGRADED),
+    ],
+)
+def test_a_slot_is_judged(slots: list[dict[str, object]], expected: HealthStatus) -> None:
+    assert judge_slots(slots).status is expected
+
+
+@pytest.mark.parametrize(
+    ("connector", "tasks", "expected"),
+    [
+        ("RUNNING", ["RUNNING"], HEALTHY),
+        ("RUNNING", ["FAILED"], UNHEALTHY),
+        ("FAILED", [], UNHEALTHY),
+        ("PAUSED", ["PAUSED"], DEGRADED),
+        ("RUNNING", ["RESTARTING"], DEGRADED),
+        ("RUNNING", [], DEGRADED),
+    ],
+)
+def test_connectors_are_judged_by_their_worst_part(connector: str, tasks: list[str], expected: HealthStatus) -> None:
+    parts = [{"state": state, "trace": "java.lang.Secret: hunter2"} for state in tasks]
+    reading = judge_connectors({"engagement": {"status": {"connector": {"state": connector}, "tasks": parts}}})
+    assert reading.status is expected
+    assert "hunter2" not in repr(reading)
+
+
+def test_connect_without_a_connector_and_kafka_without_topic_or_leader_are_unhealthy() -> None:
+    assert judge_connectors({}).status is UNHEALTHY
+    assert judge_topic([], 1).status is UNHEALTHY
+    assert judge_topic([1, -1], 1).status is UNHEALTHY
+    assert judge_topic([1, 1], 1).status is HEALTHY
+
+
+def test_reasons_never_quote_the_error() -> None:
+    error = OSError('connection to server at "10.1.2.3" failed: FATAL: password authentication failed for user "ann"')
+    assert explain(error) == "login refused"
+    assert explain(OSError("secret token 123")) == "failed (OSError)"

@@ -1,0 +1,90 @@
+import re
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from engagement.monitoring.board import BatchRecord, StatusBoard
+from engagement.monitoring.health import ComponentHealth, HealthStatus, Reading
+from engagement.monitoring.metrics import MetricsInput, metric_families, to_json, to_prometheus
+
+NAME = re.compile(r"engagement_([a-z0-9]+_)*(rows|seconds|bytes|ratio|rows_per_second|responses|rebuilds)")
+LABELS = {"sink", "outcome", "code", "partition"}
+
+
+def given() -> MetricsInput:
+    board = StatusBoard("redis", "g", lambda: 1000.0)
+    board.record_batch(
+        BatchRecord(4, 12, delivered=7, dead_letters={"E_JSON": 2, "E_TS": 1}, tombstones=1, moves=1, duration_ms=250.0)
+    )
+    board.record_freshness(0.07, 3)
+    board.record_freshness(99.0)
+    board.record_lag({0: 5, 2: 7})
+    components = [
+        Reading("postgres", HealthStatus.HEALTHY),
+        Reading("replication_slot", HealthStatus.DEGRADED, details={"lag_bytes": 4096, "retained_bytes": None}),
+        Reading("query:redis", HealthStatus.HEALTHY),
+    ]
+    healths = {reading.component: ComponentHealth(reading, 0.0) for reading in components}
+    return MetricsInput({"redis": board.snapshot()}, healths, {200: 3, 503: 1}, now=1004.0)
+
+
+def scrape() -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    families = text_string_to_metric_families(to_prometheus(metric_families(given())).decode())
+    return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
+
+
+def test_a_scrape_says_what_the_status_says() -> None:
+    samples = scrape()
+    redis = (("sink", "redis"),)
+    assert samples["engagement_read_rows_total", redis] == 12
+    assert samples["engagement_processed_rows_total", (("outcome", "dead_letters"), *redis)] == 3
+    assert samples["engagement_dead_letter_rows_total", (("code", "E_JSON"), *redis)] == 2
+    assert samples["engagement_conservation_difference_rows", redis] == 0
+    assert samples["engagement_lag_rows", (("partition", "2"), *redis)] == 7
+    assert samples["engagement_batch_duration_seconds", redis] == 0.25
+    assert samples["engagement_status_age_seconds", redis] == 4.0
+    assert samples["engagement_replication_slot_lag_bytes", ()] == 4096
+    assert samples["engagement_replication_slot_health_ratio", ()] == 0.5
+    assert samples["engagement_health_ratio", ()] == 0.5
+    assert samples["engagement_query_health_ratio", redis] == 1.0
+    assert samples["engagement_api_responses_total", (("code", "503"),)] == 1
+
+
+def test_freshness_buckets_are_cumulative_and_end_with_all() -> None:
+    samples = scrape()
+    buckets = {
+        dict(labels)["le"]: value
+        for (name, labels), value in samples.items()
+        if name == "engagement_freshness_seconds_bucket"
+    }
+    assert (buckets["0.05"], buckets["0.1"], buckets["60"], buckets["+Inf"]) == (0, 3, 3, 4)
+    assert samples["engagement_freshness_seconds_count", (("sink", "redis"),)] == 4
+
+
+def test_outcomes_of_a_scrape_add_up_to_the_rows_read() -> None:
+    samples = scrape()
+    outcomes = [value for (name, _), value in samples.items() if name == "engagement_processed_rows_total"]
+    assert sum(outcomes) == samples["engagement_read_rows_total", (("sink", "redis"),)]
+
+
+def test_names_carry_a_unit_and_labels_are_of_the_closed_set() -> None:
+    for family in metric_families(given()):
+        assert NAME.fullmatch(family.name), family.name
+        assert family.documentation
+        assert {label for sample in family.samples for label in sample.labels} <= LABELS | {"le"}
+
+
+def test_json_says_the_same_as_the_text() -> None:
+    shown = to_json(metric_families(given()))
+    from_json = {
+        (sample["name"], tuple(sorted(sample["labels"].items()))): sample["value"]
+        for family in shown.values()
+        for sample in family["samples"]
+        if "le" not in sample["labels"]
+    }
+    text = {key: value for key, value in scrape().items() if "le" not in dict(key[1])}
+    assert from_json == text
+
+
+def test_without_any_query_there_are_still_metrics() -> None:
+    nothing = MetricsInput({}, {}, {}, now=0.0)
+    assert b"engagement_health_ratio 1.0" in to_prometheus(metric_families(nothing))
