@@ -14,6 +14,8 @@ from engagement.embedded.service import ServiceStatus
 from engagement.embedded.stack import Stack, default_home
 from engagement.errors import EngagementError
 
+# Narrower, and rich would cut addresses that people copy.
+TABLE_WIDTH = 110
 PROJECT = Path(__file__).resolve().parents[1]
 EXAMPLES = """examples:
   ./spark-submit.sh stack up                         start what is missing; returns when everything answers
@@ -48,7 +50,9 @@ def _run(stack: Stack, options: argparse.Namespace) -> int:
         stack.down(purge=options.purge, progress=_say)
     elif options.action == "status":
         statuses = stack.status()
-        Console().print(_table(statuses))
+        console = Console()
+        console.width = max(console.width, TABLE_WIDTH)
+        console.print(_table(statuses))
         return 0 if all(status.state in ("running", "external") for status in statuses) else 1
     elif stack.env_file.is_file():
         sys.stdout.write(stack.env_lines())

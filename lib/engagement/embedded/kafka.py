@@ -100,7 +100,7 @@ class Kafka(Service):
     def spec(self) -> ProcessSpec:
         """Run the broker."""
         heap = ("-Xms128m", "-Xmx384m")
-        command = (*java_command(heap), "kafka.Kafka", str(self._config))
+        command = (*java_command(heap), "-XX:TieredStopAtLevel=1", "kafka.Kafka", str(self._config))
         return self.process_spec(command, {"PATH": os.defpath, "TZ": "UTC"})
 
     def answers(self) -> bool:
@@ -163,7 +163,6 @@ def java_command(heap: tuple[str, ...]) -> tuple[str, ...]:
         str(java),
         *heap,
         "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",
         "-XX:+ExitOnOutOfMemoryError",
         "-Djava.awt.headless=true",
         f"-Dlog4j2.configurationFile={LOG_CONFIG.as_uri()}",

@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# The one launcher: sets this project up (once), then hands over to `python -m jobs.<command>`. See --help.
+set -euo pipefail
+
+project=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd -P)
+venv=$project/.venv
+python=$venv/bin/python
+lock=$project/conf/requirements.lock
+setup_log=$venv/setup.log
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "$*"; exit 1; }
+
+describe() {
+  case $1 in
+    demo) echo "everything on this machine: services, generator, streaming job, API, live summary" ;;
+    stack) echo "only the embedded services: up, down, status, env" ;;
+    stream) echo "the streaming job: Kafka to the sinks" ;;
+    generate) echo "test data into PostgreSQL: continuous, batch or historical" ;;
+    serve) echo "the monitoring API and its page" ;;
+    backfill) echo "a date range from PostgreSQL into the sinks" ;;
+    dead-letters) echo "look at rejected messages, send them again, discard them" ;;
+    reconcile) echo "compare PostgreSQL with every sink, and repair" ;;
+    benchmark) echo "measure this machine" ;;
+    notebook) echo "explore the results in Jupyter" ;;
+    *) echo "jobs/$1.py" ;;
+  esac
+}
+
+usage() {
+  local command
+  echo "usage: ./spark-submit.sh <command> [options]       (each command has --help)"
+  echo
+  for command in demo stack stream generate serve backfill dead-letters reconcile benchmark notebook; do
+    [[ ! -f $project/jobs/${command//-/_}.py ]] || printf '  %-14s%s\n' "$command" "$(describe "$command")"
+  done
+  printf '  %-14s%s\n' test "all tests, or those that pytest's own arguments name"
+  echo
+  echo "Try it:  ./spark-submit.sh demo"
+  echo "Spark's own options go after --, e.g.  ./spark-submit.sh stream -- --master local[4]"
+  echo "The first start downloads Python packages and jars into .venv (a minute or two); later ones need no network."
+}
+
+find_python() {
+  local candidate
+  for candidate in python3.11 python3 python; do
+    if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  fail "Python 3.11 with its venv module is needed and was not found on PATH.
+  Debian, Ubuntu: apt install python3.11 python3.11-venv     Fedora: dnf install python3.11
+  or with pyenv:  pyenv install 3.11 && pyenv shell 3.11"
+}
+
+# pip install from a lock; shows the names as they come, and the last lines of the log when it fails.
+install() {
+  say "  $1"
+  if ! "$python" -m pip install --require-hashes --no-compile --no-input --disable-pip-version-check \
+    --progress-bar off -r "$2" 2>&1 | tee -a "$setup_log" |
+    { grep --line-buffered -oE '^Collecting [A-Za-z0-9._-]+==[^ ]+|^Building .*|^Installing' || true; } |
+    sed -u 's/^Collecting /    /; s/^Building .*/    unpacking Spark/; s/^Installing/    installing/' >&2; then
+    tail -n 15 "$setup_log" >&2
+    fail "Set-up failed; the whole output is in $setup_log. Start again to go on (the first start needs the network)."
+  fi
+}
+
+# What a finished set-up was made from. A change of a lock, of JAVA_HOME or of PATH's java makes it run again.
+fingerprint() { # files
+  { cat -- "$@"; printf '%s|' "${JAVA_HOME:-}" "$(command -v java || true)"; } | sha256sum
+}
+
+is_ready() { # stamp, files
+  [[ -f $1 && $(<"$1") == "$(fingerprint "${@:2}")" ]]
+}
+
+set_up() {
+  is_ready "$venv/.ready" "$lock" "$project/conf/jars.lock" && return
+  say "Setting up (once) ..."
+  if [[ -f $venv/.incomplete ]]; then # an interrupted set-up: keep only the jars, which are verified one by one
+    find "$venv" -mindepth 1 -maxdepth 1 ! -name jars -exec rm -rf {} +
+  fi
+  local base
+  base=$(find_python)
+  mkdir -p "$venv"
+  touch "$venv/.incomplete"
+  [[ -x $python ]] || "$base" -m venv "$venv" || fail "python3.11 -m venv failed in $venv"
+  install "Python packages" "$lock"
+  if ! "$python" -m engagement.embedded.java >"$venv/.java-home" 2>/dev/null; then
+    install "no Java 17 or newer on this machine: fetching one into .venv" "$project/conf/requirements-java.lock"
+    "$python" -m engagement.embedded.java >"$venv/.java-home" || exit 1
+  fi
+  say "  jars: Spark's Kafka source, Kafka, Debezium"
+  "$python" -m engagement.embedded.jars || exit 1
+  fingerprint "$lock" "$project/conf/jars.lock" >"$venv/.ready"
+  rm -f "$venv/.incomplete"
+  say "  done in $SECONDS s"
+}
+
+set_up_tests() {
+  local dev=$project/conf/requirements-dev.lock
+  is_ready "$venv/.ready-dev" "$dev" && return
+  install "packages for the tests" "$dev"
+  fingerprint "$dev" >"$venv/.ready-dev"
+}
+
+# One at a time: the lock is on the project folder itself and goes with the subshell, so that no service inherits it.
+locked() { # function
+  (
+    flock --nonblock 9 || { say "Another set-up of this project is running; waiting for it ..."; flock 9; }
+    "$1"
+  ) 9<"$project"
+}
+
+command=${1:-}
+case $command in
+  -h | --help | help) usage; exit 0 ;;
+  "") usage >&2; exit 2 ;;
+esac
+shift
+if [[ $command != test ]] && ! [[ $command =~ ^[a-z][a-z-]*$ && -f $project/jobs/${command//-/_}.py ]]; then
+  say "unknown command: $command"
+  usage >&2
+  exit 2
+fi
+
+# Another Spark or another project's modules on this machine must not mix with ours.
+unset SPARK_HOME PYTHONHOME
+export PYTHONPATH=$project/lib:$project TZ=UTC PYSPARK_PYTHON=$python PYSPARK_DRIVER_PYTHON=$python
+is_ready "$venv/.ready" "$lock" "$project/conf/jars.lock" || locked set_up
+if [[ $command == test ]]; then
+  is_ready "$venv/.ready-dev" "$project/conf/requirements-dev.lock" || locked set_up_tests
+fi
+JAVA_HOME=$(<"$venv/.java-home")
+export JAVA_HOME
+
+if [[ $command == test ]]; then
+  cd -- "$project"
+  exec "$python" -m pytest "$@"
+fi
+exec "$python" -m "jobs.${command//-/_}" "$@"
