@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,24 +125,21 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"), free_port())
+@contextmanager
+def running_redis(folder: Path) -> Iterator[RedisServer]:
+    server = RedisServer(folder, free_port())
     server.start()
-    yield server
-    server.kill()
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
-@pytest.fixture
-def api(redis_server: RedisServer) -> Iterator[Api]:
-    client = redis_client(redis_server.settings)
-    client.flushall()
+@contextmanager
+def running_api(server: RedisServer) -> Iterator[Api]:
+    client = redis_client(server.settings)
     client.zadd("ranking", {str(UUID(int=number)): number for number in range(1, 31)})
-    reader, probe, stop = (
-        RankingReader(client),
-        RedisProbe(redis_client(redis_server.settings), Clocks()),
-        threading.Event(),
-    )
+    reader, probe, stop = RankingReader(client), RedisProbe(redis_client(server.settings), Clocks()), threading.Event()
     parts = ApiParts(reader, HealthMonitor([probe], Clocks()), lambda: probe.book, {"redis"})
     board = StatusBoard("redis", "g1")
     board.record_batch(BatchRecord(3, 10, delivered=9, dead_letters={"E_JSON": 1}, duration_ms=20.0))
@@ -153,12 +151,26 @@ def api(redis_server: RedisServer) -> Iterator[Api]:
         thread.start()
         try:
             eventually(lambda: requests.get(address(listener) + "/health", timeout=5).status_code == 200)
-            yield Api(address(listener), reader, client, redis_server)
+            yield Api(address(listener), reader, client, server)
         finally:
             stop.set()
             thread.join()
             publisher.stop()
             client.close()
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """For tests that only ask."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as server, running_api(server) as running:
+        yield running
+
+
+@pytest.fixture
+def fragile(tmp_path: Path) -> Iterator[Api]:
+    """For tests that break something."""
+    with running_redis(tmp_path) as server, running_api(server) as running:
+        yield running
 
 
 def test_the_ranking_comes_best_first_with_ranks_and_titles_as_received(api: Api) -> None:
@@ -216,7 +228,9 @@ def test_metrics_in_both_forms_agree_about_rows(api: Api) -> None:
 def test_responses_are_counted_by_code(api: Api) -> None:
     api.get("/top-content?limit=0")
     samples = api.get("/metrics").json()["metrics"]["engagement_api_responses"]["samples"]
-    assert {"name": "engagement_api_responses_total", "labels": {"code": "422"}, "value": 1} in samples
+    counted = {sample["labels"]["code"]: sample["value"] for sample in samples}
+    assert counted["422"] >= 1
+    assert counted["200"] >= 1
 
 
 @pytest.mark.parametrize(
@@ -260,60 +274,60 @@ def test_the_page_loads_nothing_from_elsewhere_and_has_no_inline_code(api: Api) 
     assert "innerHTML" not in api.get("/static/app.js").text
 
 
-def test_a_defect_shows_no_stack_trace(api: Api) -> None:
-    api.reader.broken = True
-    answer = api.get("/top-content")
+def test_a_defect_shows_no_stack_trace(fragile: Api) -> None:
+    fragile.reader.broken = True
+    answer = fragile.get("/top-content")
     assert (answer.status_code, answer.json()) == (500, {"detail": "internal error"})
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
-def test_a_status_nobody_can_read_is_told_and_hides_nothing(api: Api) -> None:
-    api.client.hset(STATUS_KEY, "lake", "{broken")
-    eventually(lambda: "query:lake" in api.get("/health").json()["components"])
-    answer = api.get("/health")
+def test_a_status_nobody_can_read_is_told_and_hides_nothing(fragile: Api) -> None:
+    fragile.client.hset(STATUS_KEY, "lake", "{broken")
+    eventually(lambda: "query:lake" in fragile.get("/health").json()["components"])
+    answer = fragile.get("/health")
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
     assert answer.json()["components"]["query:redis"]["status"] == "healthy"
 
 
-def test_the_api_lives_through_the_death_of_redis_and_recovers_by_itself(api: Api) -> None:
-    api.server.kill()
-    eventually(lambda: api.get("/health").status_code == 503)
-    health = api.get("/health").json()["components"]
+def test_the_api_lives_through_the_death_of_redis_and_recovers_by_itself(fragile: Api) -> None:
+    fragile.server.kill()
+    eventually(lambda: fragile.get("/health").status_code == 503)
+    health = fragile.get("/health").json()["components"]
     assert (health["redis"]["status"], health["redis"]["reason"]) == ("unhealthy", "connection refused")
     assert health["query:redis"]["status"] == "unknown"
-    answer = api.get("/top-content")
+    answer = fragile.get("/top-content")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert api.get("/metrics/prometheus").status_code == 200
-    api.server.start()
-    eventually(lambda: api.status() == "healthy")
-    assert api.get("/top-content").status_code == 200
+    assert fragile.get("/metrics/prometheus").status_code == 200
+    fragile.server.start()
+    eventually(lambda: fragile.status() == "healthy")
+    assert fragile.get("/top-content").status_code == 200
 
 
-def test_health_answers_at_once_while_redis_hangs(api: Api) -> None:
-    api.server.process.send_signal(signal.SIGSTOP)
+def test_health_answers_at_once_while_redis_hangs(fragile: Api) -> None:
+    fragile.server.process.send_signal(signal.SIGSTOP)
     try:
-        stuck = [threading.Thread(target=api.get, args=("/top-content",)) for _ in range(60)]
+        stuck = [threading.Thread(target=fragile.get, args=("/top-content",)) for _ in range(60)]
         for thread in stuck:
             thread.start()
-        eventually(lambda: api.status() == "unhealthy")
+        eventually(lambda: fragile.status() == "unhealthy")
         began = time.monotonic()
         for _ in range(20):
-            api.get("/health")
+            fragile.get("/health")
         assert (time.monotonic() - began) / 20 < 0.1
         for thread in stuck:
             thread.join()
     finally:
-        os.kill(api.server.process.pid, signal.SIGCONT)
-    eventually(lambda: api.status() == "healthy")
+        os.kill(fragile.server.process.pid, signal.SIGCONT)
+    eventually(lambda: fragile.status() == "healthy")
 
 
-def test_flushing_to_a_redis_that_is_away_costs_nothing_but_a_count(redis_server: RedisServer) -> None:
+def test_flushing_to_a_redis_that_is_away_costs_nothing_but_a_count(fragile: Api) -> None:
     client = redis_client(RedisSettings(url=SecretStr(f"redis://127.0.0.1:{free_port()}/0")))
-    board = StatusBoard("redis", "g1")
+    board = StatusBoard("lake", "g1")
     assert board.flush(client) is False
     with pytest.raises(RedisError):
         client.ping()
-    good = redis_client(redis_server.settings)
+    good = redis_client(fragile.server.settings)
     assert board.flush(good, force=True) is True
-    assert 0 < good.ttl(STATUS_KEY) <= 86_400
+    assert 0 < int(good.ttl(STATUS_KEY)) <= 86_400
     good.close()

@@ -139,7 +139,7 @@ function showRanking(items) {
 }
 
 function componentName(name) {
-  if (name.startsWith("query:")) return `${say("query")} ${name.slice("query:".length)}`;
+  if (name.startsWith("query:")) return `${say("query")}: ${name.slice("query:".length)}`;
   return NAMES[name] ?? say(name);
 }
 
