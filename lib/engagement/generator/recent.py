@@ -19,12 +19,15 @@ class Changes:
         self._shares = (updates_pct / 100, deletes_pct / 100)
         self._owed = [0.0, 0.0]
         self._recent: list[tuple[int, EventRow]] = []
+        self._oldest = 0
+        self._planned: tuple[list[int], list[int]] = ([], [])
 
     def batch(self, rows: Sequence[EventRow]) -> Batch:
         """Return the transaction that inserts `rows` and makes the updates and deletes that go with so many."""
         updates, deletes = (self._count(kind, len(rows)) for kind in (0, 1))
         places = self._factory.pick(updates + deletes, len(self._recent))
         changed, gone = places[:updates], places[updates:]
+        self._planned = (changed, gone)
         return Batch(
             rows,
             [(self._recent[at][0], self._factory.corrected(self._recent[at][1])) for at in changed],
@@ -32,12 +35,25 @@ class Changes:
         )
 
     def committed(self, batch: Batch, written: Written) -> None:
-        """Take note of what is in the table now."""
+        """Take note of what is in the table now, after the batch made last."""
         if not any(self._shares):
             return
-        deleted, updated = set(batch.deletes), dict(batch.updates)
-        kept = [(key, updated.get(key, row)) for key, row in self._recent if key not in deleted]
-        self._recent = [*kept, *zip(written.ids, batch.rows, strict=True)][-KEPT:]
+        changed, gone = self._planned
+        for place, update in zip(changed, batch.updates, strict=True):
+            self._recent[place] = update
+        # From the end, so that moving the last row into a gap never moves a row that is still to go.
+        for place in sorted(gone, reverse=True):
+            self._recent[place] = self._recent[-1]
+            self._recent.pop()
+        for row in zip(written.ids, batch.rows, strict=True):
+            self._remember(row)
+
+    def _remember(self, row: tuple[int, EventRow]) -> None:
+        if len(self._recent) < KEPT:
+            self._recent.append(row)
+            return
+        self._recent[self._oldest % KEPT] = row
+        self._oldest += 1
 
     def _count(self, kind: int, rows: int) -> int:
         self._owed[kind] += rows * self._shares[kind]

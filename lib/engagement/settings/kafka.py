@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 from pydantic import AfterValidator, SecretStr
 
-from engagement.settings import parse
+from engagement.settings import parse, urls
 from engagement.settings.field import Section, setting
 from engagement.settings.sections import UNSET, Identifier, Topic, Url
-from engagement.settings.urls import bootstrap_servers
 
 _JAAS_MODULES = {
     "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
@@ -21,7 +20,7 @@ _NO_GROUP = "Spark assigns partitions itself and joins no consumer group"
 class KafkaSettings(Section):
     """The topic and how to reach it."""
 
-    bootstrap_servers: Annotated[str, AfterValidator(bootstrap_servers)] = setting("KAFKA_BOOTSTRAP_SERVERS", "")
+    bootstrap_servers: Annotated[str, AfterValidator(urls.bootstrap_servers)] = setting("KAFKA_BOOTSTRAP_SERVERS", "")
     """Brokers, host:port separated by commas; empty when no command needs them."""
     topic: Topic = setting("KAFKA_TOPIC_ENGAGEMENT_EVENTS", "engagement-events")
     """Topic of the events; letters, digits and . _ -, at most 249."""

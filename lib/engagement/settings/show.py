@@ -24,6 +24,19 @@ def config_lines(resolved: Resolved) -> Iterator[str]:
         yield f"# warning: {warning}"
 
 
+def reference_lines() -> Iterator[str]:
+    """Yield the commented list of all settings with their defaults, as `conf/base.yaml` shows it."""
+    section = ""
+    for item in declared_settings():
+        if item.section != section:
+            section = item.section
+            yield ""
+            yield f"# -- {section}"
+        where = " Only in the environment or .env: it is a secret." if item.secret else ""
+        yield f"# {item.meaning}{where}{' (' + item.note + ')' if item.note else ''}"
+        yield f"# {item.name}: {shown_value(item.default)}".rstrip()
+
+
 def secret_values(settings: Settings) -> frozenset[str]:
     """Return every text that must never be shown: the log filter looks for them."""
     found = [_value(settings, item) for item in declared_settings() if item.secret]

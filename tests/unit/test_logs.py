@@ -1,0 +1,81 @@
+import io
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from engagement.logs import redact, set_up_logging
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """A set-up log; the logging tree is left as it was found."""
+    root, ours = logging.getLogger(), logging.getLogger("engagement")
+    before = (list(root.handlers), root.level, ours.level)
+    stream = io.StringIO()
+    set_up_logging("INFO", {"canary-secret"}, stream)
+    yield stream
+    root.handlers[:], level, our_level = before
+    root.setLevel(level)
+    ours.setLevel(our_level)
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("postgresql://me:hunter2@db/app failed", "hunter2"),
+        ("redis://:hunter2@cache:6379/0", "hunter2"),
+        ("Authorization: Bearer abc.def-ghi", "abc.def-ghi"),
+        ('sasl.jaas.config=X required username="a" password="hunter2";', "hunter2"),
+        ('{"api_key": "hunter2"}', "hunter2"),
+        ("ssl.key.password=hunter2", "hunter2"),
+        ("EXTERNAL_SYSTEM_TOKEN=hunter2", "hunter2"),
+        ("user_id=0fcf1fb8-8a1b-4d63-a2f3-3f4c2b1a0d9e", "0fcf1fb8"),
+        ('{"user_id": "0fcf1fb8-8a1b-4d63-a2f3-3f4c2b1a0d9e"}', "0fcf1fb8"),
+        ("client 203.0.113.9 asked", "203.0.113.9"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----", "MIIE"),
+    ],
+)
+def test_secrets_and_personal_data_are_recognised_by_their_form(text: str, hidden: str) -> None:
+    assert hidden not in redact(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1:5432 refused",
+        "content_id=0fcf1fb8-8a1b-4d63-a2f3-3f4c2b1a0d9e is unknown",
+        "lib-ng 1.2.3 at http://localhost:8083/connectors",
+        "offset 12345678 of partition 3",
+    ],
+)
+def test_what_helps_to_find_a_fault_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_known_secrets_are_hidden_in_message_arguments_and_traceback(log: io.StringIO) -> None:
+    error = ValueError("refused canary-secret")
+    logging.getLogger("engagement.test").error("sent %s", "canary-secret", exc_info=error)
+    assert "canary-secret" not in log.getvalue()
+    assert "ValueError" in log.getvalue()
+
+
+def test_data_cannot_forge_a_line_or_drive_the_terminal(log: io.StringIO) -> None:
+    logging.getLogger("engagement.test").warning("title %s", "x\n2026-01-01 ERROR forged\x1b[2J\rmore")
+    first, second = log.getvalue().splitlines()
+    assert first.endswith("title x")
+    assert second == "    2026-01-01 ERROR forged\\x1b[2J\\rmore"
+
+
+def test_set_up_twice_still_writes_one_line(log: io.StringIO) -> None:
+    again = io.StringIO()
+    set_up_logging("INFO", (), again)
+    logging.getLogger("engagement.test").info("once")
+    assert log.getvalue() == ""
+    assert len(again.getvalue().splitlines()) == 1
+
+
+def test_other_libraries_speak_only_when_something_is_wrong(log: io.StringIO) -> None:
+    logging.getLogger("py4j").info("chatter")
+    logging.getLogger("engagement.test").debug("detail")
+    assert log.getvalue() == ""

@@ -1,0 +1,326 @@
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engagement.errors import ConfigError
+from engagement.settings import SettingsFiles, config_lines, declared_settings, load_settings, resolve, secret_values
+from engagement.settings.show import reference_lines
+
+PROJECT = Path(__file__).resolve().parents[2]
+NOWHERE = SettingsFiles(Path("/nonexistent/project"))
+
+# Every setting the README promises, name by name; KAFKA_SECURITY_* are in test_settings_kafka.py.
+PROMISED = """
+DATABASE_URL DB_POOL_SIZE DB_MAX_OVERFLOW
+KAFKA_BOOTSTRAP_SERVERS KAFKA_TOPIC_ENGAGEMENT_EVENTS KAFKA_CONSUMER_GROUP_ID KAFKA_AUTO_OFFSET_RESET
+KAFKA_ENABLE_AUTO_COMMIT KAFKA_SESSION_TIMEOUT_MS KAFKA_MAX_POLL_RECORDS KAFKA_CONNECT_URL
+REDIS_URL REDIS_DB REDIS_MAX_CONNECTIONS REDIS_SOCKET_KEEPALIVE REDIS_AGGREGATION_WINDOW_MINUTES
+REDIS_TOP_CONTENT_KEY REDIS_TOP_CONTENT_SIZE REDIS_AGGREGATION_TTL_SECONDS REDIS_EVENT_TTL_SECONDS
+GOOGLE_APPLICATION_CREDENTIALS BIGQUERY_PROJECT_ID BIGQUERY_DATASET_ID BIGQUERY_TABLE_ID BIGQUERY_LOCATION
+BIGQUERY_BATCH_SIZE BIGQUERY_MAX_BATCH_TIME_SECONDS BIGQUERY_EMULATOR_HOST
+EXTERNAL_SYSTEM_URL EXTERNAL_SYSTEM_TOKEN EXTERNAL_SYSTEM_SIGNING_SECRET EXTERNAL_SYSTEM_TIMEOUT
+EXTERNAL_SYSTEM_RETRY_ATTEMPTS EXTERNAL_SYSTEM_HEADERS EXTERNAL_SYSTEM_MODE
+BATCH_SIZE PROCESSING_INTERVAL_SECONDS MAX_PROCESSING_TIME_SECONDS ENABLE_EXACTLY_ONCE
+METRICS_PORT LOG_LEVEL ENABLE_HEALTH_CHECKS GENERATION_INTERVAL EVENTS_PER_BATCH MAX_EVENTS_PER_DAY
+BACKFILL_BATCH_SIZE BACKFILL_START_DATE BACKFILL_END_DATE LAKE_PATH CHECKPOINT_PATH
+CONTENT_REFRESH_SECONDS SPARK_MASTER METRICS_HOST ENGAGEMENT_HOME
+""".split()
+
+# A value of each setting that is not its default.
+OTHER_VALUES = {
+    "DATABASE_URL": "postgresql://me:hunter22@db:5432/app",
+    "REDIS_URL": "rediss://:hunter33@cache:6380/7",
+    "REDIS_DB": "7",
+    "REDIS_TOP_CONTENT_KEY": "top",
+    "REDIS_AGGREGATION_WINDOW_MINUTES": "5",
+    "KAFKA_BOOTSTRAP_SERVERS": "a:9092,b:9092",
+    "KAFKA_TOPIC_ENGAGEMENT_EVENTS": "other-events",
+    "KAFKA_AUTO_OFFSET_RESET": "latest",
+    "KAFKA_CONNECT_URL": "http://connect:8083",
+    "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+    "KAFKA_SECURITY_SASL_MECHANISM": "PLAIN",
+    "BIGQUERY_LOCATION": "EU",
+    "BIGQUERY_EMULATOR_HOST": "localhost:9050",
+    "EXTERNAL_SYSTEM_URL": "https://partner/events",
+    "EXTERNAL_SYSTEM_HEADERS": '{"X-Tenant": "radio-seven"}',
+    "EXTERNAL_SYSTEM_MODE": "single",
+    "SPARK_MASTER": "spark://master:7077",
+    "METRICS_HOST": "0.0.0.0",  # noqa: S104 - a value, nothing is bound
+    "LOG_LEVEL": "debug",
+    "BACKFILL_START_DATE": "2026-01-01",
+    "BACKFILL_END_DATE": "2026-02-01",
+    "LAKE_PATH": "s3a://bucket/lake",
+    "CHECKPOINT_PATH": "/var/checkpoints",
+    "ENGAGEMENT_HOME": "/var/engagement",
+}
+
+
+def other_value(name: str, default: object) -> str:
+    if name in OTHER_VALUES:
+        return OTHER_VALUES[name]
+    if name == "ENABLE_EXACTLY_ONCE":
+        return "true"
+    if isinstance(default, bool):
+        return str(not default)
+    if isinstance(default, int | float):
+        return str(int(default) + 2)
+    return "another_value"
+
+
+def all_other_values() -> dict[str, str]:
+    return {item.name: other_value(item.name, item.default) for item in declared_settings()}
+
+
+def problems(env: Mapping[str, str], files: SettingsFiles = NOWHERE, needs: tuple[str, ...] = ()) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(env, files, needs)
+    return caught.value.problems
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> SettingsFiles:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / ".engagement").mkdir()
+    return SettingsFiles(tmp_path)
+
+
+def test_every_promised_setting_exists_with_a_meaning() -> None:
+    meanings = {item.name: item.meaning for item in declared_settings()}
+    assert [name for name in PROMISED if not meanings.get(name)] == []
+
+
+def test_no_setting_is_declared_twice() -> None:
+    names = [item.name for item in declared_settings()]
+    assert len(names) == len(set(names))
+
+
+def test_every_setting_takes_a_value_from_the_environment() -> None:
+    changed = load_settings(all_other_values(), NOWHERE)
+    plain = load_settings({}, NOWHERE)
+    unchanged = [
+        item.name
+        for item in declared_settings()
+        if getattr(getattr(changed, item.section), item.attribute)
+        == getattr(getattr(plain, item.section), item.attribute)
+    ]
+    assert unchanged == ["ENABLE_EXACTLY_ONCE"]
+
+
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [
+        (("env", "dotenv", "overlay", "base", "stack"), (6, "environment")),
+        (("dotenv", "overlay", "base", "stack"), (7, ".env")),
+        (("overlay", "base", "stack"), (8, "conf/local.yaml")),
+        (("base", "stack"), (9, "conf/base.yaml")),
+        (("stack",), (11, "running stack")),
+        ((), (5, "default")),
+    ],
+)
+def test_the_strongest_source_wins(project: SettingsFiles, present: tuple[str, ...], expected: tuple[int, str]) -> None:
+    sources = {
+        "dotenv": (project.dotenv, "DB_POOL_SIZE=7\n"),
+        "overlay": (project.conf / "local.yaml", "DB_POOL_SIZE: 8\n"),
+        "base": (project.conf / "base.yaml", "DB_POOL_SIZE: 9\n"),
+        "stack": (project.stack_env(".engagement"), "DB_POOL_SIZE=11\n"),
+    }
+    for name, (path, text) in sources.items():
+        if name in present:
+            path.write_text(text)
+    resolved = resolve({"DB_POOL_SIZE": "6"} if "env" in present else {}, project)
+    assert (resolved.settings.postgres.pool_size, resolved.origins["DB_POOL_SIZE"]) == expected
+
+
+def test_an_overlay_is_chosen_by_name(project: SettingsFiles) -> None:
+    (project.conf / "local.yaml").write_text("LOG_LEVEL: DEBUG\n")
+    (project.conf / "prod.yaml").write_text("LOG_LEVEL: ERROR\n")
+    assert load_settings({"ENGAGEMENT_CONFIG": "prod"}, project).monitoring.log_level == "ERROR"
+
+
+def test_an_overlay_that_is_not_there_is_an_error(project: SettingsFiles) -> None:
+    assert "ENGAGEMENT_CONFIG" in problems({"ENGAGEMENT_CONFIG": "prod"}, project)[0]
+
+
+def test_the_stack_is_found_where_engagement_home_says(project: SettingsFiles) -> None:
+    (project.project / "elsewhere").mkdir()
+    (project.project / "elsewhere" / "stack.env").write_text("KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:29092\n")
+    settings = load_settings({"ENGAGEMENT_HOME": "elsewhere"}, project)
+    assert settings.kafka.bootstrap_servers == "127.0.0.1:29092"
+    assert settings.paths.checkpoint_path == project.project / "elsewhere" / "checkpoints"
+    assert settings.paths.lake_path == str(project.project / "elsewhere" / "lake")
+
+
+def test_a_dollar_in_a_dotenv_password_is_a_dollar(project: SettingsFiles) -> None:
+    project.dotenv.write_text("DATABASE_URL='postgresql://me:a${HOME}b@db/app'\n")
+    url = load_settings({}, project).postgres.database_url.get_secret_value()
+    assert url == "postgresql://me:a${HOME}b@db/app"
+
+
+def test_all_problems_are_listed_at_once() -> None:
+    found = problems(
+        {
+            "DB_POOL_SIZE": "0",
+            "REDIS_URL": "http://cache",
+            "REDIS_TOP_CONTENT_SIZ": "5",
+            "EXTERNAL_SYSTEM_TOKEN": "",
+            "ENABLE_EXACTLY_ONCE": "false",
+            "REDIS_AGGREGATION_TTL_SECONDS": "600",
+            "METRICS_PORT": "x",
+        },
+        needs=("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"),
+    )
+    text = "\n".join(found)
+    for name in (
+        "DB_POOL_SIZE",
+        "REDIS_URL",
+        "REDIS_TOP_CONTENT_SIZ ",
+        "EXTERNAL_SYSTEM_TOKEN",
+        "ENABLE_EXACTLY_ONCE",
+        "REDIS_AGGREGATION_TTL_SECONDS",
+        "METRICS_PORT",
+        "DATABASE_URL is not set",
+        "KAFKA_BOOTSTRAP_SERVERS is not set",
+    ):
+        assert name in text
+    assert len(found) == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://me@db/app"),
+        ("DATABASE_URL", "postgresql://me:pw@db"),
+        ("DATABASE_URL", "postgresql:///app"),
+        ("DATABASE_URL", "postgresql://me:changeme@db/app"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "broker"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:9092,b:99999"),
+        ("KAFKA_TOPIC_ENGAGEMENT_EVENTS", "two words"),
+        ("KAFKA_AUTO_OFFSET_RESET", "none"),
+        ("KAFKA_CONNECT_URL", "connect:8083"),
+        ("REDIS_URL", "redis://"),
+        ("REDIS_URL", "redis://cache:notaport"),
+        ("REDIS_URL", "redis://cache/one"),
+        ("REDIS_URL", "unix://"),
+        ("REDIS_AGGREGATION_WINDOW_MINUTES", "0"),
+        ("REDIS_AGGREGATION_WINDOW_MINUTES", "0.7"),
+        ("REDIS_TOP_CONTENT_KEY", "content_stats:top"),
+        ("EXTERNAL_SYSTEM_URL", "ftp://partner"),
+        ("EXTERNAL_SYSTEM_TOKEN", "your-token-here"),
+        ("EXTERNAL_SYSTEM_TOKEN", "two\nlines"),
+        ("EXTERNAL_SYSTEM_HEADERS", "[1]"),
+        ("EXTERNAL_SYSTEM_HEADERS", '{"Bad Name": "x"}'),
+        ("EXTERNAL_SYSTEM_HEADERS", '{"X-A": "x\\r\\nX-B: y"}'),
+        ("EXTERNAL_SYSTEM_HEADERS", '{"Authorization": "x"}'),
+        ("LOG_LEVEL", "loud"),
+        ("SPARK_MASTER", "mesos://x"),
+        ("BACKFILL_START_DATE", "yesterday"),
+        ("CHECKPOINT_PATH", "s3a://bucket/checkpoints"),
+        ("METRICS_PORT", "65536"),
+        ("ENABLE_HEALTH_CHECKS", "maybe"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(name: str, value: str) -> None:
+    found = problems({name: value})
+    assert len(found) == 1
+    assert found[0].startswith(name)
+
+
+def test_rules_between_settings_are_checked() -> None:
+    found = problems(
+        {
+            "BACKFILL_START_DATE": "2026-02-01",
+            "BACKFILL_END_DATE": "2026-02-01",
+            "PROCESSING_INTERVAL_SECONDS": "30",
+            "MAX_PROCESSING_TIME_SECONDS": "30",
+        }
+    )
+    assert [text.split()[0] for text in found] == ["MAX_PROCESSING_TIME_SECONDS", "BACKFILL_START_DATE"]
+
+
+def test_switching_exactly_once_off_is_refused_with_the_reason() -> None:
+    (text,) = problems({"ENABLE_EXACTLY_ONCE": "false"})
+    assert "same atomic act" in text
+
+
+@pytest.mark.parametrize("name", [item.name for item in declared_settings() if item.secret])
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_an_empty_secret_is_refused(name: str, blank: str) -> None:
+    (text,) = problems({name: blank})
+    assert text.startswith(f"{name} (from environment): is empty")
+
+
+def test_an_empty_value_that_is_no_secret_counts_as_not_set() -> None:
+    assert load_settings({"DB_POOL_SIZE": "", "EXTERNAL_SYSTEM_URL": ""}, NOWHERE).postgres.pool_size == 5
+
+
+def test_a_secret_may_be_given_by_a_file(project: SettingsFiles) -> None:
+    (project.project / "token").write_text("s3cr3t-token\n")
+    settings = load_settings({"EXTERNAL_SYSTEM_TOKEN_FILE": "token"}, project)
+    assert settings.external.token.get_secret_value() == "s3cr3t-token"
+
+
+def test_a_secret_file_that_is_not_there_is_named(project: SettingsFiles) -> None:
+    (text,) = problems({"EXTERNAL_SYSTEM_TOKEN_FILE": "token"}, project)
+    assert "EXTERNAL_SYSTEM_TOKEN" in text
+
+
+def test_a_secret_in_a_committed_file_is_refused(project: SettingsFiles) -> None:
+    (project.conf / "local.yaml").write_text("EXTERNAL_SYSTEM_TOKEN: abcdef\nDATABASE_URL: postgresql://me:pw@db/app\n")
+    assert len(problems({}, project)) == 2
+
+
+def test_an_address_without_a_password_may_stand_in_a_committed_file(project: SettingsFiles) -> None:
+    (project.conf / "local.yaml").write_text("DATABASE_URL: postgresql://me@db/app\n")
+    assert load_settings({}, project).postgres.database_url.get_secret_value() == "postgresql://me@db/app"
+
+
+def test_no_secret_is_quoted_in_a_problem() -> None:
+    found = problems(
+        {
+            "DATABASE_URL": "mysql://me:hunter22@db/app",
+            "REDIS_URL": "http://:hunter22@cache",
+            "EXTERNAL_SYSTEM_HEADERS": '{"Bad Name": "hunter22"}',
+            "EXTERNAL_SYSTEM_TOKEN": " hunter22",
+        }
+    )
+    assert len(found) == 4
+    assert "hunter22" not in "\n".join(found)
+
+
+def test_no_secret_is_shown_by_print_config_or_repr() -> None:
+    env = all_other_values()
+    resolved = resolve(env, NOWHERE)
+    shown = "\n".join(config_lines(resolved)) + repr(resolved.settings)
+    assert secret_values(resolved.settings) >= {"hunter22", "hunter33", "another_value", "radio-seven"}
+    for secret in ("hunter22", "hunter33", "radio-seven"):
+        assert secret not in shown
+    assert "postgresql://me:********@db:5432/app" in shown
+
+
+def test_print_config_shows_every_setting_with_its_origin_and_why_some_do_nothing() -> None:
+    lines = list(config_lines(resolve({"DB_POOL_SIZE": "6"}, NOWHERE)))
+    assert "DB_POOL_SIZE = 6  # environment" in lines
+    assert "DATABASE_URL = (not set)  # default" in lines
+    assert [line.split(" = ")[0] for line in lines] == [item.name for item in declared_settings()]
+    (auto_commit,) = [line for line in lines if line.startswith("KAFKA_ENABLE_AUTO_COMMIT")]
+    assert "no effect" in auto_commit
+
+
+def test_the_reference_in_base_yaml_is_up_to_date() -> None:
+    text = (PROJECT / "conf" / "base.yaml").read_text(encoding="utf-8")
+    assert text.splitlines()[2:] == list(reference_lines())
+
+
+def test_the_files_of_this_project_load() -> None:
+    settings = load_settings({"ENGAGEMENT_HOME": "/nonexistent/home"}, SettingsFiles(PROJECT))
+    assert settings.processing.spark_master == "local[6]"
+
+
+@given(st.dictionaries(st.sampled_from([item.name for item in declared_settings()]), st.text(max_size=30)))
+def test_no_text_in_any_setting_ends_in_anything_but_settings_or_problems(env: dict[str, str]) -> None:
+    with contextlib.suppress(ConfigError):
+        load_settings(env, NOWHERE)
