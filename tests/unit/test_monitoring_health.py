@@ -161,9 +161,11 @@ def test_a_query_that_loses_rows_or_stands_still_is_degraded() -> None:
     fine_query = query()
     lossy = fine_query.model_copy(update={"rows": fine_query.rows.model_copy(update={"read": 3})})
     assert judge_query(lossy, 0).reason == "2 rows read without an outcome"
-    board = StatusBoard("redis", "g", iter([0.0, 1.0, 200.0]).__next__)
+    board = StatusBoard("redis", "g", iter([0.0, 1.0, 200.0, 200.0, 200.0]).__next__)
     board.record_batch(BatchRecord(1, 1, delivered=1))
-    assert judge_query(board.snapshot(), 0).reason == "no progress for 199 s"
+    assert judge_query(board.snapshot(), 0).status is HEALTHY  # nothing waits: a quiet night is no fault
+    board.record_lag({0: 7})
+    assert judge_query(board.snapshot(), 0).reason == "rows wait, but no progress for 199 s"
 
 
 def test_only_the_query_of_the_ranking_is_critical() -> None:

@@ -131,6 +131,16 @@ def test_a_state_keeps_the_moment_it_began() -> None:
     assert (board.snapshot().state, board.snapshot().reason) == (QueryState.RUNNING, "")
 
 
+def test_a_reason_is_one_short_line_without_secrets() -> None:
+    board = board_at(ManualClock())
+    board.set_state("failed", "cannot reach redis://:hunter2@10.1.2.3/0\n  at Line.java\n" + "x" * 1000)
+    reason = board.snapshot().reason
+    assert "hunter2" not in reason
+    assert "10.1.2.3" not in reason
+    assert "\n" not in reason
+    assert len(reason) == 300
+
+
 def test_a_flush_to_a_dead_redis_is_counted_and_never_raised() -> None:
     board = board_at(ManualClock())
     assert board.flush(BrokenClient()) is False  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from redis import Redis
 from redis.exceptions import RedisError
 
+from engagement.logs import redact
 from engagement.monitoring.histogram import (
     BUCKETS_SECONDS,
     RECENT_SLOT_SECONDS,
@@ -36,6 +37,7 @@ from engagement.monitoring.status import (
 
 FLUSH_INTERVAL_SECONDS = 1.0
 RATE_WINDOW_SECONDS = 10.0
+REASON_LENGTH = 300
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class StatusBoard:
             self._rows = _add(self._rows, batch)
             self._late, self._repeats = late, repeats
             self._batch_id, self._batch_duration_ms, self._last_batch_at = batch_id, duration_ms, now
+            self._progress_at = now
             self._reads.append((now, batch.read))
             self._enter(QueryState.RUNNING, "", now)
 
@@ -106,8 +109,8 @@ class StatusBoard:
 
     def record_idle(self) -> None:
         """Say that the query looked and found nothing to do: alive, not stuck."""
-        with self._recording():
-            pass
+        with self._recording() as now:
+            self._progress_at = now
 
     def record_content_refresh(self) -> None:
         """Say that the content cache was read again just now."""
@@ -122,7 +125,7 @@ class StatusBoard:
     def set_state(self, state: QueryState | str, reason: str = "") -> None:
         """Change what the query is doing; the reason is one sentence without data or secrets."""
         with self._recording() as now:
-            self._enter(QueryState(state), str(reason), now)
+            self._enter(QueryState(state), _one_line(reason), now)
 
     def snapshot(self) -> QueryStatus:
         """Return the status as it is now."""
@@ -153,18 +156,17 @@ class StatusBoard:
 
     @contextmanager
     def _recording(self) -> Iterator[float]:
-        """Hold the lock, note progress, and turn a caller's wrong types into a count instead of an error."""
+        """Hold the lock, and turn a caller's wrong types into a count instead of an error."""
         with self._lock:
-            now = self._clock()
-            self._progress_at = now
             try:
-                yield now
+                yield self._clock()
             except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError):
                 self._dropped += 1
 
     def _enter(self, state: QueryState, reason: str, now: float) -> None:
         if (state, reason) != (self._state, self._reason):
             self._state, self._reason, self._state_since = state, reason, now
+            self._progress_at = now
 
     def _rate(self, now: float) -> float:
         while self._reads and self._reads[0][0] <= now - RATE_WINDOW_SECONDS:
@@ -209,6 +211,11 @@ def _add(rows: RowTotals, batch: BatchRecord) -> RowTotals:
         moves=rows.moves + batch.moves,
         already_delivered=rows.already_delivered + batch.already_delivered,
     )
+
+
+def _one_line(reason: str) -> str:
+    """Make a reason fit for strangers: it may quote an error, and the API shows it to whoever asks."""
+    return redact(" ".join(str(reason).split()))[:REASON_LENGTH]
 
 
 def _finite(value: float | None) -> float | None:

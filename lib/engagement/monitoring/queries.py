@@ -10,7 +10,7 @@ EXPECTED_SINKS = ("redis",)
 STALE_SECONDS = 15.0
 """The job writes every second; a process silent for so long is taken for dead."""
 STUCK_SECONDS = 90.0
-"""Longest trigger (30 s) and Spark's idle report (10 s), with room for a slow batch."""
+"""Rows that wait for so long without a batch are stuck: the longest trigger (30 s), with room for a slow batch."""
 FORGET_SECONDS = 86_400.0
 """A query nobody has run for a day is no longer part of this system."""
 
@@ -57,8 +57,8 @@ def judge_query(status: QueryStatus, silent_seconds: float) -> Reading:
     difference = status.rows.conservation_difference
     if status.state is not QueryState.STOPPED and silent_seconds > STALE_SECONDS:
         health, reason = HealthStatus.UNHEALTHY, f"no sign of life for {silent_seconds:.0f} s"
-    elif health is HealthStatus.HEALTHY and idle_seconds > STUCK_SECONDS:
-        health, reason = HealthStatus.DEGRADED, f"no progress for {idle_seconds:.0f} s"
+    elif health is HealthStatus.HEALTHY and idle_seconds > STUCK_SECONDS and any(status.lag_rows.values()):
+        health, reason = HealthStatus.DEGRADED, f"rows wait, but no progress for {idle_seconds:.0f} s"
     elif health is HealthStatus.HEALTHY and difference:
         health, reason = HealthStatus.DEGRADED, f"{difference} rows read without an outcome"
     elif health is not HealthStatus.HEALTHY and not reason:

@@ -27,16 +27,19 @@ LOOK_SECONDS = 0.5
 
 def redis_client(redis: RedisSettings) -> Redis:
     """Return a client that gives up after a second and connects again by itself; opens nothing yet."""
+    url = redis.url.get_secret_value()
+    # A socket file knows no TCP options, and its connection refuses them.
+    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": redis.socket_keepalive}
     pool = BlockingConnectionPool.from_url(
-        redis.url.get_secret_value(),
+        url,
         max_connections=redis.max_connections,
         timeout=REDIS_SECONDS,
         socket_timeout=REDIS_SECONDS,
         socket_connect_timeout=REDIS_SECONDS,
-        socket_keepalive=redis.socket_keepalive,
         # One more try at once: a kept connection may have died with the Redis before this one.
         retry=Retry(NoBackoff(), 1),
         decode_responses=True,
+        **keepalive,
     )
     return Redis(connection_pool=pool)
 

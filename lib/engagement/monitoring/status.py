@@ -83,7 +83,7 @@ class QueryStatus(_Frozen):
     updated_at: AwareDatetime
     """When this was written: the process lives."""
     progress_at: AwareDatetime
-    """When the query last reported anything: it is not stuck."""
+    """When the query last finished a batch, found nothing to do or changed its state."""
     last_batch_at: AwareDatetime | None
     batch_id: int | None
     generation: str

