@@ -28,7 +28,11 @@ LOG = logging.getLogger("engagement.command")
 
 @dataclass(frozen=True)
 class Context:
-    """What a job runs with; `stop` is set by the first Ctrl-C or SIGTERM of a command that stops by itself."""
+    """What a job runs with.
+
+    `stop` is set by the first Ctrl-C or SIGTERM of a command that stops by itself; `origins` says of each setting,
+    by its public name, where its value came from.
+    """
 
     args: argparse.Namespace
     settings: Settings
@@ -36,6 +40,7 @@ class Context:
     spark_options: tuple[str, ...]
     files: SettingsFiles
     environment: Mapping[str, str]
+    origins: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,8 @@ def main(
     if args.print_config:
         return _print_config(resolved)
     with _signals(stops_itself=command.stops_itself) as stop:
-        return _run(command, resolved, Context(args, resolved.settings, stop, spark_options, place, variables))
+        context = Context(args, resolved.settings, stop, spark_options, place, variables, resolved.origins)
+        return _run(command, resolved, context)
 
 
 def build_parser(command: Command) -> argparse.ArgumentParser:

@@ -257,6 +257,15 @@ def test_an_empty_value_that_is_no_secret_counts_as_not_set() -> None:
     assert load_settings({"DB_POOL_SIZE": "", "EXTERNAL_SYSTEM_URL": ""}, NOWHERE).postgres.pool_size == 5
 
 
+@pytest.mark.parametrize(("mode", "warnings"), [(0o600, 0), (0o644, 1)])
+def test_a_dotenv_with_secrets_that_others_can_read_is_pointed_out(
+    project: SettingsFiles, mode: int, warnings: int
+) -> None:
+    project.dotenv.write_text("EXTERNAL_SYSTEM_TOKEN=abcdef\n")
+    project.dotenv.chmod(mode)
+    assert len(resolve({}, project).warnings) == warnings
+
+
 def test_a_secret_may_be_given_by_a_file(project: SettingsFiles) -> None:
     (project.project / "token").write_text("s3cr3t-token\n")
     settings = load_settings({"EXTERNAL_SYSTEM_TOKEN_FILE": "token"}, project)

@@ -28,6 +28,7 @@ OVERLAY = "ENGAGEMENT_CONFIG"
 FOREIGN = "ENGAGEMENT_FOREIGN_VARIABLES"
 _HOME = "ENGAGEMENT_HOME"
 _FROM_FILE = "_FILE"
+_READABLE_BY_OTHERS = 0o044
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def resolve(env: Mapping[str, str], files: SettingsFiles, needs: Collection[str]
     if problems:
         raise ConfigError(problems)
     origins = {item.name: given[item.name].origin if item.name in given else DEFAULT for item in declared_settings()}
-    return Resolved(settings, origins, tuple(rules.doubtful(settings)))
+    return Resolved(settings, origins, (*rules.doubtful(settings), *_exposed(files, given)))
 
 
 def _layers(env: Mapping[str, str], files: SettingsFiles) -> Sequence[Layer]:
@@ -196,6 +197,12 @@ def _problems(error: ValidationError, mine: Sequence[Declared], given: Mapping[s
         text = f"{item.name}{shown} (from {given[item.name].origin}): {reason}. {item.meaning}"
         found.setdefault(item.name, text.strip())
     return found
+
+
+def _exposed(files: SettingsFiles, given: Mapping[str, Given]) -> Iterator[str]:
+    held = any(item.secret and item.name in given and given[item.name].origin == DOTENV for item in declared_settings())
+    if held and files.dotenv.stat().st_mode & _READABLE_BY_OTHERS:
+        yield ".env holds secrets and other users of this machine can read it: chmod 600 .env"
 
 
 def _missing(needs: Collection[str], given: Mapping[str, Given], bad: Collection[str]) -> Iterator[str]:
