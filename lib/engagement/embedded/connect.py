@@ -1,4 +1,4 @@
-"""Kafka Connect with the Debezium connector: a distributed worker, so that a change is written to Kafka exactly once."""
+"""Kafka Connect with the Debezium connector: distributed, so that a change is written to Kafka exactly once."""
 
 import json
 import os
@@ -13,7 +13,8 @@ import requests
 from engagement.embedded import kafka, postgres
 from engagement.embedded.jars import debezium_plugin_dir
 from engagement.embedded.process import ProcessSpec
-from engagement.embedded.service import LOOPBACK, Service, Site, port_answers
+from engagement.embedded.service import Service
+from engagement.embedded.site import LOOPBACK, Site, port_answers
 from engagement.errors import StackError
 
 USUAL_PORT = 8083

@@ -226,6 +226,10 @@ def _stamp_of(folder: Path) -> str | None:
     return stamp.read_text() if stamp.is_file() else None
 
 
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Install the sets, or rewrite the lock."""
     parser = argparse.ArgumentParser(prog="python -m engagement.embedded.jars", description=__doc__)
@@ -237,7 +241,7 @@ def main(arguments: Sequence[str]) -> int:
 
             write_lock(LOCK_FILE)
         else:
-            ensure(lambda line: sys.stderr.write(f"{line}\n") and None)
+            ensure(_say)
     except StackError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -70,7 +70,8 @@ def _module(set_name: str) -> str:
         group, artifact, version, *classifier = root.split(":")
         if classifier:
             dependencies += (
-                f'<dependency org="{group}" name="{artifact}" rev="{version}" transitive="false" conf="default->master">'
+                f'<dependency org="{group}" name="{artifact}" rev="{version}" transitive="false"'
+                ' conf="default->master">'
                 f'<artifact name="{artifact}" type="tar.gz" ext="tar.gz" m:classifier="{classifier[0]}"/></dependency>'
             )
         else:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from engagement.embedded.jars import jars_root, kafka_classpath
 from engagement.embedded.java import find_java
 from engagement.embedded.process import ProcessSpec
-from engagement.embedded.service import LOOPBACK, Service, port_answers
+from engagement.embedded.service import Service
+from engagement.embedded.site import LOOPBACK, port_answers
 from engagement.errors import StackError
 
 USUAL_PORT = 9092

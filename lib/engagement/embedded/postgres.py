@@ -18,7 +18,8 @@ from typing import ClassVar
 import psycopg2
 
 from engagement.embedded.process import ProcessSpec, write_private
-from engagement.embedded.service import LOOPBACK, Service, Site
+from engagement.embedded.service import Service
+from engagement.embedded.site import LOOPBACK, Site
 from engagement.errors import StackError
 
 USUAL_PORT = 5432

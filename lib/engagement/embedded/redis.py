@@ -11,7 +11,8 @@ from typing import ClassVar
 import redis
 
 from engagement.embedded.process import ProcessSpec, write_private
-from engagement.embedded.service import LOOPBACK, Service
+from engagement.embedded.service import Service
+from engagement.embedded.site import LOOPBACK
 from engagement.errors import StackError
 
 USUAL_PORT = 6379

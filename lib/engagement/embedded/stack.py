@@ -15,7 +15,8 @@ from engagement.embedded.kafka import Kafka
 from engagement.embedded.postgres import Postgres
 from engagement.embedded.process import write_private
 from engagement.embedded.redis import Redis
-from engagement.embedded.service import Progress, Service, ServiceStatus, Site
+from engagement.embedded.service import Progress, Service, ServiceStatus
+from engagement.embedded.site import Site
 
 SERVICES: tuple[type[Service], ...] = (Postgres, Kafka, Redis, Connect)
 LOCK_SECONDS = 300.0

@@ -1,0 +1,117 @@
+"""Where one stack lives: its folder, its ports, its passwords, and what the caller brought along."""
+
+import json
+import os
+import secrets
+import socket
+import tempfile
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from engagement.embedded.process import write_private
+
+LOOPBACK = "127.0.0.1"
+PASSWORD_BYTES = 24
+
+
+@dataclass
+class Site:
+    """The folder of one stack (ENGAGEMENT_HOME) with its ports and passwords, and the caller's variables.
+
+    Ports: the usual one when free, else any free one; remembered, so that a restart keeps its addresses.
+    """
+
+    home: Path
+    env: Mapping[str, str]
+    cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
+    _reserved: ExitStack = field(default_factory=ExitStack, repr=False)
+    # Services start in threads of their own and share the two files.
+    _files: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def secrets_file(self) -> Path:
+        """The one file with passwords, `name=value` lines; Connect's FileConfigProvider reads it too."""
+        return self.home / "secrets" / "stack.properties"
+
+    def secret(self, name: str) -> str:
+        """Look a password up; made on first use."""
+        with self._files:
+            return self._secrets().get(name) or self.keep_secret(name, secrets.token_urlsafe(PASSWORD_BYTES))
+
+    def keep_secret(self, name: str, value: str) -> str:
+        """Put a password into the file, and give it back."""
+        with self._files:
+            known = self._secrets()
+            if known.get(name) != value:
+                known[name] = value
+                write_private(self.secrets_file, "".join(f"{key}={word}\n" for key, word in sorted(known.items())))
+                self.secrets_file.parent.chmod(0o700)
+        return value
+
+    def port(self, name: str, usual: int) -> int:
+        """Tell the port that a service has, or will have."""
+        return self._ports().get(name, usual)
+
+    def choose_port(self, name: str, usual: int) -> int:
+        """Settle the port of a service that is about to start, and keep others of us off it until `release_ports`."""
+        with self._files:
+            ports = self._ports()
+            port = next((port for port in (ports.get(name), usual) if port and self._reserve(port)), None)
+            while port is None:
+                candidate = _any_free_port()
+                port = candidate if self._reserve(candidate) else None
+            ports[name] = port
+            write_private(self.home / "ports.json", json.dumps(ports, indent=1))
+            return port
+
+    def release_ports(self) -> None:
+        """Let go of the reservations; the services hold their ports themselves now."""
+        self._reserved.close()
+
+    def _secrets(self) -> dict[str, str]:
+        if not self.secrets_file.is_file():
+            return {}
+        return dict(line.split("=", 1) for line in self.secrets_file.read_text().splitlines() if "=" in line)
+
+    def _ports(self) -> dict[str, int]:
+        path = self.home / "ports.json"
+        return {str(k): int(v) for k, v in json.loads(path.read_text()).items()} if path.is_file() else {}
+
+    def _reserve(self, port: int) -> bool:
+        """Take the port's lock file, so that two stacks that start at once do not both see it free."""
+        try:
+            lock = FileLock(Path(tempfile.gettempdir()) / f"engagement-{os.getuid()}-port-{port}.lock", timeout=0)
+            self._reserved.enter_context(lock.acquire())
+        except (Timeout, OSError):
+            return False
+        return _is_free(port)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+def _any_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def port_answers(port: int, seconds: float = 1.0) -> bool:
+    """Whether somebody listens on a loopback port."""
+    try:
+        socket.create_connection((LOOPBACK, port), seconds).close()
+    except OSError:
+        return False
+    return True

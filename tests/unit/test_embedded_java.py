@@ -1,0 +1,48 @@
+"""Which Java is taken."""
+
+from pathlib import Path
+
+import pytest
+
+from engagement.embedded.java import find_java, major_version
+from engagement.errors import StackError
+
+
+def installed(home: Path, version: str) -> Path:
+    java = home / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text("")
+    java.chmod(0o755)
+    (home / "release").write_text(f'IMPLEMENTOR="x"\nJAVA_VERSION="{version}"\n')
+    return java
+
+
+@pytest.mark.parametrize(
+    ("text", "major"),
+    [('openjdk version "21.0.8" 2025-07-15', 21), ('java version "1.8.0_402"', 8), ("no such thing", None)],
+)
+def test_the_major_version_is_read_from_what_java_says(text: str, major: int | None) -> None:
+    assert major_version(text) == major
+
+
+def test_java_home_comes_before_path(tmp_path: Path) -> None:
+    mine = installed(tmp_path / "mine", "21.0.1")
+    other = installed(tmp_path / "other", "17.0.1")
+    assert find_java({"JAVA_HOME": str(tmp_path / "mine"), "PATH": str(other.parent)}, tmp_path) == mine
+
+
+def test_a_java_home_that_is_too_old_is_passed_over(tmp_path: Path) -> None:
+    installed(tmp_path / "old", "1.8.0_402")
+    other = installed(tmp_path / "other", "17.0.1")
+    assert find_java({"JAVA_HOME": str(tmp_path / "old"), "PATH": str(other.parent)}, tmp_path) == other
+
+
+def test_the_environments_own_java_is_the_last_resort(tmp_path: Path) -> None:
+    own = installed(tmp_path / "java", "21.0.8")
+    assert find_java({"PATH": str(tmp_path / "nothing")}, tmp_path) == own
+
+
+def test_without_java_the_message_says_what_was_looked_at(tmp_path: Path) -> None:
+    installed(tmp_path / "old", "11.0.2")
+    with pytest.raises(StackError, match=r"no Java 17 or newer.*is version 11"):
+        find_java({"JAVA_HOME": str(tmp_path / "old"), "PATH": str(tmp_path / "nothing")}, tmp_path)

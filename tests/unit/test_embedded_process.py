@@ -1,0 +1,114 @@
+"""Supervised processes: found again, never mistaken, never left behind."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engagement.embedded.process import ProcessSpec, Supervised, write_private
+from engagement.errors import StackError
+
+SLEEP = ("/bin/sleep", "600")
+
+
+def spec(home: Path, *command: str) -> ProcessSpec:
+    return ProcessSpec(
+        name="sleeper",
+        command=command or SLEEP,
+        folder=home / "sleeper",
+        log=home / "logs" / "sleeper.log",
+        pid_file=home / "run" / "sleeper.json",
+        env={"PATH": os.defpath},
+        stop_seconds=1.0,
+    )
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Iterator[Supervised]:
+    supervised = Supervised("sleeper", tmp_path / "run" / "sleeper.json")
+    yield supervised
+    supervised.stop(spec(tmp_path))
+
+
+def test_a_started_process_is_found_by_whoever_comes_next(sleeper: Supervised, tmp_path: Path) -> None:
+    sleeper.start(spec(tmp_path), lambda: True, 5.0)
+    found = Supervised("sleeper", tmp_path / "run" / "sleeper.json").process()
+    assert found is not None
+    assert found.cmdline() == list(SLEEP)
+
+
+def test_it_has_a_session_of_its_own_so_that_ctrl_c_does_not_reach_it(sleeper: Supervised, tmp_path: Path) -> None:
+    sleeper.start(spec(tmp_path), lambda: True, 5.0)
+    process = sleeper.process()
+    assert process is not None
+    assert os.getsid(process.pid) == process.pid
+
+
+def test_a_stopped_process_is_gone_with_its_pid_file(sleeper: Supervised, tmp_path: Path) -> None:
+    sleeper.start(spec(tmp_path), lambda: True, 5.0)
+    process = sleeper.process()
+    sleeper.stop(spec(tmp_path))
+    assert process is not None
+    assert not psutil.pid_exists(process.pid)
+    assert not (tmp_path / "run" / "sleeper.json").exists()
+
+
+def test_a_process_that_ignores_sigterm_is_killed(sleeper: Supervised, tmp_path: Path) -> None:
+    stubborn = spec(tmp_path, "/bin/bash", "-c", "trap '' TERM; touch up; while :; do sleep 0.1; done")
+    sleeper.start(stubborn, (tmp_path / "sleeper" / "up").exists, 5.0)
+    process = sleeper.process()
+    sleeper.stop(stubborn)
+    assert process is not None
+    assert not psutil.pid_exists(process.pid)
+
+
+def test_a_killed_process_is_noticed(sleeper: Supervised, tmp_path: Path) -> None:
+    sleeper.start(spec(tmp_path), lambda: True, 5.0)
+    process = sleeper.process()
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    psutil.wait_procs([process], timeout=5.0)
+    assert sleeper.process() is None
+
+
+def test_a_recycled_pid_is_not_taken_for_ours_and_not_killed(sleeper: Supervised, tmp_path: Path) -> None:
+    stranger = subprocess.Popen(SLEEP)
+    started = psutil.Process(stranger.pid).create_time() - 3600.0
+    write_private(tmp_path / "run" / "sleeper.json", json.dumps({"pid": stranger.pid, "started": started}))
+    assert sleeper.process() is None
+    sleeper.stop(spec(tmp_path))
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
+def test_what_no_pid_file_knows_is_ended_before_a_new_start(sleeper: Supervised, tmp_path: Path) -> None:
+    sleeper.start(spec(tmp_path), lambda: True, 5.0)
+    lost = sleeper.process()
+    (tmp_path / "run" / "sleeper.json").unlink()
+    sleeper.start(spec(tmp_path), lambda: True, 5.0)
+    assert lost is not None
+    assert sleeper.process() not in (None, lost)
+    assert not lost.is_running() or lost.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_process_that_ends_while_starting_shows_its_last_words(sleeper: Supervised, tmp_path: Path) -> None:
+    failing = spec(tmp_path, "/bin/bash", "-c", "echo no space left on device; exit 1")
+    with pytest.raises(StackError, match=r"(?s)sleeper: ended while starting.*no space left on device.*log: "):
+        sleeper.start(failing, lambda: False, 5.0)
+
+
+def test_a_process_that_never_answers_is_given_up_and_stopped(sleeper: Supervised, tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="no answer after"):
+        sleeper.start(spec(tmp_path), lambda: False, 0.2)
+    assert sleeper.process() is None
+
+
+def test_a_private_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    write_private(tmp_path / "secrets" / "one", "word")
+    assert (tmp_path / "secrets" / "one").stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,97 @@
+"""What the stack says about itself before anything runs."""
+
+import json
+import shlex
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from engagement.embedded.connect import CONNECTOR_FILE, Connect
+from engagement.embedded.site import LOOPBACK, Site
+from engagement.embedded.stack import Stack
+
+
+def test_a_variable_of_the_caller_wins_and_its_service_is_external(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, {"REDIS_URL": "redis://elsewhere:1/0", "LAKE_PATH": "/data/lake"})
+    assert stack.env()["REDIS_URL"] == "redis://elsewhere:1/0"
+    assert stack.env()["LAKE_PATH"] == "/data/lake"
+    assert {status.name: status.state for status in stack.status()}["redis"] == "external"
+
+
+def test_env_names_every_setting_that_the_jobs_need(tmp_path: Path) -> None:
+    wanted = {
+        "DATABASE_URL",
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "KAFKA_CONNECT_URL",
+        "REDIS_URL",
+        "LAKE_PATH",
+        "CHECKPOINT_PATH",
+    }
+    assert wanted <= set(Stack(tmp_path, {}).env())
+
+
+def test_env_lines_survive_a_shell_even_with_spaces_in_the_path(tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "my files", {})
+    script = f'{stack.env_lines()}\nprintf %s "$LAKE_PATH"'
+    answer = subprocess.run(["/bin/bash", "-c", script], capture_output=True, text=True, check=True)
+    assert answer.stdout == str(tmp_path / "my files" / "lake")
+    assert shlex.quote(answer.stdout) in stack.env_lines()
+
+
+def test_passwords_stay_the_same_and_private(tmp_path: Path) -> None:
+    first = Site(tmp_path, {}).secret("redis_password")
+    assert Site(tmp_path, {}).secret("redis_password") == first
+    assert (tmp_path / "secrets" / "stack.properties").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_port_that_is_taken_is_replaced_and_the_new_one_remembered(tmp_path: Path) -> None:
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        usual = taken.getsockname()[1]
+        site = Site(tmp_path, {})
+        chosen = site.choose_port("redis", usual)
+        site.release_ports()
+    assert chosen != usual
+    assert Site(tmp_path, {}).port("redis", usual) == chosen
+
+
+def test_two_stacks_that_start_at_once_get_different_ports(tmp_path: Path) -> None:
+    with socket.create_server((LOOPBACK, 0)) as briefly:
+        usual = briefly.getsockname()[1]
+    one, two = Site(tmp_path / "one", {}), Site(tmp_path / "two", {})
+    ports = {one.choose_port("redis", usual), two.choose_port("redis", usual)}
+    one.release_ports()
+    two.release_ports()
+    assert len(ports) == 2
+
+
+def test_the_connector_holds_a_reference_to_the_password_and_never_the_password(tmp_path: Path) -> None:
+    site = Site(tmp_path, {})
+    password = site.secret("debezium_password")
+    settings = Connect(site).connector()
+    assert settings["database.password"] == f"${{file:{site.secrets_file}:debezium_password}}"
+    assert password not in json.dumps(settings)
+
+
+def test_a_database_of_the_caller_is_what_the_connector_reads(tmp_path: Path) -> None:
+    settings = Connect(Site(tmp_path, {"DATABASE_URL": "postgresql://me:s%40fe@db.example:6543/shop"})).connector()
+    assert (settings["database.hostname"], settings["database.port"]) == ("db.example", "6543")
+    assert (settings["database.dbname"], settings["database.user"]) == ("shop", "me")
+    assert "s@fe" not in json.dumps(settings)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("exactly.once.support", "required"),
+        ("publication.autocreate.mode", "disabled"),
+        ("snapshot.mode", "initial"),
+        ("skipped.operations", "none"),
+        ("key.converter", "org.apache.kafka.connect.storage.StringConverter"),
+        ("value.converter.schemas.enable", "false"),
+        ("producer.override.max.request.size", str(16 * 1024 * 1024)),
+    ],
+)
+def test_the_connector_keeps_the_promises_of_the_topic(setting: str, value: str) -> None:
+    assert json.loads(CONNECTOR_FILE.read_text())[setting] == value
