@@ -3,11 +3,9 @@
 import sys
 from collections.abc import Mapping
 
-from engagement.sinks.redis.reader import EngagementReader
-
 from engagement.command import Command, Context, main
 from engagement.monitoring.api import create_app
-from engagement.monitoring.server import address, build_parts, listen, redis_client, serve_until
+from engagement.monitoring.server import address, build_parts, listen, serve_until
 from engagement.settings import resolve
 from engagement.settings.sources import STACK, read_stack
 
@@ -35,8 +33,7 @@ def embedded_components(context: Context) -> set[str]:
 def run(context: Context) -> None:
     """Serve on METRICS_HOST:METRICS_PORT and say where."""
     settings = context.settings
-    reader = EngagementReader(redis_client(settings.redis), settings.redis)
-    parts = build_parts(settings, reader, context.files.project, embedded_components(context))
+    parts = build_parts(settings, context.files.project, embedded_components(context))
     with listen(settings.monitoring.metrics_host, settings.monitoring.metrics_port) as listener:
         sys.stdout.write(f"Monitoring API and live page: {address(listener)}/\n")
         sys.stdout.flush()

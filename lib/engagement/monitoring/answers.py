@@ -19,7 +19,6 @@ class RankedContent(BaseModel):
     score: float
     """Points in the sliding window."""
     title: str | None
-    slug: str | None
     content_type: str | None
 
 
@@ -27,6 +26,8 @@ class TopContent(BaseModel):
     """The ranking at `generated_at`, best first, at most `limit` rows."""
 
     generated_at: datetime
+    window_minutes: int
+    """Length of the sliding window."""
     limit: int
     count: int
     items: list[RankedContent]
@@ -38,11 +39,6 @@ class ContentStats(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     content_id: str
-    slug: str | None
-    title: str | None
-    content_type: str | None
-    length_seconds: int | None
-    publish_ts: datetime | None
     events: int
     play: int
     pause: int

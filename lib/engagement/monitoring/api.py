@@ -4,19 +4,18 @@ Answers are made from what `create_app` is given, so that tests and `serve` run 
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from redis.exceptions import RedisError
 
 from engagement.errors import TransientError
 from engagement.monitoring.answers import ContentStats, Health, HealthComponent, Metrics, RankedContent, TopContent
@@ -25,6 +24,7 @@ from engagement.monitoring.health import ComponentHealth, HealthMonitor, HealthS
 from engagement.monitoring.metrics import MetricsInput, metric_families, to_json, to_prometheus
 from engagement.monitoring.queries import QUERY_PREFIX
 from engagement.monitoring.status import StatusBook, to_utc
+from engagement.sinks.redis.reader import EngagementReader
 
 WEB = Path(__file__).parent / "web"
 DEFAULT_LIMIT = 10
@@ -32,24 +32,15 @@ MAX_LIMIT = 1000
 UNAVAILABLE = 503
 
 
-class Reader(Protocol):
-    """The part of the Redis reader that the API uses."""
-
-    def get_top_content(self, limit: int) -> Sequence[Any]:
-        """Return the ranking, best first."""
-
-    def get_content_stats(self, content_id: str) -> Any | None:  # noqa: ANN401 - shown through ContentStats
-        """Return the window's totals of a content, None when it has none."""
-
-
 @dataclass(frozen=True)
 class ApiParts:
     """What the API is made of; `book` returns the newest status of the queries, `embedded` names our own services."""
 
-    reader: Reader
+    reader: EngagementReader
     monitor: HealthMonitor
     book: Callable[[], StatusBook]
     embedded: Collection[str] = ()
+    window_minutes: int = 10
     clock: Callable[[], float] = time
     responses: Counter[int] = field(default_factory=Counter)
 
@@ -65,7 +56,6 @@ def create_app(parts: ApiParts) -> FastAPI:
 
     app = FastAPI(title="Engagement", docs_url=None, redoc_url=None, lifespan=probing)
     app.add_middleware(Guard, responses=parts.responses)
-    app.add_exception_handler(RedisError, _unavailable)
     app.add_exception_handler(TransientError, _unavailable)
     app.add_exception_handler(Exception, _Broken(parts.responses))
     routes = _Routes(parts)
@@ -104,18 +94,9 @@ class _Routes:
     def top_content(self, limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT) -> TopContent:
         """Return the ranking of the sliding window, best first."""
         rows = self._parts.reader.get_top_content(limit)
-        items = [
-            RankedContent(
-                rank=rank,
-                content_id=row.content_id,
-                score=row.score,
-                title=row.title,
-                slug=row.slug,
-                content_type=row.content_type,
-            )
-            for rank, row in enumerate(rows, start=1)
-        ]
-        return TopContent(generated_at=to_utc(self._parts.clock()), limit=limit, count=len(items), items=items)
+        items = [RankedContent.model_validate(row) for row in rows]
+        now, minutes = to_utc(self._parts.clock()), self._parts.window_minutes
+        return TopContent(generated_at=now, window_minutes=minutes, limit=limit, count=len(items), items=items)
 
     def content_stats(self, content_id: UUID) -> ContentStats:
         """Return a content's totals in the sliding window; 404 when it has no event there."""

@@ -13,10 +13,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from engagement.errors import EngagementError
-from engagement.monitoring.api import ApiParts, Reader
+from engagement.monitoring.api import ApiParts
 from engagement.monitoring.health import Clocks, HealthMonitor, Probe
 from engagement.monitoring.probes import ConnectProbe, KafkaProbe, PostgresProbe, RedisProbe
 from engagement.settings import RedisSettings, Settings
+from engagement.sinks.redis.reader import EngagementReader
 
 LOG = logging.getLogger("engagement.monitoring")
 SLOTS_SQL = Path("sql/postgres/replication_slots.sql")
@@ -44,28 +45,36 @@ def redis_client(redis: RedisSettings) -> Redis:
     return Redis(connection_pool=pool)
 
 
-def build_parts(settings: Settings, reader: Reader, project: Path, embedded: Collection[str] = ()) -> ApiParts:
+def build_parts(settings: Settings, project: Path, embedded: Collection[str] = ()) -> ApiParts:
     """Return what the API is made of; services without an address are not asked, and say so in the log.
 
     `project` holds sql/; `embedded` names the components that this project started itself.
     """
     clocks = Clocks()
+    # A client each: readers that wait must not take the probe's connection.
+    reader = EngagementReader(redis_client(settings.redis), settings.redis.top_key)
     redis_probe = RedisProbe(redis_client(settings.redis), clocks)
     others = _service_probes(settings, project) if settings.monitoring.enable_health_checks else []
     monitor = HealthMonitor([*others, redis_probe], clocks)
-    return ApiParts(reader, monitor, lambda: redis_probe.book, frozenset(embedded), clocks.wall)
+    return ApiParts(
+        reader, monitor, lambda: redis_probe.book, frozenset(embedded), settings.redis.window_minutes, clocks.wall
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket, port 0 taking a free one; EngagementError says what to do when it cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise EngagementError(
             f"cannot listen on {host} port {port} ({error.strerror or error}): "
             "stop the program that uses it, or set METRICS_PORT or METRICS_HOST"
         ) from error
+    # Head and body are sent apart; without this each answer waits 40 ms for a delayed acknowledgement. Connections
+    # inherit it; asyncio sets it only on sockets that name their protocol, which this one does not.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def address(listener: socket.socket) -> str:

@@ -14,7 +14,7 @@ const TEXT = {
   en: {
     skip: "Skip to the ranking", title: "Engagement, live", settings: "Settings", figures: "Figures", theme: "Theme",
     rate: "Events per second", p50: "Freshness, median", p99: "Freshness, p99", lag: "Waiting in Kafka",
-    delivered: "Delivered", ranking: "Top content, last 10 minutes", rank: "Rank", move: "Movement",
+    delivered: "Delivered", ranking: "Top content", last: (minutes) => `last ${minutes} ${minutes === 1 ? "minute" : "minutes"}`, rank: "Rank", move: "Movement",
     content: "Content", score: "Score", empty: "No event in the window yet.", health: "Health",
     dead: "Dead letters by code", noDead: "None.", updated: "Updated", since: "since", embedded: "embedded",
     healthy: "Healthy", degraded: "Degraded", unhealthy: "Unhealthy", unknown: "Unknown", up: "up", down: "down",
@@ -25,7 +25,7 @@ const TEXT = {
   ar: {
     skip: "انتقل إلى الترتيب", title: "التفاعل مباشرةً", settings: "الإعدادات", figures: "الأرقام", theme: "المظهر",
     rate: "أحداث في الثانية", p50: "حداثة البيانات، الوسيط", p99: "حداثة البيانات، p99", lag: "بانتظار المعالجة في Kafka",
-    delivered: "تم تسليمها", ranking: "الأعلى تفاعلًا في آخر 10 دقائق", rank: "الترتيب", move: "التغيّر",
+    delivered: "تم تسليمها", ranking: "الأعلى تفاعلًا", last: (minutes) => `آخر ${minutes} ${minutes >= 3 && minutes <= 10 ? "دقائق" : "دقيقة"}`, rank: "الترتيب", move: "التغيّر",
     content: "المحتوى", score: "النقاط", empty: "لا أحداث في النافذة بعد.", health: "حالة النظام",
     dead: "الرسائل المرفوضة حسب الرمز", noDead: "لا شيء.", updated: "آخر تحديث", since: "منذ", embedded: "مدمج",
     healthy: "سليم", degraded: "متراجع", unhealthy: "معطّل", unknown: "غير معروف", up: "صعود", down: "هبوط",
@@ -119,13 +119,14 @@ function fillRow(row, item, best, before) {
   move.className = `move ${change.kind}`;
   write(move.children[0], change.text);
   write(move.children[1], change.spoken);
-  write(name.children[0], item.title ?? item.slug ?? say("untitled"));
+  write(name.children[0], item.title ?? say("untitled"));
   write(name.children[1], item.content_type ? say(item.content_type) : item.content_id);
   name.querySelector(".fill").style.width = `${best > 0 ? Math.max(0, (100 * item.score) / best) : 0}%`;
   write(score, count(item.score, 1));
 }
 
-function showRanking(items) {
+function showRanking({ items, window_minutes: minutes }) {
+  write(byId("window"), say("last")(minutes));
   const now = Date.now();
   const ranks = new Map(items.map((item) => [item.content_id, item.rank]));
   history = history.filter((entry) => now - entry.at <= MOVE_SPAN_MS);
@@ -199,7 +200,9 @@ async function ask(address) {
 function notice(key) {
   byId("notice").hidden = key === null;
   write(byId("notice"), key === null ? "" : say(key));
-  byId("rows").classList.toggle("stale", key !== null);
+  // What can no longer be asked is still shown, but not as if it were now.
+  byId("rows").classList.toggle("stale", key === "noBoard");
+  document.querySelector("main").classList.toggle("stale", key === "lost");
 }
 
 async function refresh() {
@@ -214,7 +217,7 @@ async function refresh() {
   }
   showHealth(health.value);
   showFigures(metrics.value, health.value);
-  if (top.status === "fulfilled") showRanking(top.value.items);
+  if (top.status === "fulfilled") showRanking(top.value);
   notice(top.status === "fulfilled" ? null : "noBoard");
   write(byId("updated"), clock(health.value.checked_at));
 }
