@@ -1,0 +1,191 @@
+"""The embedded stack of one test session, the streaming job in it, and short names for what tests do to both."""
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812  the driver names its class like a function
+from redis import Redis
+from tests.e2e.support import checkpoints
+from tests.e2e.support.ledger import Ledger
+from tests.e2e.support.oracle import Oracle, Verdict
+from tests.e2e.support.processes import PROJECT, JobProcess, await_that, leftovers
+from tests.e2e.support.watcher import Watcher
+from tests.e2e.support.workload import Event, Workload, content_ids, insert, make_contents
+
+from engagement.embedded.postgres import Postgres
+from engagement.embedded.site import Site
+from engagement.embedded.stack import Stack
+
+WINDOW_MINUTES = 2
+CONTENT_REFRESH_SECONDS = 4
+SNAPSHOT_ROWS = 300
+START_SECONDS = 90.0
+STOP_SECONDS = 40.0
+FIRST_BOARD_SECONDS = 40.0
+STATUS_KEY = "engagement:status"
+_HOST_VARIABLES = ("PATH", "HOME", "JAVA_HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "USER")
+
+
+def host_environment() -> dict[str, str]:
+    """The tests' own environment without any setting of a project that may run on the same machine."""
+    kept = {name: os.environ[name] for name in _HOST_VARIABLES if name in os.environ}
+    return {**kept, "PYTHONPATH": f"{PROJECT / 'lib'}{os.pathsep}{PROJECT}"}
+
+
+class StreamJob(JobProcess):
+    """`stream` with its own checkpoint; knows through Redis whether it runs."""
+
+    def __init__(self, environment: Mapping[str, str], client: Redis, log: Path) -> None:
+        super().__init__("stream", (), environment, log)
+        self._client = client
+        self.checkpoint = Path(environment["CHECKPOINT_PATH"]) / "redis"
+
+    def status(self) -> dict[str, object]:
+        """What the query says about itself; empty when nothing is known."""
+        text = self._client.hget(STATUS_KEY, "redis")
+        return dict(json.loads(str(text))) if text else {}
+
+    def start_and_wait(self) -> float:
+        """Start it and wait until its query runs; returns the seconds that took."""
+        before = self.status().get("started_at")
+        self.start()
+
+        def runs() -> bool:
+            assert self.is_alive, f"the streaming job ended while starting:\n{self.tail()}"
+            status = self.status()
+            return status.get("state") == "running" and status.get("started_at") != before
+
+        return await_that(runs, START_SECONDS, lambda: f"no running query: {self.status()}\n{self.tail()}")
+
+    def ensure_running(self) -> None:
+        """Start it unless it runs."""
+        if not self.is_alive:
+            self.start_and_wait()
+
+    def stop(self) -> int:
+        """SIGTERM, as a service manager does; returns the exit code."""
+        self.interrupt(signal.SIGTERM)
+        return self.wait(STOP_SECONDS)
+
+    def commits(self) -> int:
+        """Id of the newest finished micro-batch, -1 without any."""
+        return (checkpoints.numbers(self.checkpoint / "commits") or [-1])[-1]
+
+    def await_batches(self, count: int, limit_seconds: float = 60.0) -> None:
+        """Wait until it has finished so many more micro-batches."""
+        target = self.commits() + count
+        await_that(lambda: self.commits() >= target, limit_seconds, lambda: f"no new micro-batch\n{self.tail()}")
+
+
+class World:
+    """One stack with rows that were there before the connector came; the constructor starts nothing."""
+
+    def __init__(self) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="engagement-e2e-"))
+        self.home.chmod(0o755)  # root's PostgreSQL runs as somebody else
+        self.window = timedelta(minutes=WINDOW_MINUTES)
+        self.ledger = Ledger()
+        self._host = host_environment()
+        self.stack = Stack(self.home, self._host)
+        self.first_board: Verdict | None = None
+        """The first comparison: nothing but the connector's snapshot."""
+
+    def open(self) -> None:
+        """Start everything; the connector's first snapshot finds contents and rows in the tables."""
+        Postgres(Site(self.home, self._host)).up()
+        with closing(self.connect()) as database:
+            make_contents(database, self.ledger)
+            with database, database.cursor() as cursor:
+                # Events may come before their content here, which the key would forbid.
+                cursor.execute("alter table engagement_events drop constraint engagement_events_content_id_fkey")
+                insert(cursor, self.ledger, _snapshot_events())
+        self.stack.up()
+        self.redis = Redis.from_url(self.env["REDIS_URL"], decode_responses=True, socket_timeout=5)
+        self.oracle = Oracle(self.connect, self.redis, self.window)
+        self.job = StreamJob(self.job_environment(), self.redis, self.home / "logs" / "stream.log")
+        self.job.start_and_wait()
+        with suppress(AssertionError):  # the test of the snapshot judges it; here it would fail all others too
+            self.oracle.await_equality(FIRST_BOARD_SECONDS)
+        self.first_board = self.oracle.newest
+
+    def close(self, *, keep_logs: bool) -> None:
+        """Stop everything; the folder stays when somebody may want to look at its logs."""
+        if hasattr(self, "job"):
+            self.job.kill()
+            self.redis.close()
+        self.stack.down(purge=not keep_logs)
+        left = leftovers(self.home)
+        if not keep_logs:
+            shutil.rmtree(self.home, ignore_errors=True)
+        assert not left, f"left running: {left}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What `stack env` prints."""
+        return self.stack.env()
+
+    def job_environment(self, **changes: str) -> dict[str, str]:
+        """Environment of a job in this world: a small window, contents re-read often."""
+        return {
+            **self._host,
+            **self.env,
+            "ENGAGEMENT_HOME": str(self.home),
+            "REDIS_AGGREGATION_WINDOW_MINUTES": str(WINDOW_MINUTES),
+            "CONTENT_REFRESH_SECONDS": str(CONTENT_REFRESH_SECONDS),
+            **changes,
+        }
+
+    def connect(self) -> Connection:
+        """A new connection to PostgreSQL, as the owner of the tables."""
+        return psycopg2.connect(self.env["DATABASE_URL"], connect_timeout=5)
+
+    def execute(self, sql: str, *parameters: object) -> None:
+        """One statement, committed."""
+        with closing(self.connect()) as database, database, database.cursor() as cursor:
+            cursor.execute(sql, parameters)
+
+    def insert(self, *events: Event) -> list[int]:
+        """Rows in one transaction; their ids."""
+        with closing(self.connect()) as database, database, database.cursor() as cursor:
+            return insert(cursor, self.ledger, list(events))
+
+    def load(self, rate: int = 250) -> Workload:
+        """Rows until the context is left."""
+        return Workload(self.connect, self.ledger, self.window, rate)
+
+    def watch(self) -> Watcher:
+        """Totals read until the context is left."""
+        return Watcher(self.redis, self.ledger)
+
+    def pid(self, service: str) -> int:
+        """Process of an embedded service."""
+        return next(status.pid for status in self.stack.status() if status.name == service and status.pid)
+
+    def kill(self, service: str) -> None:
+        """Kill -9 of an embedded service."""
+        victim = psutil.Process(self.pid(service))
+        victim.kill()
+        psutil.wait_procs([victim], timeout=10)
+
+
+def now() -> datetime:
+    """The wall clock, aware."""
+    return datetime.now(UTC)
+
+
+def _snapshot_events() -> list[Event]:
+    ids = content_ids()
+    begin = now() - timedelta(minutes=1)
+    return [
+        Event(ids[n % 7], ("play", "finish", "click")[n % 3], begin + timedelta(seconds=n * 0.6), 1_000 * n)
+        for n in range(SNAPSHOT_ROWS)
+    ]

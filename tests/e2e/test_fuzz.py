@@ -1,0 +1,126 @@
+"""Messages that nobody should send, through the running job: no batch fails, each has the outcome of the reference."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+import pytest
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+from redis import Redis
+from tests.builders import KAFKA_TS
+from tests.e2e.support.processes import await_that
+from tests.e2e.support.world import StreamJob, World
+from tests.reference.decode import decode
+from tests.reference.fuzz import mutations
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "50000"))
+SEED = int(os.environ.get("FUZZ_SEED", "20261123"))
+TOPIC = "engagement-fuzz"
+PARTITIONS = 3
+MAX_BYTES = 16 * 1024 * 1024
+DRAIN_SECONDS = 180
+TOPIC_CONFIG = {
+    "max.message.bytes": str(MAX_BYTES),
+    # Messages carry the time that the generator's rows are made for, whatever the clock of this machine says.
+    "message.timestamp.type": "CreateTime",
+    "message.timestamp.after.max.ms": str(2**63 - 1),
+    "retention.ms": "-1",
+}
+
+
+@pytest.fixture
+def fuzz_job(world: World, tmp_path: Path) -> Iterator[StreamJob]:
+    """A job on a topic, checkpoint and Redis database of its own, running before the first message."""
+    make_topic(world.env["KAFKA_BOOTSTRAP_SERVERS"])
+    url = world.env["REDIS_URL"].rsplit("/", 1)[0] + "/1"
+    environment = world.job_environment(
+        KAFKA_TOPIC_ENGAGEMENT_EVENTS=TOPIC, CHECKPOINT_PATH=str(tmp_path), REDIS_URL=url, REDIS_DB="1"
+    )
+    with closing(Redis.from_url(url, decode_responses=True)) as client:
+        job = StreamJob(environment, client, world.home / "logs" / "fuzz.log")
+        try:
+            job.start_and_wait()
+            yield job
+        finally:
+            job.kill()
+            client.flushdb()
+
+
+def make_topic(servers: str) -> None:
+    topic = NewTopic(TOPIC, num_partitions=PARTITIONS, replication_factor=1, config=TOPIC_CONFIG)
+    admin = AdminClient({"bootstrap.servers": servers})
+    for made in admin.create_topics([topic]).values():
+        made.result()
+
+
+def produce(servers: str, count: int) -> None:
+    """Send the mutations, spread over the partitions."""
+    options: dict[str, str | int] = {
+        "bootstrap.servers": servers, "linger.ms": 50, "message.max.bytes": MAX_BYTES,
+        "queue.buffering.max.kbytes": 256 * 1024,
+    }  # fmt: skip
+    producer = Producer(options)
+    for number, message in enumerate(islice(mutations(SEED), count)):
+        producer.poll(0)
+        while len(producer) > 5_000:
+            producer.poll(0.05)
+        producer.produce(
+            TOPIC, value=message.value, partition=number % PARTITIONS, timestamp=int(KAFKA_TS.timestamp() * 1000),
+            headers=[(name, b"{}") for name in message.headers],
+        )  # fmt: skip
+    assert producer.flush(60) == 0
+
+
+def stored(servers: str, count: int) -> Iterator[Message]:
+    """What Kafka holds, with the offsets that the job saw."""
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "fuzz-reference", "enable.auto.commit": False})
+    try:
+        consumer.assign([TopicPartition(TOPIC, number, 0) for number in range(PARTITIONS)])
+        while count > 0:
+            for message in consumer.consume(500, timeout=10):
+                assert message.error() is None, message.error()
+                count -= 1
+                yield message
+    finally:
+        consumer.close()
+
+
+def expected_outcomes(servers: str, count: int) -> Counter[str]:
+    """Messages per kind, dead letters per code."""
+    outcomes: Counter[str] = Counter()
+    for message in stored(servers, count):
+        headers = [header[0] for header in cast("list[tuple[str, bytes]]", message.headers() or [])]
+        outcome = decode(message.value(), cast("int", message.offset()), KAFKA_TS, headers)
+        outcomes[outcome.code or outcome.kind] += 1
+    return outcomes
+
+
+def test_every_fuzzed_message_has_exactly_the_outcome_of_the_reference(world: World, fuzz_job: StreamJob) -> None:
+    servers = world.env["KAFKA_BOOTSTRAP_SERVERS"]
+    produce(servers, MESSAGES)
+    expected = expected_outcomes(servers, MESSAGES)
+
+    def rows() -> dict[str, int]:
+        return cast("dict[str, int]", fuzz_job.status().get("rows", {}))
+
+    await_that(lambda: rows().get("read", 0) >= MESSAGES, DRAIN_SECONDS, lambda: f"{rows()}\n{fuzz_job.tail()}")
+    totals = rows()
+    dead_letters = cast("dict[str, int]", totals["dead_letters"])
+    changes = expected.pop("change", 0) + expected.pop("move", 0)
+    tombstones = expected.pop("tombstone", 0)
+    assert dead_letters == dict(expected), f"seed {SEED}"
+    assert totals["tombstones"] == tombstones
+    assert totals["delivered"] + totals["moves"] == changes
+    assert totals["already_delivered"] == 0
+    assert totals["read"] == MESSAGES
+    assert "starting again" not in fuzz_job.text(), "a batch failed and was repeated"
+    assert fuzz_job.status()["state"] == "running"
+    assert fuzz_job.stop() == 0
