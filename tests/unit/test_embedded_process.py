@@ -39,7 +39,7 @@ def test_a_started_process_is_found_by_whoever_comes_next(sleeper: Supervised, t
     sleeper.start(spec(tmp_path), lambda: True, 5.0)
     found = Supervised("sleeper", tmp_path / "run" / "sleeper.json").process()
     assert found is not None
-    assert found.cmdline() == list(SLEEP)
+    assert found == sleeper.process()
 
 
 def test_it_has_a_session_of_its_own_so_that_ctrl_c_does_not_reach_it(sleeper: Supervised, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ class Stack:
     @contextmanager
     def _turn(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
         if not self.home.is_dir():
-            self.home.mkdir(parents=True)
+            self.home.mkdir(parents=True, exist_ok=True)
             # Root's PostgreSQL runs as another user, who has to get to its own folder in here.
             self.home.chmod(0o755)
         with FileLock(self.home / "stack.lock", timeout=seconds):
