@@ -1,0 +1,201 @@
+"""Keeps the board alive on the driver: ticks and publishes, counts again, and says when a rebuild is due.
+
+The loop never dies of Redis: while it is away it tries again with growing pauses and `state` says since when. Any other
+error ends the loop and is left in `failure` for the owner.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Any
+
+from engagement.errors import TransientError, TransientSinkError
+from engagement.sinks.redis.board import RedisBoard
+from engagement.sinks.redis.faults import OvertakenError, ShardLostError
+from engagement.sinks.redis.publisher import STATS_SLICE, Published, Publisher
+
+TICK_SECONDS = 1.0
+"""Longest time between two published rankings."""
+QUIET_SECONDS = 0.2
+"""Shortest time between two published rankings."""
+STATS_SECONDS = 0.01
+"""Pause between two slices of statistics, so that writers are not held up."""
+RECOUNT_SECONDS = 10.0
+RECOUNT_CONTENTS = 200
+FIRST_RETRY_SECONDS = 0.2
+LAST_RETRY_SECONDS = 5.0
+REBUILD_PAUSE_SECONDS = 5.0
+"""Least time between two rebuilds, and before a failed one is tried again."""
+
+
+@dataclass(frozen=True)
+class KeeperState:
+    """What health shows; times are of the monotonic clock."""
+
+    down_since: float | None = None
+    last_publish: float | None = None
+    published: Published | None = None
+    rebuilding: str | None = None
+    """Why a rebuild is running or waiting."""
+    rebuilds: int = 0
+    problem: str = ""
+
+
+class RedisKeeper:
+    """One thread's work; `rebuild(reason)` is run by `executor`, so that ticks go on meanwhile."""
+
+    def __init__(
+        self,
+        board: RedisBoard,
+        publisher: Publisher,
+        rebuild: Callable[[str], None],
+        executor: Executor,
+        now: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        self.failure: BaseException | None = None
+        self._board = board
+        self._publisher = publisher
+        self._rebuild = rebuild
+        self._executor = executor
+        self._now = now
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._reasons: list[str] = []
+        self._running: Future[None] | None = None
+        self._running_reasons: list[str] = []
+        self._rebuild_after = self._publish_after = self._recount_after = float("-inf")
+        self._retry_seconds = FIRST_RETRY_SECONDS
+        self._asked = True
+        self._stats_waiting = 0
+        self._recount_at: tuple[int, int] = (0, 0)  # (place in the list of partitions, cursor)
+        self._state = KeeperState()
+
+    @property
+    def state(self) -> KeeperState:
+        """A snapshot of how it goes."""
+        return self._state
+
+    def wake(self) -> None:
+        """Publish soon: a micro-batch was delivered or a generation swapped. Any thread may call it."""
+        self._asked = True
+        self._wake.set()
+
+    def request_rebuild(self, reason: str) -> None:
+        """Rebuild soon (snapshot rows, a content's length changed, …). Any thread may call it."""
+        with self._lock:
+            if reason not in self._reasons:
+                self._reasons.append(reason)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End `run` soon. Any thread may call it."""
+        self._stopped.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Work until `stop`; the body of the owner's thread."""
+        while not self._stopped.is_set():
+            self._wake.clear()
+            try:
+                pause = self.step(monotonic())
+            except Exception as error:  # noqa: BLE001 a thread has no caller: the owner reads `failure`
+                self.failure = error
+                return
+            self._wake.wait(pause)
+
+    def step(self, now: float) -> float:
+        """Do what is due at `now` (monotonic seconds); returns the seconds until something is due again."""
+        self._look_after_rebuild(now)
+        try:
+            self._keep(now)
+        except OvertakenError:
+            self._publisher.forget()
+            self._publish_after = now + QUIET_SECONDS
+        except ShardLostError as error:
+            self.request_rebuild(error.why)
+            self._publish_after = now + TICK_SECONDS
+        except TransientSinkError as error:
+            self._note_down(now, str(error))
+        due = QUIET_SECONDS if self._asked else TICK_SECONDS
+        pauses = [self._publish_after + due - QUIET_SECONDS - now]
+        if self._stats_waiting and self._state.down_since is None:
+            pauses.append(STATS_SECONDS)
+        if self._reasons or self._running:
+            pauses.append(QUIET_SECONDS)
+        return max(0.0, min(pauses))
+
+    def _keep(self, now: float) -> None:
+        """Publish if due, else one slice of statistics or a recount."""
+        waited = now - self._publish_after + QUIET_SECONDS
+        if now >= self._publish_after and (self._asked or waited >= TICK_SECONDS):
+            self._asked = False
+            self._publish(now)
+        elif self._state.down_since is not None:
+            return
+        elif self._stats_waiting:
+            self._stats_waiting = self._publisher.publish_stats(STATS_SLICE)
+        elif now >= self._recount_after:
+            self._recount_after = now + RECOUNT_SECONDS
+            self._recount()
+
+    def _publish(self, now: float) -> None:
+        self._publish_after = now + QUIET_SECONDS
+        partitions = self._board.partitions()
+        if not partitions:
+            return
+        published = self._publisher.publish(partitions, self._now())
+        self._retry_seconds = FIRST_RETRY_SECONDS
+        self._state = self._with(down_since=None, last_publish=now, published=published, problem="")
+        self._stats_waiting = self._publisher.publish_stats(STATS_SLICE)
+
+    def _recount(self) -> None:
+        partitions = self._board.partitions()
+        if not partitions:
+            return
+        place, cursor = self._recount_at
+        partition = partitions[place % len(partitions)]
+        following, _, differ = self._board.shard(partition).recount(cursor, RECOUNT_CONTENTS)
+        self._recount_at = (place, following) if following else (place + 1, 0)
+        if differ:
+            self.request_rebuild(f"recount of shard {partition} differs")
+
+    def _look_after_rebuild(self, now: float) -> None:
+        if self._running is not None:
+            if not self._running.done():
+                return
+            self._end_rebuild(self._running, now)
+        if self._reasons and now >= self._rebuild_after and self._state.down_since is None:
+            with self._lock:
+                self._running_reasons, self._reasons = self._reasons, []
+            reason = ", ".join(self._running_reasons)
+            self._state = self._with(rebuilding=reason)
+            self._running = self._executor.submit(self._rebuild, reason)
+
+    def _end_rebuild(self, ended: Future[None], now: float) -> None:
+        self._running = None
+        self._rebuild_after = now + REBUILD_PAUSE_SECONDS
+        error = ended.exception()
+        if error is None:
+            self._state = self._with(rebuilding=None, rebuilds=self._state.rebuilds + 1)
+            self.wake()
+        elif isinstance(error, TransientError):
+            for reason in self._running_reasons:
+                self.request_rebuild(reason)
+            self._state = self._with(problem=str(error))
+        else:
+            raise error
+
+    def _note_down(self, now: float, problem: str) -> None:
+        """Try again with growing pauses; what was written meanwhile is unknown, so the next publish reads all."""
+        self._publisher.forget()
+        since = self._state.down_since
+        self._state = self._with(down_since=now if since is None else since, problem=problem)
+        self._asked = True
+        self._publish_after = now + self._retry_seconds
+        self._retry_seconds = min(LAST_RETRY_SECONDS, 2 * self._retry_seconds)
+
+    def _with(self, **changes: Any) -> KeeperState:
+        return replace(self._state, **changes)
