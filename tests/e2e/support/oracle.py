@@ -103,7 +103,7 @@ class Verdict:
 
     def __str__(self) -> str:
         kinds = Counter(difference.kind for difference in self.differences)
-        shown = "\n  ".join(str(difference) for difference in self.differences[:_SHOWN])
+        shown = "\n  ".join(str(found) for found in self.differences[:_SHOWN])
         return (
             f"window end {self.window_end:%H:%M:%S}, {self.contents} contents, {self.events} events expected; "
             f"{dict(kinds) or 'equal'}\n  {shown}"
@@ -138,9 +138,9 @@ class Oracle:
         stats: dict[str, Mapping[str, str]] = dict(zip(contents, pipeline.execute(), strict=True))
         if self.window_end() != end:
             return None
-        found = [_difference(c, expected.get(c), ranking.get(c), stats[c]) for c in contents]
+        found = [difference(c, expected.get(c), ranking.get(c), stats[c]) for c in contents]
         events = sum(totals.events for totals in expected.values())
-        return Verdict(end, len(contents), events, tuple(difference for difference in found if difference))
+        return Verdict(end, len(contents), events, tuple(one for one in found if one))
 
     def await_equality(self, limit_seconds: float, least_events: int = 1) -> float:
         """Wait until two looks in a row, a second apart, find everything equal; return the seconds to the first.
@@ -173,7 +173,7 @@ class Oracle:
         return {str(key)[len(prefix) :] for key in self._client.scan_iter(f"{prefix}*", count=1000)}
 
 
-def _difference(
+def difference(
     content_id: str, want: Totals | None, score: float | None, stats: Mapping[str, str]
 ) -> Difference | None:
     want = want or Totals()
