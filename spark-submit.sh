@@ -66,17 +66,43 @@ install() {
   fi
 }
 
-# What a finished set-up was made from. A change of a lock, of JAVA_HOME or of PATH's java makes it run again.
+# What a finished set-up was made from: a changed lock makes it run again.
 fingerprint() { # files
-  { cat -- "$@"; printf '%s|' "${JAVA_HOME:-}" "$(command -v java || true)"; } | sha256sum
+  cat -- "$@" | sha256sum
 }
 
 is_ready() { # stamp, files
   [[ -f $1 && $(<"$1") == "$(fingerprint "${@:2}")" ]]
 }
 
+is_set_up() {
+  is_ready "$venv/.ready" "$lock" "$project/conf/jars.lock" && [[ -f $venv/.java ]] || return 1
+  local found
+  found=$(<"$venv/.java")
+  [[ $found == "$(java_there)"* || ${found##*|} == "${JAVA_HOME:-}" ]]
+}
+
+# The Java that was found holds for as long as JAVA_HOME and PATH lead to the same ones.
+java_there() {
+  printf '%s|%s|' "${JAVA_HOME:-}" "$(command -v java || true)"
+}
+
+find_java() {
+  local home
+  if ! home=$("$python" -m engagement.embedded.java 2>/dev/null); then
+    install "no Java 17 or newer on this machine: fetching one into .venv" "$project/conf/requirements-java.lock"
+    home=$("$python" -m engagement.embedded.java) || exit 1
+  fi
+  printf '%s%s\n' "$(java_there)" "$home" >"$venv/.java.$$"
+  mv "$venv/.java.$$" "$venv/.java"
+}
+
 set_up() {
-  is_ready "$venv/.ready" "$lock" "$project/conf/jars.lock" && return
+  is_set_up && return
+  if is_ready "$venv/.ready" "$lock" "$project/conf/jars.lock"; then
+    find_java
+    return
+  fi
   say "Setting up (once) ..."
   if [[ -f $venv/.incomplete ]]; then # an interrupted set-up: keep only the jars, which are verified one by one
     find "$venv" -mindepth 1 -maxdepth 1 ! -name jars -exec rm -rf {} +
@@ -87,10 +113,7 @@ set_up() {
   touch "$venv/.incomplete"
   [[ -x $python ]] || "$base" -m venv "$venv" || fail "python3.11 -m venv failed in $venv"
   install "Python packages" "$lock"
-  if ! "$python" -m engagement.embedded.java >"$venv/.java-home" 2>/dev/null; then
-    install "no Java 17 or newer on this machine: fetching one into .venv" "$project/conf/requirements-java.lock"
-    "$python" -m engagement.embedded.java >"$venv/.java-home" || exit 1
-  fi
+  find_java
   say "  jars: Spark's Kafka source, Kafka, Debezium"
   "$python" -m engagement.embedded.jars || exit 1
   fingerprint "$lock" "$project/conf/jars.lock" >"$venv/.ready"
@@ -128,12 +151,12 @@ fi
 # Another Spark or another project's modules on this machine must not mix with ours.
 unset SPARK_HOME PYTHONHOME
 export PYTHONPATH=$project/lib:$project TZ=UTC PYSPARK_PYTHON=$python PYSPARK_DRIVER_PYTHON=$python
-is_ready "$venv/.ready" "$lock" "$project/conf/jars.lock" || locked set_up
+is_set_up || locked set_up
 if [[ $command == test ]]; then
   is_ready "$venv/.ready-dev" "$project/conf/requirements-dev.lock" || locked set_up_tests
 fi
-JAVA_HOME=$(<"$venv/.java-home")
-export JAVA_HOME
+JAVA_HOME=$(<"$venv/.java")
+export JAVA_HOME=${JAVA_HOME##*|}
 
 if [[ $command == test ]]; then
   cd -- "$project"
