@@ -1,0 +1,1 @@
+"""The one transform of stream and backfill: messages -> decode -> validate -> enrich, pure DataFrame functions."""
