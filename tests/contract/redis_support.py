@@ -20,6 +20,7 @@ from engagement.sinks.redis.writer import PartitionWriter, WritePlan
 
 START = 1_800_000_000
 WINDOW = 600
+PIECES = 3
 IDENTITY = BatchIdentity("app", "generation", 1)
 TENTHS = {"play": 10, "pause": 5, "finish": 30, "click": 3}
 SCHEMA = pa.schema(
@@ -83,7 +84,7 @@ class Origin:
     code: str | None = None
 
 
-def image(event: Event, origin: Origin, effect: int, *, is_version: bool = True) -> Row:
+def image(event: Event, origin: Origin, effect: int = 1, *, is_version: bool = True) -> Row:
     """One row of `changes`, without its place in Kafka."""
     refused = origin.kind == "dead_letter" and is_version
     pct = event.pct_hundredths
@@ -134,14 +135,13 @@ def write(
     messages: Sequence[Sequence[Row]],
     *,
     span: tuple[int, int] | None = None,
-    pieces: int = 1,
     plan: WritePlan | None = None,
 ) -> TaskSummary:
     """Deliver a partition's messages [start, end) as a task would; offsets are the places in the list."""
     start, end = span or (0, len(messages))
     numbered = list(enumerate(messages))[start:end]
     whole = to_batch(numbered, partition)
-    borders = [whole.num_rows * i // pieces for i in range(pieces + 1)]
+    borders = [whole.num_rows * i // PIECES for i in range(PIECES + 1)]  # as Spark cuts: anywhere
     batches = [whole.slice(a, b - a) for a, b in pairwise(borders) if b > a]
     planned = replace(plan or WritePlan({}, IDENTITY, now=START), ranges={partition: (start, end)})
     return PartitionWriter(client, options, planned, partition).write(batches)

@@ -29,8 +29,7 @@ def deliver(client: redis.Redis, options: RedisOptions, world: World, *, everyth
         if world.random.random() < 0.2:  # died after the streams were written, before the fence moved
             crash_after_recent(client, partition, log[fence:end], fence)
         plan = WritePlan({}, IDENTITY, chunk_rows=world.random.randint(1, 40), now=world.now)
-        pieces = world.random.randint(1, 4)
-        summary = write(client, options, partition, log, span=(start, end), pieces=pieces, plan=plan)
+        summary = write(client, options, partition, log, span=(start, end), plan=plan)
         summary.raise_problem()
         assert summary.summary.read == end - start
         assert summary.summary.conservation_difference == 0

@@ -5,16 +5,16 @@ error ends the loop and is left in `failure` for the owner.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from engagement.errors import TransientError, TransientSinkError
 from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.faults import OvertakenError, ShardLostError
-from engagement.sinks.redis.publisher import STATS_SLICE, Published, Publisher
+from engagement.sinks.redis.publisher import STATS_SLICE, Published
 
 TICK_SECONDS = 1.0
 """Longest time between two published rankings."""
@@ -43,13 +43,29 @@ class KeeperState:
     problem: str = ""
 
 
+class Publishing(Protocol):
+    """The publisher, or something around it."""
+
+    def publish(self, partitions: Iterable[int], now: float | None = None) -> Published:
+        """See Publisher."""
+        ...
+
+    def publish_stats(self, limit: int) -> int:
+        """See Publisher."""
+        ...
+
+    def forget(self) -> None:
+        """See Publisher."""
+        ...
+
+
 class RedisKeeper:
     """One thread's work; `rebuild(reason)` is run by `executor`, so that ticks go on meanwhile."""
 
     def __init__(
         self,
         board: RedisBoard,
-        publisher: Publisher,
+        publisher: Publishing,
         rebuild: Callable[[str], None],
         executor: Executor,
         now: Callable[[], float | None] = lambda: None,
@@ -83,9 +99,16 @@ class RedisKeeper:
         self._asked = True
         self._wake.set()
 
-    def request_rebuild(self, reason: str) -> None:
-        """Rebuild soon (snapshot rows, a content's length changed, …). Any thread may call it."""
+    def request_rebuild(self, reason: str | ShardLostError) -> None:
+        """Rebuild soon: snapshot rows, a content's length changed, a shard is lost. Any thread may call it.
+
+        A loss that is reported while a rebuild runs is the one being healed; anything else asks for another one.
+        """
         with self._lock:
+            if isinstance(reason, ShardLostError):
+                if self._running is not None:
+                    return
+                reason = f"shard {reason.partition}: {reason.why}"
             if reason not in self._reasons:
                 self._reasons.append(reason)
         self._wake.set()
@@ -113,16 +136,16 @@ class RedisKeeper:
             self._keep(now)
         except OvertakenError:
             self._publisher.forget()
-            self._publish_after = now + QUIET_SECONDS
+            self._asked = True
         except ShardLostError as error:
-            self.request_rebuild(error.why)
-            self._publish_after = now + TICK_SECONDS
+            self._state = self._with(down_since=None, problem=str(error))
+            self.request_rebuild(error)
         except TransientSinkError as error:
             self._note_down(now, str(error))
         due = QUIET_SECONDS if self._asked else TICK_SECONDS
         pauses = [self._publish_after + due - QUIET_SECONDS - now]
-        if self._stats_waiting and self._state.down_since is None:
-            pauses.append(STATS_SECONDS)
+        if self._state.down_since is None:
+            pauses.append(STATS_SECONDS if self._stats_waiting else self._recount_after - now)
         if self._reasons or self._running:
             pauses.append(QUIET_SECONDS)
         return max(0.0, min(pauses))
@@ -197,5 +220,5 @@ class RedisKeeper:
         self._publish_after = now + self._retry_seconds
         self._retry_seconds = min(LAST_RETRY_SECONDS, 2 * self._retry_seconds)
 
-    def _with(self, **changes: Any) -> KeeperState:
+    def _with(self, **changes: Any) -> KeeperState:  # noqa: ANN401 one of KeeperState's fields each
         return replace(self._state, **changes)

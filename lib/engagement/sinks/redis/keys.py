@@ -18,6 +18,11 @@ def generation_key(partition: int, generation: str, name: str) -> str:
     return f"engagement:{{p{partition}}}:{generation}:{name}"
 
 
+def shards() -> str:
+    """SET of the partitions that ever had a shard."""
+    return "engagement:shards"
+
+
 def ranking_keys(top_key: str) -> tuple[str, str, str]:
     """Give the ranking and its two private companions, all in one slot.
 

@@ -1,0 +1,45 @@
+"""What readers see of contents beside their numbers: written when it changed, and all of it after a restart."""
+
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from engagement.sinks.redis.reader import ContentMeta
+
+_Write = Callable[[Sequence[ContentMeta]], None]
+
+
+class MetaWriter:
+    """Remembers what it wrote, so that a catalogue that did not change costs nothing."""
+
+    def __init__(self, write: _Write) -> None:
+        self._write = write
+        self._written: dict[str, ContentMeta] = {}
+
+    def write(self, table: pa.Table) -> None:
+        """Write the contents that are new or differ from what was written last. Raises: TransientSinkError."""
+        contents = {row["content_id"]: _meta(row) for row in table.to_pylist()}
+        changed = [meta for content_id, meta in contents.items() if self._written.get(content_id) != meta]
+        if changed:
+            self._write(changed)
+            self._written = contents
+
+    def forget(self) -> None:
+        """Write everything next time: Redis may have lost it."""
+        self._written = {}
+
+
+def _meta(row: dict[str, object]) -> ContentMeta:
+    published, length = row["publish_ts"], row["length_seconds"]
+    return ContentMeta(
+        content_id=str(row["content_id"]),
+        slug=_text(row["slug"]),
+        title=_text(row["title"]),
+        content_type=_text(row["content_type"]),
+        length_seconds=int(str(length)) if length is not None else None,
+        publish_ts=None if published is None else str(published),
+    )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
