@@ -46,6 +46,9 @@ SERVER = {
     # A killed worker or job is out of its group quickly, and an open transaction of it does not hold readers up long.
     "group.min.session.timeout.ms": "2000",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+    # After a kill the new broker waits until the session of the old one is over; 9 s would be usual.
+    "broker.session.timeout.ms": "5000",
+    "broker.heartbeat.interval.ms": "1000",
     "message.max.bytes": str(MAX_MESSAGE_BYTES),
     "replica.fetch.max.bytes": str(MAX_MESSAGE_BYTES),
     # One small machine: the stock cleaner alone takes 128 MiB of heap.

@@ -70,7 +70,8 @@ class Supervised:
         """
         kill_leftovers(spec)
         if self._child is not None:
-            self._child.poll()
+            # A killed JVM looks dead while its threads still end, and until then it holds its files and ports.
+            self._child.wait(KILL_SECONDS)
         for folder in (spec.folder, spec.log.parent, spec.pid_file.parent):
             folder.mkdir(parents=True, exist_ok=True)
         if spec.log.is_file() and spec.log.stat().st_size > LOG_KEEP_BYTES:
