@@ -2,8 +2,10 @@
 
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Mapping, MutableMapping, Sequence
+import threading
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -22,16 +24,24 @@ _ENFORCED = {
 }
 
 
-def submit_arguments(jars: Sequence[Path], spark_options: Sequence[str], settings: Mapping[str, str]) -> str:
+_LOCAL = {
+    # Driver and executors are one process: nothing of it listens to the network.
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+}
+
+
+def submit_arguments(jars: Sequence[Path], spark_options: Sequence[str], master: str) -> str:
     """What pyspark hands to spark-submit when it starts the JVM.
 
     Order decides: conf/spark-defaults.conf, then ours, then what the person wrote after `--`.
     """
     ours = [
+        "--master", master,
         "--conf", f"spark.scheduler.allocation.file={(PROJECT / 'conf' / 'fair-scheduler.xml').as_uri()}",
         "--jars", ",".join(str(jar) for jar in jars),
     ]  # fmt: skip
-    for name, value in {**settings, **_ENFORCED}.items():
+    for name, value in {**(_LOCAL if master.startswith("local") else {}), **_ENFORCED}.items():
         ours += ["--conf", f"{name}={value}"]
     return shlex.join([*ours, *spark_options, "pyspark-shell"])
 
@@ -42,10 +52,14 @@ def start_session(app_name: str, arguments: str, environment: MutableMapping[str
     environment.setdefault("PYSPARK_PYTHON", sys.executable)
     environment.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     environment["PYSPARK_SUBMIT_ARGS"] = arguments
+    interrupt = signal.getsignal(signal.SIGINT)
     builder = SparkSession.builder.appName(app_name)
     for name, value in _ENFORCED.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
+    if threading.current_thread() is threading.main_thread():
+        # pyspark has put its own handler there, which cancels jobs; ours finishes the micro-batch.
+        signal.signal(signal.SIGINT, interrupt)
     # Driver logging is set by conf/log4j2.properties; this silences what the shell entry point adds.
     session.sparkContext.setLogLevel("WARN")
     return session

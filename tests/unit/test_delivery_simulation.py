@@ -9,7 +9,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,6 +19,8 @@ from engagement.identity import BatchIdentity, OffsetRange
 from engagement.sinks.base import PartitionSummary
 
 TOPIC = "events"
+Frame = list[tuple[int, int]]
+"""Stands for a DataFrame: (partition, offset) pairs."""
 PARTITIONS = 2
 SEEDS = 400
 
@@ -42,7 +43,7 @@ class FakeSink:
         return dict(self.next)
 
     def deliver(
-        self, changes: Any, ranges: Sequence[OffsetRange], identity: BatchIdentity, *, final: bool
+        self, changes: Frame, ranges: Sequence[OffsetRange], identity: BatchIdentity, *, final: bool
     ) -> list[PartitionSummary]:
         summaries = []
         for part in ranges:
@@ -72,10 +73,10 @@ class FakeSink:
 class FakeReader:
     """Every offset of the topic holds one row."""
 
-    def images(self, ranges: Sequence[OffsetRange]) -> Any:
+    def images(self, ranges: Sequence[OffsetRange]) -> Frame:
         return [(part.partition, offset) for part in ranges for offset in range(part.start, part.end)]
 
-    def enrich(self, images: Any) -> Any:
+    def enrich(self, images: Frame) -> Frame:
         return images
 
     def refresh_content(self) -> None:
@@ -85,13 +86,13 @@ class FakeReader:
 class Silent:
     """Observes nothing."""
 
-    def delivered(self, identity: BatchIdentity, summaries: Sequence[PartitionSummary]) -> None: ...
+    def delivered(self, identity: BatchIdentity, summaries: Sequence[PartitionSummary], seconds: float) -> None: ...
 
     def waiting(self, reason: str) -> None: ...
 
 
 class FakeSpark:
-    """Spark's order of writing: offsets, foreachBatch, commit; on start the newest logged batch without commit again."""
+    """Spark's order of writing: offsets, foreachBatch, commit; on start a logged batch without commit comes again."""
 
     def __init__(self, root: Path, sink: FakeSink) -> None:
         self.checkpoint = Checkpoint(root, "fake")
@@ -112,7 +113,7 @@ class FakeSpark:
             (self.folder / "metadata").write_text(json.dumps({"id": f"g-{random.random()}"}))
             start = {str(p): self.sink.next.get(p, 0) for p in range(PARTITIONS)}
             (self.folder / "sources" / "0" / "0").write_text(f"v1\n{json.dumps({TOPIC: start})}")
-        patience = Patience((0.0, 0.0), lambda _: None, lambda: False)
+        patience = Patience((0.0, 0.0), lambda _: None, lambda: False, lambda: 0.0)
         self.runner = MicroBatchRunner(self.sink, self.checkpoint, FakeReader(), Silent(), patience, "app")  # type: ignore[arg-type]
 
     def ids(self, kind: str) -> list[int]:

@@ -22,9 +22,10 @@ class ContentHandle:
     `adopt_newest`. Every method raises TransientError when PostgreSQL does not answer.
     """
 
-    def __init__(self, catalogue: ContentCatalogue, withhold: Withhold) -> None:
+    def __init__(self, catalogue: ContentCatalogue) -> None:
         self._catalogue = catalogue
-        self._withhold = withhold
+        self.withhold: Withhold = withhold_nothing
+        """Set by a sink that keeps sums; asked at every refresh."""
         self._lock = threading.RLock()
         self._current: ContentSnapshot | None = None
         self._newest: ContentSnapshot | None = None
@@ -48,7 +49,7 @@ class ContentHandle:
         old = self.current
         new = self._catalogue.load()
         with self._lock:
-            kept = self._withhold(old.changed_lengths(new))
+            kept = self.withhold(old.changed_lengths(new))
             self._newest = new
             self._current = self._catalogue.keeping_lengths(old, new, kept) if kept else new
 

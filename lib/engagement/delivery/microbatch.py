@@ -43,8 +43,8 @@ class ChangeReader(Protocol):
 class BatchObserver(Protocol):
     """Told what happened, never asked; it must not raise."""
 
-    def delivered(self, identity: BatchIdentity, summaries: Sequence[PartitionSummary]) -> None:
-        """A micro-batch (or the gap before it) is in the sink."""
+    def delivered(self, identity: BatchIdentity, summaries: Sequence[PartitionSummary], seconds: float) -> None:
+        """A micro-batch (or the gap before it) is in the sink, so long after it was begun."""
         ...
 
     def waiting(self, reason: str) -> None:
@@ -57,9 +57,11 @@ class Patience:
     """How long the same micro-batch is tried again before the query is left to fail and restart."""
 
     delays_seconds: tuple[float, ...]
-    sleep: Callable[[float], None]
+    sleep: Callable[[float], object]
     give_up: Callable[[], bool]
     """Asked before each wait; true once the job has been told to stop."""
+    clock: Callable[[], float]
+    """Monotonic seconds."""
 
 
 class MicroBatchRunner:
@@ -130,15 +132,17 @@ class MicroBatchRunner:
         self._write(images, planned, identity)
 
     def _write(self, images: DataFrame, ranges: Sequence[OffsetRange], identity: BatchIdentity) -> None:
+        began = self._patience.clock()
         summaries = self._sink.deliver(self._reader.enrich(images), ranges, identity, final=False)
         if any(summary.unknown_content for summary in summaries):
-            self._observer.delivered(identity, [s for s in summaries if not s.unknown_content])
+            settled = [s for s in summaries if not s.unknown_content]
+            self._observer.delivered(identity, settled, self._patience.clock() - began)
             self._reader.refresh_content()
             held_back = {s.partition for s in summaries if s.unknown_content}
             left = [part for part in ranges if part.partition in held_back]
             summaries = self._sink.deliver(self._reader.enrich(images), left, identity, final=True)
         self._check(summaries, identity)
-        self._observer.delivered(identity, summaries)
+        self._observer.delivered(identity, summaries, self._patience.clock() - began)
 
     def _check(self, summaries: Sequence[PartitionSummary], identity: BatchIdentity) -> None:
         lost = {s.partition: s.conservation_difference for s in summaries if s.conservation_difference}

@@ -17,12 +17,15 @@ from pyspark.sql.streaming.query import StreamingQuery
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.microbatch import MicroBatchRunner
 from engagement.errors import EngagementError, PermanentError, TransientError
+from engagement.identity import Fence
 from engagement.sinks.base import Sink
 from engagement.sources.kafka import KafkaTopic, TopicPositions, to_starting_offsets
 
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 1
+_FENCE_POLL_SECONDS = 0.2
+_FENCE_POLLS = 600
 _COMMIT_POLL_SECONDS = 0.05
 _COMMIT_POLLS = 60
 
@@ -143,11 +146,22 @@ class SinkQuery:
 
     def _starting_offsets(self) -> str:
         """Where a new checkpoint begins: the sink's fence, then the sink's own rule, then the setting."""
-        offsets = {**(self._parts.sink.start_without_fence() or {}), **self._parts.sink.fence()}
+        offsets = {**(self._parts.sink.start_without_fence() or {}), **self._await_fence()}
         if not offsets:
             return self._plan.starting_offsets
         first = {number: bounds[0] for number, bounds in self._parts.positions.bounds().items()}
         return to_starting_offsets(self._parts.topic.topic, {**first, **offsets})
+
+    def _await_fence(self) -> Fence:
+        """Ask the sink until it knows: an empty board is counted from Kafka first, which takes seconds."""
+        for _ in range(_FENCE_POLLS):
+            try:
+                return self._parts.sink.fence()
+            except TransientError as error:
+                self._parts.observer.state("waiting", str(error))
+                if self._stop.wait(_FENCE_POLL_SECONDS):
+                    break
+        return self._parts.sink.fence()
 
     def _watch(self, query: StreamingQuery) -> None:
         while not self._stop.is_set():

@@ -16,16 +16,15 @@ _TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class KafkaTopic:
-    """Address of the topic and how its clients are set up; opens nothing."""
+    """Address of the topic and how its two client libraries are set up; opens nothing."""
 
-    bootstrap_servers: str
     topic: str
+    bootstrap_servers: str
     group_id: str
-    client_properties: Mapping[str, str] = field(default_factory=dict)
-    """Security and timeouts under Kafka's own names, e.g. `security.protocol`; values are kept out of repr."""
-
-    def __repr__(self) -> str:
-        return f"KafkaTopic({self.bootstrap_servers}, {self.topic})"
+    java_properties: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Options of Spark's reader, prefix included, e.g. `kafka.security.protocol`."""
+    client_properties: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Properties of confluent-kafka, whose names differ from Java's; brokers included."""
 
     def spark_options(self) -> dict[str, str]:
         """Options that stream and batch reads share.
@@ -35,13 +34,11 @@ class KafkaTopic:
         once, whatever is there.
         """
         return {
-            "kafka.bootstrap.servers": self.bootstrap_servers,
             "kafka.isolation.level": "read_committed",
             "kafka.fetch.min.bytes": "1",
-            "groupIdPrefix": self.group_id,
             "failOnDataLoss": "true",
             "includeHeaders": "true",
-            **{f"kafka.{name}": value for name, value in self.client_properties.items()},
+            **self.java_properties,
         }
 
     def stream(self, spark: SparkSession, starting_offsets: str, max_offsets_per_trigger: int) -> DataFrame:
@@ -99,7 +96,6 @@ class TopicPositions:
         if self._consumer is None:
             self._consumer = Consumer(
                 {
-                    "bootstrap.servers": self._topic.bootstrap_servers,
                     "group.id": f"{self._topic.group_id}-positions",
                     "enable.auto.commit": False,
                     "isolation.level": "read_committed",
@@ -146,7 +142,7 @@ class TopicPositions:
 
     def topic_id(self) -> str:
         """The id Kafka gave the topic when it was made; another one means it was deleted and made again."""
-        admin = AdminClient({"bootstrap.servers": self._topic.bootstrap_servers, **self._topic.client_properties})
+        admin = AdminClient(dict(self._topic.client_properties))
         collection = TopicCollection([self._topic.topic])
         try:
             described = admin.describe_topics(collection, request_timeout=_TIMEOUT_SECONDS)

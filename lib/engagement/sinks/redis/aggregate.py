@@ -160,7 +160,12 @@ class ShardAggregator:
         delta.add(share, 1)
         user = rows.user_ids[i]
         if user:
-            delta.users.setdefault((share.event_us // MINUTE_US, share.content), set()).add(user)
+            key = (share.event_us // MINUTE_US, share.content)
+            users = delta.users.get(key)
+            if users is None:
+                delta.users[key] = {user}
+            else:
+                users.add(user)
 
     def _take(self, delta: Delta, rows: Rows, i: int) -> None:
         event_id, share = rows.event_ids[i], _share(rows, i)

@@ -70,7 +70,9 @@ class Delta:
     def add(self, share: Share, sign: int) -> None:
         """Add an image to the sums, or take it back."""
         bucket = share.event_us // BUCKET_US
-        contents = self.sums.setdefault(bucket, {})
+        contents = self.sums.get(bucket)
+        if contents is None:
+            contents = self.sums[bucket] = {}
         total = contents.get(share.content)
         if total is None:
             total = contents[share.content] = [0, 0, 0, 0, 0, 0, 0, 0, 0, []]
@@ -142,12 +144,13 @@ class Header:
 
 def add_share(total: Sum, share: Share, sign: int) -> None:
     """Add one image to a sum, `sign` times."""
-    total[0] += sign * share.units
+    _, event_us, event_type, units, duration_ms, pct_hundredths = share
+    total[0] += sign * units
     total[1] += sign
-    total[TYPE_PLACE[share.event_type]] += sign
-    if share.duration_ms is not None:
-        total[6] += sign * share.duration_ms
-    if share.pct_hundredths is not None:
-        total[7] += sign * share.pct_hundredths
+    total[TYPE_PLACE[event_type]] += sign
+    if duration_ms is not None:
+        total[6] += sign * duration_ms
+    if pct_hundredths is not None:
+        total[7] += sign * pct_hundredths
         total[8] += sign
-    total[STAMPS] += (share.event_us % BUCKET_US, sign)
+    total[STAMPS] += (event_us % BUCKET_US, sign)

@@ -112,34 +112,31 @@ local function add(key, field, delta, sign)
   return v
 end
 
--- Adds {offset_us, count, ...} to a bucket entry's times; only the newest are kept, FLOOR being the newest cut off.
+-- Adds {offset_us, count, ...} to a bucket entry's times, newest first; FLOOR is the newest that was cut off.
 local function add_stamps(v, stamps, sign)
-  local floor, counts, order = v[FLOOR] or -1, {}, {}
-  local function collect(list, factor)
-    for i = 1, #list, 2 do
-      local at = list[i]
-      if not counts[at] then
-        counts[at] = 0
-        order[#order + 1] = at
-      end
-      counts[at] = counts[at] + factor * list[i + 1]
-    end
-  end
-  collect(v[STAMPS] or {}, 1)
-  collect(stamps, sign)
-  table.sort(order, function(a, b) return a > b end)
-  local kept = {}
-  for _, at in ipairs(order) do
-    if at > floor and counts[at] ~= 0 then
-      if #kept < 2 * KEPT_STAMPS then
-        kept[#kept + 1] = at
-        kept[#kept + 1] = counts[at]
-      elseif at > floor then
-        floor = at
+  local list, floor = v[STAMPS] or {}, v[FLOOR] or -1
+  for s = 1, #stamps, 2 do
+    local at, count = stamps[s], sign * stamps[s + 1]
+    if at > floor then
+      local i, size = 1, #list
+      while i < size and list[i] > at do i = i + 2 end
+      if list[i] == at then
+        list[i + 1] = list[i + 1] + count
+        if list[i + 1] == 0 then
+          table.remove(list, i + 1)
+          table.remove(list, i)
+        end
+      else
+        table.insert(list, i, count)
+        table.insert(list, i, at)
+        if size >= 2 * KEPT_STAMPS then
+          floor = list[size + 1]
+          list[size + 2], list[size + 1] = nil, nil
+        end
       end
     end
   end
-  v[STAMPS], v[FLOOR] = kept, floor
+  v[STAMPS], v[FLOOR] = list, floor
 end
 
 local function is_zero(v)

@@ -1,0 +1,80 @@
+"""`demo`: everything on one machine, from the services to the live ranking."""
+
+import argparse
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from engagement.command import Command, Context, main, positive_float, positive_int
+from engagement.demo.children import Child
+from engagement.demo.display import LineDisplay, LiveDisplay
+from engagement.demo.run import Demo, DemoPlan, Display, child_environment, free_metrics_port
+from engagement.embedded.stack import Stack
+from engagement.settings import resolve
+
+DEFAULT_RATE = 100
+UPDATES_PCT, DELETES_PCT = 5, 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `demo`."""
+    add = parser.add_argument
+    add("--duration", type=positive_float, metavar="S", help="end by itself after S seconds, and judge the result")
+    add("--rate", type=positive_int, metavar="N", default=DEFAULT_RATE, help="rows per second (default: %(default)s)")
+    add("--report", type=Path, metavar="FILE", help="write what was measured as JSON; needs --duration")
+
+
+def say(text: str) -> None:
+    """One line on the terminal."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def run(context: Context) -> int:
+    """Bring everything up, watch it, take it down; 0 only if an unattended run ended with an exact board."""
+    began = time.monotonic()
+    home = context.settings.paths.engagement_home
+    stack = Stack(home, context.environment)
+    with ExitStack() as cleanup:
+        cleanup.callback(stack.down, progress=say)
+        say("demo: starting PostgreSQL, Kafka, Connect and Redis")
+        stack.up(say)
+        port = free_metrics_port(context.settings.monitoring)
+        environment = child_environment(context.environment, stack.env(), port)
+        settings = resolve(environment, context.files).settings
+        generate = ["--mode", "continuous", "--rate", str(context.args.rate)]
+        generate += ["--updates-pct", str(UPDATES_PCT), "--deletes-pct", str(DELETES_PCT)]
+        children = [
+            Child("stream", [], home, environment),
+            Child("serve", [], home, environment),
+            Child("generate", generate, home, environment),
+        ]
+        display: Display = LineDisplay(say)
+        if sys.stdout.isatty():
+            display = cleanup.enter_context(LiveDisplay(Console()))
+        plan = DemoPlan(
+            context.args.rate, context.args.duration, float(environment.get("ENGAGEMENT_SETUP_SECONDS", 0)),
+            context.files.project / "sql" / "reference", began,
+        )  # fmt: skip
+        report = Demo(plan, stack, children, settings, display).run(context.stop)
+    if report is None:
+        return 0
+    if context.args.report:
+        report.write(context.args.report)
+    say(report.summary())
+    return 0 if report.succeeded else 1
+
+
+COMMAND = Command(
+    name="demo",
+    summary="Run everything on this machine: services, generator, streaming job, API; Ctrl-C stops it all.",
+    run=run,
+    add_arguments=add_arguments,
+    stops_itself=True,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(COMMAND))

@@ -1,0 +1,59 @@
+"""The jobs that a demo runs beside the services, as processes of their own: what a person would start by hand."""
+
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from engagement.embedded.process import ProcessSpec, Supervised
+
+_START_SECONDS = 10.0
+_STOP_SECONDS = 40.0
+"""A streaming job finishes its micro-batch first."""
+
+
+class Child:
+    """One job, started again when it died without being told to."""
+
+    def __init__(self, name: str, arguments: Sequence[str], home: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.restarts = 0
+        self._spec = ProcessSpec(
+            name=name,
+            command=(sys.executable, "-m", f"jobs.{name}", *arguments),
+            folder=home / "demo" / name,
+            log=home / "logs" / f"{name}.log",
+            pid_file=home / "run" / f"demo-{name}.json",
+            env=environment,
+            stop_signal=signal.SIGTERM,
+            stop_seconds=_STOP_SECONDS,
+        )
+        self._supervised = Supervised(name, self._spec.pid_file)
+
+    @property
+    def log(self) -> Path:
+        """Where it writes."""
+        return self._spec.log
+
+    def start(self) -> None:
+        """Start it, after ending whatever an earlier demo left of it; does not wait until it is useful."""
+        self._supervised.stop(self._spec)
+        self._supervised.start(self._spec, ready=lambda: True, limit_seconds=_START_SECONDS)
+
+    def heal(self) -> bool:
+        """Start it again if it is gone; true if it was."""
+        if self.pid is not None:
+            return False
+        self.restarts += 1
+        self.start()
+        return True
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, None when it does not run."""
+        process = self._supervised.process()
+        return None if process is None else process.pid
+
+    def stop(self) -> None:
+        """Ask it to end and wait."""
+        self._supervised.stop(self._spec)

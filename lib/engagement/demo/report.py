@@ -1,0 +1,91 @@
+"""The report of a demo run: its keys are public (README, section "The report")."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+from engagement.demo.probe import Freshness
+
+_PACKAGES = ("pyspark", "pyarrow", "redis", "psycopg2-binary", "confluent-kafka", "fastapi")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run measured; milliseconds, seconds and MiB as the names say."""
+
+    setup_seconds: float
+    """Making the Python environment and fetching jars, by the launcher; near 0 when they were there."""
+    ready_seconds: float
+    """From the start of the command's Python to the first ranked event."""
+    duration_seconds: float
+    rate: int
+    """Rows per second that were asked for."""
+    inserted: int
+    """Rows committed to PostgreSQL in the measured time, probes included."""
+    events_per_second: float
+    """Messages delivered to the ranking per second of it."""
+    redis: Freshness | None
+    """Commit -> visible in the ranking, by probe rows, after the warm-up."""
+    missed_probes: int
+    board_equals_reference: bool
+    lost: int
+    doubled: int
+    dead_letters: Mapping[str, int]
+    rss_mib: Mapping[str, float]
+    restarts: Mapping[str, int]
+    """Services and jobs that were found dead and started again."""
+    versions: Mapping[str, str]
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether everything that was inserted is on the board once, and the probes were seen."""
+        return self.board_equals_reference and not self.lost and not self.doubled and self.redis is not None
+
+    def summary(self) -> str:
+        """The outcome in a few lines for a person."""
+        seen = self.redis
+        verdict = "equals the reference" if self.board_equals_reference else "DIFFERS from the reference"
+        lines = [
+            f"board {verdict}: {self.lost} lost, {self.doubled} doubled",
+            f"{self.inserted} rows in {self.duration_seconds:.0f} s, {self.events_per_second:.0f} messages/s delivered",
+            "commit -> visible: no sample" if seen is None else
+            f"commit -> visible: p50 {seen.p50_ms:.0f} ms, p95 {seen.p95_ms:.0f} ms, p99 {seen.p99_ms:.0f} ms, "
+            f"max {seen.max_ms:.0f} ms over {seen.samples} probes",
+            f"ready after {self.ready_seconds:.0f} s, {self.rss_mib.get('total', 0):.0f} MiB in all",
+        ]  # fmt: skip
+        return "\n".join(lines)
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the libraries a figure depends on."""
+    return {name: version(name) for name in _PACKAGES}
+
+
+def tree_rss_mib(pid: int | None) -> float:
+    """Memory of a process and what it started, in MiB; pages shared between them count once.
+
+    The proportional set size is what "together" means: forked Python workers share most of their pages.
+    """
+    if pid is None:
+        return 0.0
+    try:
+        root = psutil.Process(pid)
+        family = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0.0
+    return round(sum(_pss(process) for process in family) / 2**20, 1)
+
+
+def _pss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.Error:
+        return 0

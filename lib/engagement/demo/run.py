@@ -1,0 +1,253 @@
+"""One demo from start to end: services, jobs, probes, the live table, and for an unattended run the judgement."""
+
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
+
+import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812  the driver names its class like a function
+from redis import Redis
+
+from engagement.demo.children import Child
+from engagement.demo.probe import FreshnessProbe
+from engagement.demo.reference import BoardComparison, compare, expected_board, redis_seconds, window_of
+from engagement.demo.report import Report, package_versions, tree_rss_mib
+from engagement.embedded.stack import Stack
+from engagement.errors import TransientError
+from engagement.monitoring.status import QueryStatus, read_book
+from engagement.settings import MonitoringSettings, Settings
+from engagement.sinks.redis.reader import EngagementReader
+
+_HEAL_SECONDS = 2.0
+_SHOWN = 10
+_SHOW_SECONDS = 1.0
+_WARM_UP_SHARE = 0.25
+_WARM_UP_MOST_SECONDS = 60.0
+_READY_LIMIT_SECONDS = 180.0
+_REST_LIMIT_SECONDS = 90.0
+_PROBE_INTERVAL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class DemoPlan:
+    """What the person asked for; `duration_seconds` None = until told to stop."""
+
+    rate: int
+    duration_seconds: float | None
+    setup_seconds: float
+    sql_folder: Path
+    began: float
+    """Monotonic seconds at which the command's Python started."""
+
+
+def free_metrics_port(monitoring: MonitoringSettings) -> int:
+    """METRICS_PORT, or any free port when somebody else has it."""
+    for port in (monitoring.metrics_port, 0):
+        with closing(socket.socket()) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((monitoring.metrics_host, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise TransientError(f"no free port on {monitoring.metrics_host} for the monitoring API")
+
+
+def child_environment(own: Mapping[str, str], stack: Mapping[str, str], metrics_port: int) -> dict[str, str]:
+    """What the jobs are started with: our variables, the stack's addresses, and where the API listens."""
+    return {**own, **stack, "METRICS_PORT": str(metrics_port)}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What the live table shows."""
+
+    seconds: float
+    status: QueryStatus | None
+    probe: FreshnessProbe
+    top: list[tuple[str, float]]
+    services: Mapping[str, str]
+    address: str
+
+
+class Display(Protocol):
+    """Where a person watches: a live table on a terminal, lines elsewhere."""
+
+    def say(self, text: str) -> None:
+        """One line of progress."""
+        ...
+
+    def show(self, moment: Moment) -> None:
+        """The state now."""
+        ...
+
+
+class Demo:
+    """Runs everything on this machine; the constructor starts nothing."""
+
+    def __init__(
+        self, plan: DemoPlan, stack: Stack, children: list[Child], settings: Settings, display: Display
+    ) -> None:
+        self._plan = plan
+        self._stack = stack
+        self._children = children
+        self._settings = settings
+        self._display = display
+        self._redis = Redis.from_url(settings.redis.url.get_secret_value(), decode_responses=True, socket_timeout=5)
+        self._reader = EngagementReader(self._redis, settings.redis.top_key)
+        self._probe = FreshnessProbe(
+            self._connect, self._redis, settings.redis.top_key, _PROBE_INTERVAL_SECONDS, time.monotonic
+        )
+        self._restarts: dict[str, int] = {}
+        self._started = plan.began
+
+    def run(self, stop: threading.Event) -> Report | None:
+        """Run until `stop` or the planned end; a report only for a run that reached its end.
+
+        Raises: TransientError when nothing is ranked within three minutes.
+        """
+        threads_stop = threading.Event()
+        threads = [
+            threading.Thread(target=body, args=(threads_stop,), name=name, daemon=True)
+            for name, body in (("probe", self._probe.run), ("heal", self._heal))
+        ]
+        try:
+            for child in self._children:
+                child.start()
+            for thread in threads:
+                thread.start()
+            return self._run_to_the_end(stop)
+        finally:
+            threads_stop.set()
+            for thread in threads:
+                thread.join(timeout=_HEAL_SECONDS + 10)
+            self._display.say("stopping the jobs; the streaming job finishes its micro-batch")
+            for child in self._children:
+                child.stop()
+
+    def _run_to_the_end(self, stop: threading.Event) -> Report | None:
+        ready = self._wait_until_ready(stop)
+        self._watch(stop, self._warm_up_seconds())
+        self._probe.forget()
+        began, rows_before, delivered_before = time.monotonic(), self._newest_event(), self._delivered()
+        self._watch(stop, None if self._plan.duration_seconds is None else self._plan.duration_seconds)
+        if stop.is_set() or ready is None:
+            return None
+        seconds = time.monotonic() - began
+        delivered, rows = self._delivered() - delivered_before, self._newest_event() - rows_before
+        rss = self._memory()
+        self._children[-1].stop()
+        self._display.say("load has ended; waiting until everything is at rest, then comparing with the reference")
+        board = self._compare_at_rest()
+        for difference in board.differences[:10]:
+            self._display.say(f"  differs: {difference}")
+        return Report(
+            setup_seconds=self._plan.setup_seconds,
+            ready_seconds=round(ready, 1),
+            duration_seconds=round(seconds, 1),
+            rate=self._plan.rate,
+            inserted=rows,
+            events_per_second=round(delivered / seconds, 1),
+            redis=self._probe.freshness(),
+            missed_probes=self._probe.missed,
+            board_equals_reference=board.is_equal,
+            lost=board.lost,
+            doubled=board.doubled,
+            dead_letters=self._dead_letters(),
+            rss_mib=rss,
+            restarts=dict(self._restarts),
+            versions=package_versions(),
+        )
+
+    def _wait_until_ready(self, stop: threading.Event) -> float | None:
+        deadline = time.monotonic() + _READY_LIMIT_SECONDS
+        while not stop.is_set():
+            if self._probe.seen():
+                return time.monotonic() - self._started
+            if time.monotonic() > deadline:
+                logs = ", ".join(str(child.log) for child in self._children)
+                raise TransientError(f"nothing was ranked within {_READY_LIMIT_SECONDS:.0f} s; see {logs}")
+            stop.wait(0.1)
+        return None
+
+    def _warm_up_seconds(self) -> float:
+        """The JVM compiles for about a minute, and first micro-batches are several times slower."""
+        if self._plan.duration_seconds is None:
+            return 0.0
+        return min(_WARM_UP_MOST_SECONDS, self._plan.duration_seconds * _WARM_UP_SHARE)
+
+    def _watch(self, stop: threading.Event, seconds: float | None) -> None:
+        began = time.monotonic()
+        while not stop.is_set() and (seconds is None or time.monotonic() - began < seconds):
+            self._display.show(self._moment())
+            stop.wait(_SHOW_SECONDS)
+
+    def _heal(self, stop: threading.Event) -> None:
+        while not stop.wait(_HEAL_SECONDS):
+            for name in self._stack.heal():
+                self._note_restart(name)
+            for child in self._children:
+                if not stop.is_set() and child.heal():
+                    self._note_restart(child.name)
+
+    def _note_restart(self, name: str) -> None:
+        self._restarts[name] = self._restarts.get(name, 0) + 1
+        self._display.say(f"{name} was gone and has been started again")
+
+    def _compare_at_rest(self) -> BoardComparison:
+        """Compare until equal or out of patience: rest is reached when nothing is missing any more."""
+        sql = (self._plan.sql_folder / "board.sql").read_text()
+        window = timedelta(seconds=self._settings.redis.window_seconds)
+        deadline = time.monotonic() + _REST_LIMIT_SECONDS
+        while True:
+            _, end = window_of(redis_seconds(self._redis), window)
+            with closing(self._connect()) as database:
+                expected = expected_board(database, sql, end - window, end)
+            found = compare(expected, self._redis, self._settings.redis.top_key, end)
+            moved = window_of(redis_seconds(self._redis), window)[1] != end
+            if (found.is_equal and not moved) or time.monotonic() > deadline:
+                return found
+            time.sleep(_SHOW_SECONDS)
+
+    def _moment(self) -> Moment:
+        named = [(line.title or line.content_id, line.score) for line in self._reader.get_top_content(_SHOWN)]
+        services = {status.name: status.state for status in self._stack.status()}
+        jobs = {child.name: "running" if child.pid else "stopped" for child in self._children}
+        host, port = self._settings.monitoring.metrics_host, self._settings.monitoring.metrics_port
+        return Moment(
+            time.monotonic() - self._started, self._status(), self._probe, named, {**services, **jobs},
+            f"http://{host}:{port}/",
+        )  # fmt: skip
+
+    def _status(self) -> QueryStatus | None:
+        return read_book(self._redis).queries.get("redis")
+
+    def _delivered(self) -> int:
+        status = self._status()
+        return 0 if status is None else status.rows.delivered
+
+    def _dead_letters(self) -> dict[str, int]:
+        status = self._status()
+        return {} if status is None else dict(status.rows.dead_letters)
+
+    def _memory(self) -> dict[str, float]:
+        pids = {status.name: status.pid for status in self._stack.status()}
+        pids |= {child.name: child.pid for child in self._children}
+        each = {name: tree_rss_mib(pid) for name, pid in pids.items()}
+        return {**each, "total": round(sum(each.values()), 1)}
+
+    def _connect(self) -> Connection:
+        return psycopg2.connect(self._settings.postgres.database_url.get_secret_value(), connect_timeout=5)
+
+    def _newest_event(self) -> int:
+        sql = (self._plan.sql_folder / "newest_event.sql").read_text()
+        with closing(self._connect()) as database, database.cursor() as cursor:
+            cursor.execute(sql)
+            row = cursor.fetchone()
+            return int(row[0]) if row else 0

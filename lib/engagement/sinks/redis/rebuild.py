@@ -1,0 +1,127 @@
+"""Counting the board again from Kafka, beside the running one, and swapping it in.
+
+Phase 1, nothing held up: a new generation of every shard is filled from "now - window - skew - margin" up to X, the
+topic's end at that moment. Phase 2, between two micro-batches: the new generation takes [X, the running fence), so
+that both stand at the same offset, and becomes the current one.
+
+A crash in either phase leaves the old pointers; the next rebuild drops what was begun. A crash between the swaps of two
+shards leaves each of them whole, by itself, at its own fence.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
+
+from engagement.errors import TransientSinkError
+from engagement.identity import BatchIdentity, OffsetRange
+from engagement.sinks.redis.board import RedisBoard
+from engagement.sinks.redis.faults import SINK, ShardLostError
+from engagement.sinks.redis.rows import CHANGE_COLUMNS
+from engagement.sinks.redis.summary import SUMMARY_DDL, TaskSummary, from_rows
+from engagement.sinks.redis.writer import WritePlan
+
+_NO_BATCH = -1
+
+
+@dataclass(frozen=True)
+class Recount:
+    """One consistent catalogue to count with."""
+
+    read: Callable[[Sequence[OffsetRange]], DataFrame]
+    """Ranges of the topic as changes, scored with this catalogue."""
+    adopt: Callable[[], None]
+    """Score the micro-batches that follow with it too."""
+
+
+class History(Protocol):
+    """Topic and contents as a rebuild needs them; the composition gives it, since sinks know no sources.
+
+    Every method raises TransientError when its service does not answer.
+    """
+
+    def topic(self) -> tuple[str, str]:
+        """The topic's name and id."""
+        ...
+
+    def partitions(self) -> Sequence[int]:
+        """Partitions of the topic."""
+        ...
+
+    def offsets_at(self, epoch_ms: int) -> Mapping[int, int]:
+        """Partition -> first offset at or after a broker time."""
+        ...
+
+    def ends(self) -> Mapping[int, int]:
+        """Partition -> end offset now."""
+        ...
+
+    def recounted(self) -> Recount:
+        """The catalogue as last read."""
+        ...
+
+
+@dataclass(frozen=True)
+class BoardRebuild:
+    """Builds and swaps in new generations of all shards."""
+
+    board: RedisBoard
+    history: History
+    between_batches: Callable[[], AbstractContextManager[None]]
+    """Holds off micro-batches while it is entered."""
+    app_id: str
+
+    def run(self, reason: str) -> None:
+        """Count everything again. Raises: TransientSinkError, TransientError."""
+        try:
+            self._run(BatchIdentity(self.app_id, f"rebuild: {reason}", _NO_BATCH))
+        except (PySparkException, Py4JError) as error:
+            raise TransientSinkError(SINK, f"the rebuild could not read Kafka: {type(error).__name__}") from error
+
+    def _run(self, identity: BatchIdentity) -> None:
+        recount = self.history.recounted()
+        topic, topic_id = self.history.topic()
+        ends = dict(sorted(self.history.ends().items()))
+        found = self.history.offsets_at(self.board.rebuild_from_ms())
+        starts = {partition: min(found.get(partition, end), end) for partition, end in ends.items()}
+        begun = self.board.begin_rebuild(starts, topic_id)
+        plan = WritePlan({}, identity, topic_id, final=True, rebuild=True, generations=begun.generations)
+        self._fill(recount, [OffsetRange(topic, p, starts[p], end) for p, end in ends.items()], plan)
+        with self.between_batches():
+            since = [OffsetRange(topic, p, end, self._running_fence(p, end)) for p, end in ends.items()]
+            self._fill(recount, since, replace(plan, rebuild=False, write_recent=False))
+            self.board.finish_rebuild(begun)
+            recount.adopt()
+
+    def _fill(self, recount: Recount, ranges: Sequence[OffsetRange], plan: WritePlan) -> None:
+        due = [part for part in ranges if not part.is_empty]
+        if due:
+            write_ranges(recount.read(due), due, plan, self.board)
+
+    def _running_fence(self, partition: int, end: int) -> int:
+        """Where micro-batches have got to; with a lost shard there is nothing to catch up with."""
+        try:
+            return max(end, self.board.shard(partition).state().next_offset)
+        except ShardLostError:
+            return end
+
+
+def write_ranges(
+    changes: DataFrame, ranges: Sequence[OffsetRange], plan: WritePlan, board: RedisBoard
+) -> list[TaskSummary]:
+    """Write ranges on the executors, then move the fence over those that turned out to hold no rows.
+
+    Raises: FenceBehindError, ShardLostError, TransientSinkError: what the first task says that was held up.
+    """
+    planned = replace(plan, ranges={part.partition: (part.start, part.end) for part in ranges})
+    rows = changes.select(*CHANGE_COLUMNS).mapInArrow(board.make_task(planned), SUMMARY_DDL).collect()
+    tasks = from_rows(row.asDict() for row in rows)
+    written = {task.summary.partition for task in tasks}
+    tasks += [board.write_empty(planned, part.partition) for part in ranges if part.partition not in written]
+    for task in tasks:
+        task.raise_problem()
+    return tasks

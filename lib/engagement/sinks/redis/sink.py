@@ -1,0 +1,173 @@
+"""The Redis sink as the delivery engine sees it: fences of the shards, micro-batches into them, and the keeper beside.
+
+Guarantee: effectively once per row version on the board and in the totals, by the fence that every shard moves in the
+same script call as its numbers (crash points: writer.py, rebuild.py). Time bound: what a micro-batch brought is in the
+public ranking after the keeper's next publish, at most 200 ms later while Redis answers.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from engagement.errors import TransientSinkError
+from engagement.identity import BatchIdentity, Fence, OffsetRange
+from engagement.sinks.base import PartitionSummary
+from engagement.sinks.redis import keys
+from engagement.sinks.redis.board import RedisBoard
+from engagement.sinks.redis.client import RedisOptions, connect
+from engagement.sinks.redis.faults import SINK, ShardLostError, translated
+from engagement.sinks.redis.keeper import RedisKeeper
+from engagement.sinks.redis.publisher import Publisher
+from engagement.sinks.redis.reader import ContentMeta, write_content_meta
+from engagement.sinks.redis.rebuild import BoardRebuild, History, write_ranges
+from engagement.sinks.redis.reporting import Observer, ReportingPublisher, Unpublished
+from engagement.sinks.redis.summary import TaskSummary
+from engagement.sinks.redis.writer import WritePlan
+
+_CLOSE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class _Open:
+    """What exists between `open` and `close`."""
+
+    board: RedisBoard
+    keeper: RedisKeeper
+    thread: threading.Thread
+    rebuilds: ThreadPoolExecutor
+    topic_id: str
+
+
+class RedisSink:
+    """The board's sink; opening it starts the keeper's thread, closing it ends it."""
+
+    name = SINK
+
+    def __init__(self, options: RedisOptions, history: History, observer: Observer, app_id: str) -> None:
+        self._options = options
+        self._history = history
+        self._observer = observer
+        self._app_id = app_id
+        self._writing = threading.Lock()
+        self._unpublished = Unpublished()
+        self._parts: _Open | None = None
+
+    def open(self) -> None:
+        """Connect, prove it, start the keeper. Raises: TransientSinkError, TransientError, PermanentSinkError."""
+        self.close()
+        topic_id = self._history.topic()[1]
+        board = RedisBoard(connect(self._options), self._options)
+        board.open()
+        publisher = ReportingPublisher(Publisher(board.client, self._options), self._unpublished, self._observer)
+        rebuilds = ThreadPoolExecutor(1, thread_name_prefix="redis-rebuild")
+        keeper = RedisKeeper(board, publisher, self._rebuild, rebuilds)
+        thread = threading.Thread(target=keeper.run, name="redis-keeper", daemon=True)
+        self._parts = _Open(board, keeper, thread, rebuilds, topic_id)
+        thread.start()
+
+    def fence(self) -> Fence:
+        """Next offset of every shard. Raises: TransientSinkError; while a shard is lost, until it has been rebuilt."""
+        parts = self._opened()
+        try:
+            return {partition: self._next_offset(partition, parts) for partition in self._history.partitions()}
+        except ShardLostError as error:
+            parts.keeper.request_rebuild(error)
+            raise
+
+    def _next_offset(self, partition: int, parts: _Open) -> int:
+        state = parts.board.shard(partition).state()
+        if state.topic_id != parts.topic_id:
+            raise ShardLostError(partition, "topic")
+        if state.window_seconds != self._options.window_seconds:
+            raise ShardLostError(partition, "window_length")
+        return state.next_offset
+
+    def start_without_fence(self) -> Mapping[int, int] | None:
+        """None: `fence` answers only when every shard has one, and the rebuild chose where they begin."""
+        return None
+
+    def deliver(
+        self, changes: DataFrame, ranges: Sequence[OffsetRange], identity: BatchIdentity, *, final: bool
+    ) -> list[PartitionSummary]:
+        """Write the ranges' rows into their shards. Raises: TransientSinkError; a lost shard is being rebuilt then."""
+        parts = self._opened()
+        rows = changes
+        if final:  # only the partitions that were held back; the others would be read and counted a second time
+            rows = changes.where(F.col("kafka_partition").isin([part.partition for part in ranges]))
+        plan = WritePlan({}, identity, parts.topic_id, final=final)
+        try:
+            with self._writing:
+                tasks = write_ranges(rows, ranges, plan, parts.board)
+        except ShardLostError as error:
+            parts.keeper.request_rebuild(error)
+            raise
+        for task in tasks:
+            self._unpublished.add(task.summary.commit_times_ms)
+        self._tell(tasks, parts.keeper)
+        parts.keeper.wake()
+        return [task.summary for task in tasks]
+
+    def ranked(self, contents: frozenset[str]) -> frozenset[str]:
+        """Of some contents, those that count on the board now; a rebuild is on its way if there are any.
+
+        This is what makes a content's new length apply to everything at once. Raises: TransientSinkError.
+        """
+        if not contents or self._parts is None:
+            return frozenset()
+        asked, found = sorted(contents), set[str]()
+        for partition in self._parts.board.partitions():
+            try:
+                generation = self._parts.board.shard(partition).state().generation
+            except ShardLostError:
+                continue
+            with translated(partition):
+                totals = self._parts.board.client.hmget(keys.generation_key(partition, generation, "totals"), asked)
+            found |= {content for content, total in zip(asked, totals, strict=True) if total is not None}
+        if found:
+            self._parts.keeper.request_rebuild(f"length of {len(found)} content(s) changed")
+        return frozenset(found)
+
+    def write_meta(self, contents: Sequence[ContentMeta]) -> None:
+        """Write what readers see of contents beside their numbers. Raises: TransientSinkError."""
+        write_content_meta(self._opened().board.client, contents)
+
+    def close(self) -> None:
+        """End the keeper, wait for a rebuild under way, let go of the connection; safe to call twice."""
+        parts, self._parts = self._parts, None
+        if parts is None:
+            return
+        parts.keeper.stop()
+        parts.thread.join(_CLOSE_SECONDS)
+        parts.rebuilds.shutdown(wait=True, cancel_futures=True)
+        parts.board.client.close()
+
+    def _rebuild(self, reason: str) -> None:
+        self._observer.rebuilding(reason)
+        BoardRebuild(self._opened().board, self._history, self._between_batches, self._app_id).run(reason)
+        self._observer.rebuilt()
+
+    @contextmanager
+    def _between_batches(self) -> Iterator[None]:
+        with self._writing:
+            yield
+
+    def _tell(self, tasks: Sequence[TaskSummary], keeper: RedisKeeper) -> None:
+        if any(task.snapshots for task in tasks):
+            keeper.request_rebuild("snapshot rows")
+        if other := sum(task.other_database for task in tasks):
+            self._observer.alarm(
+                f"{other} message(s) with an older LSN but a newer commit time: another or a restored database speaks; "
+                f"they were taken; `./spark-submit.sh reconcile` compares the sinks with PostgreSQL"
+            )
+
+    def _opened(self) -> _Open:
+        if self._parts is None:
+            raise TransientSinkError(SINK, "is not open")
+        if self._parts.keeper.failure is not None:
+            raise TransientSinkError(SINK, f"its keeper has ended: {self._parts.keeper.failure}")
+        return self._parts

@@ -1,0 +1,122 @@
+"""Settings to a runnable job: the only place that knows every class by name."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+from pyspark.sql import SparkSession
+from redis import Redis
+
+from engagement.delivery.checkpoint import Checkpoint
+from engagement.delivery.content import ContentHandle
+from engagement.delivery.microbatch import MicroBatchRunner, Patience
+from engagement.delivery.queries import QueryParts, QueryPlan, SinkQuery
+from engagement.embedded.jars import spark_jars
+from engagement.monitoring.board import StatusBoard
+from engagement.session import PROJECT, start_session, submit_arguments
+from engagement.settings import KafkaSettings, RedisSettings, Settings
+from engagement.sinks.redis.client import RedisOptions
+from engagement.sinks.redis.meta import MetaWriter
+from engagement.sinks.redis.sink import RedisSink
+from engagement.sources.content import ContentCatalogue, JdbcAddress
+from engagement.sources.kafka import KafkaTopic, TopicPositions
+from engagement.streaming.changes import Changes, TopicHistory
+from engagement.streaming.job import RunningQuery, StreamingJob
+from engagement.streaming.report import QueryReport
+from engagement.transform.decode import decode_messages
+
+SINKS = ("redis",)
+"""Sinks that exist, in the order in which they are listed."""
+
+_APP_ID = "engagement"
+_RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, *[1.0] * 60)
+_RESTART_DELAYS_SECONDS = (0.5, 1.0, 2.0, 5.0)
+_STATUS_TIMEOUT_SECONDS = 2.0
+
+
+def build_job(
+    settings: Settings, sinks: Sequence[str], spark_options: Sequence[str], stop: threading.Event
+) -> StreamingJob:
+    """Start Spark and put the job together; nothing else is opened before it runs."""
+    arguments = submit_arguments(spark_jars(), spark_options, settings.processing.spark_master)
+    spark = start_session("engagement-stream", arguments)
+    topic = kafka_topic(settings.kafka)
+    positions = TopicPositions(topic)
+    query = (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()
+    address = JdbcAddress.from_database_url(settings.postgres.database_url.get_secret_value())
+    catalogue = ContentCatalogue(spark, address, query, time.monotonic)
+    builders = {"redis": _redis_query}
+    context = _Shared(settings, spark, topic, positions, catalogue, stop)
+    queries = [builders[name](context) for name in sinks]
+    status = Redis.from_url(
+        settings.redis.url.get_secret_value(),
+        socket_timeout=_STATUS_TIMEOUT_SECONDS,
+        socket_connect_timeout=_STATUS_TIMEOUT_SECONDS,
+    )
+    return StreamingJob(queries, positions, status, settings.processing.content_refresh_seconds, stop)
+
+
+def kafka_topic(settings: KafkaSettings) -> KafkaTopic:
+    """The topic as both client libraries see it."""
+    return KafkaTopic(
+        settings.topic,
+        settings.bootstrap_servers,
+        settings.group_id,
+        settings.spark_options(),
+        settings.client_properties(),
+    )
+
+
+def redis_options(settings: RedisSettings) -> RedisOptions:
+    """What the Redis sink needs to know, as it travels to Spark's tasks."""
+    return RedisOptions(
+        url=settings.url.get_secret_value(),
+        max_connections=settings.max_connections,
+        socket_keepalive=settings.socket_keepalive,
+        window_seconds=settings.window_seconds,
+        top_key=settings.top_key,
+        top_size=settings.top_size,
+        stats_ttl_seconds=settings.aggregation_ttl_seconds,
+        event_ttl_seconds=settings.event_ttl_seconds,
+    )
+
+
+class _Shared:
+    """What every query is built from."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        spark: SparkSession,
+        topic: KafkaTopic,
+        positions: TopicPositions,
+        catalogue: ContentCatalogue,
+        stop: threading.Event,
+    ) -> None:
+        self.settings, self.spark, self.topic = settings, spark, topic
+        self.positions, self.catalogue, self.stop = positions, catalogue, stop
+
+
+def _redis_query(shared: _Shared) -> RunningQuery:
+    settings = shared.settings
+    board = StatusBoard("redis", clock=time.time)
+    report = QueryReport(board, time.time)
+    content = ContentHandle(shared.catalogue)
+    history = TopicHistory(shared.spark, shared.topic, shared.positions, content)
+    sink = RedisSink(redis_options(settings.redis), history, report, _APP_ID)
+    content.withhold = sink.ranked
+    meta = MetaWriter(sink.write_meta)
+    checkpoint = Checkpoint(settings.paths.checkpoint_path, "redis")
+    patience = Patience(_RETRY_DELAYS_SECONDS, shared.stop.wait, shared.stop.is_set, time.monotonic)
+    changes = Changes(shared.spark, shared.topic, content, board.record_content_refresh)
+    runner = MicroBatchRunner(sink, checkpoint, changes, report, patience, _APP_ID)
+    parts = QueryParts(sink, checkpoint, shared.topic, shared.positions, decode_messages, runner, report, time.sleep)
+    plan = QueryPlan(
+        trigger_seconds=settings.processing.interval_seconds,
+        max_offsets_per_trigger=settings.processing.batch_size,
+        pool="redis",
+        restart_delays_seconds=_RESTART_DELAYS_SECONDS,
+        starting_offsets=settings.kafka.auto_offset_reset,
+    )
+    query = SinkQuery(shared.spark, parts, plan, shared.stop)
+    return RunningQuery(query, sink, content, board, lambda: meta.write(content.newest.table))

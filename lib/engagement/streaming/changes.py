@@ -1,0 +1,78 @@
+"""Topic and contents through the one transform, as the engine and the Redis rebuild need them."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pyspark.sql import DataFrame, SparkSession
+
+from engagement.delivery.content import ContentHandle
+from engagement.identity import OffsetRange
+from engagement.sinks.redis.rebuild import Recount
+from engagement.sources.kafka import KafkaTopic, TopicPositions
+from engagement.transform.decode import decode_messages
+from engagement.transform.enrich import Enricher
+
+_REBUILD_POOL = "rebuild"
+
+
+class Changes:
+    """Kafka ranges joined with the contents that one query counts with now (delivery.microbatch.ChangeReader)."""
+
+    def __init__(
+        self, spark: SparkSession, topic: KafkaTopic, content: ContentHandle, refreshed: Callable[[], None]
+    ) -> None:
+        self._spark = spark
+        self._topic = topic
+        self._content = content
+        self._refreshed = refreshed
+        self._enricher = Enricher()
+
+    def images(self, ranges: Sequence[OffsetRange]) -> DataFrame:
+        """Messages of some ranges, decoded and validated, as a batch."""
+        return decode_messages(self._topic.read(self._spark, ranges))
+
+    def enrich(self, images: DataFrame) -> DataFrame:
+        """Images joined with the contents that count now."""
+        return self._enricher(images, self._content.current.frame)
+
+    def refresh_content(self) -> None:
+        """Take the catalogue as PostgreSQL holds it now."""
+        self._content.refresh()
+        self._refreshed()
+
+
+class TopicHistory:
+    """What a rebuild of the board reads (sinks.redis.rebuild.History)."""
+
+    def __init__(
+        self, spark: SparkSession, topic: KafkaTopic, positions: TopicPositions, content: ContentHandle
+    ) -> None:
+        self._spark = spark
+        self._topic = topic
+        self._positions = positions
+        self._content = content
+
+    def topic(self) -> tuple[str, str]:
+        """The topic's name and id."""
+        return self._topic.topic, self._positions.topic_id()
+
+    def offsets_at(self, epoch_ms: int) -> Mapping[int, int]:
+        """Partition -> first offset at or after a broker time."""
+        return self._positions.at_time(epoch_ms)
+
+    def ends(self) -> Mapping[int, int]:
+        """Partition -> end offset now."""
+        return {partition: end for partition, (_, end) in self._positions.bounds().items()}
+
+    def partitions(self) -> list[int]:
+        """The topic's partitions."""
+        return self._positions.partitions()
+
+    def recounted(self) -> Recount:
+        """Count with the newest contents; they are adopted once everything has been counted with them."""
+        snapshot, enricher = self._content.newest, Enricher()
+
+        def read(ranges: Sequence[OffsetRange]) -> DataFrame:
+            self._spark.sparkContext.setLocalProperty("spark.scheduler.pool", _REBUILD_POOL)
+            return enricher(decode_messages(self._topic.read(self._spark, ranges)), snapshot.frame)
+
+        return Recount(read, lambda: self._content.adopt(snapshot))
