@@ -5,7 +5,6 @@ entries above its newest and a hash only newer versions.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import msgpack
 import pyarrow as pa
@@ -37,18 +36,15 @@ def write_recent(client: redis.Redis, partition: int, events: pa.RecordBatch, ev
 
 def stream_calls(partition: int, events: pa.RecordBatch) -> Iterator[Call]:
     """Give one call per content with its newest entries; an entry's number is its Kafka offset + 1 (0 is no id)."""
-    entries: dict[str, list[list[Any]]] = {}
+    entries: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
     offsets = events.column("kafka_offset").to_pylist()
     contents = events.column("content_id").to_pylist()
     for content, offset, row in zip(contents, offsets, _texts(events), strict=True):
-        entry = [offset + 1]
-        for name, value in zip(FIELDS, row, strict=True):
-            entry += (name, value)
-        entries.setdefault(content, []).append(entry)
-    script = load("recent")
+        entries.setdefault(content, []).append((offset + 1, row))
+    script, pack = load("recent"), msgpack.Packer().pack
     for content, rows in entries.items():
-        packed = [msgpack.packb(row) for row in rows[-STREAM_LENGTH:]]
-        yield Call(script, (keys.recent_events(content),), (partition, STREAM_LENGTH, STREAM_SECONDS, *packed))
+        packed = pack((FIELDS, rows[-STREAM_LENGTH:]))
+        yield Call(script, (keys.recent_events(content),), (partition, STREAM_LENGTH, STREAM_SECONDS, packed))
 
 
 def event_calls(events: pa.RecordBatch, ttl_seconds: int) -> Iterator[Call]:

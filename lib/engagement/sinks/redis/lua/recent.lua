@@ -1,7 +1,6 @@
 -- Appends newest events to one content's stream; an entry that is there (a replay) is skipped.
--- KEYS[1]: the stream. ARGV: partition, maximum length, seconds to live, then per entry: its number, fields, values...
--- (each entry is msgpack: {number, field, value, ...}). A content that moved to another partition starts a new stream,
--- since the numbers of two partitions do not compare.
+-- KEYS[1]: the stream. ARGV: partition, maximum length, seconds to live, msgpack {field names, {{number, values}, ...}}.
+-- A content that moved to another partition starts a new stream, since the numbers of two partitions do not compare.
 if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then redis.call('DEL', KEYS[1]) end
 local newest, added = 0, 0
 local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
@@ -13,11 +12,13 @@ if top then
     newest = 0
   end
 end
-for i = 4, #ARGV do
-  local fields = cmsgpack.unpack(ARGV[i])
-  local at = table.remove(fields, 1)
+local names, entries = unpack(cmsgpack.unpack(ARGV[4]))
+local pairs_of = {}
+for _, entry in ipairs(entries) do
+  local at, values = entry[1], entry[2]
   if at > newest then
-    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], string.format('%.0f-%s', at, ARGV[1]), unpack(fields))
+    for i = 1, #names do pairs_of[2 * i - 1], pairs_of[2 * i] = names[i], values[i] end
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], string.format('%.0f-%s', at, ARGV[1]), unpack(pairs_of))
     newest, added = at, added + 1
   end
 end

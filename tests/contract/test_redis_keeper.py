@@ -1,0 +1,153 @@
+"""The keeper's steps, one by one, with a clock of its own and real Redis."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import redis
+from tests.contract.redis_support import IDENTITY, START, Event, Origin, Row, image, write
+
+from engagement.errors import TransientError
+from engagement.sinks.redis import keys
+from engagement.sinks.redis.board import RedisBoard
+from engagement.sinks.redis.client import RedisOptions, connect
+from engagement.sinks.redis.keeper import QUIET_SECONDS, TICK_SECONDS, RedisKeeper
+from engagement.sinks.redis.publisher import Publisher
+from engagement.sinks.redis.reader import EngagementReader
+from engagement.sinks.redis.writer import WritePlan
+
+pytestmark = pytest.mark.redis
+LOG: list[list[Row]] = [[image(Event(i), Origin(lsn=100 + i))] for i in range(1, 6)]
+
+
+class AtOnce(Executor):
+    """Runs what is submitted before `submit` returns."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":  # noqa: ANN401
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except TransientError as error:
+            future.set_exception(error)
+        return future
+
+
+@dataclass
+class Rig:
+    """A keeper over one shard whose rebuild counts LOG again."""
+
+    board: RedisBoard
+    reasons: list[str] = field(default_factory=list)
+    failing: int = 0
+
+    def __post_init__(self) -> None:
+        publisher = Publisher(self.board.client, self.board.options)
+        self.keeper = RedisKeeper(self.board, publisher, self.rebuild, AtOnce(), now=lambda: float(START))
+
+    def rebuild(self, reason: str) -> None:
+        self.reasons.append(reason)
+        if self.failing:
+            self.failing -= 1
+            raise TransientError("Kafka is away")
+        begun = self.board.begin_rebuild({0: 0}, "topic", START)
+        plan = WritePlan({}, IDENTITY, now=START, rebuild=True, generations=begun.generations)
+        write(self.board.client, self.board.options, 0, LOG, plan=plan).raise_problem()
+        assert self.board.rebuilt(begun) == {0: len(LOG)}
+        self.board.finish_rebuild(begun)
+
+    @property
+    def shown(self) -> list[float]:
+        return [line.score for line in EngagementReader(self.board.client).get_top_content()]
+
+
+@pytest.fixture
+def rig(redis_client: redis.Redis, redis_options: RedisOptions) -> Rig:
+    made = Rig(RedisBoard(redis_client, redis_options))
+    made.board.open()
+    made.rebuild("first")
+    return made
+
+
+def test_ranking_is_published_after_a_wake_and_else_once_a_second(rig: Rig) -> None:
+    rig.keeper.step(100.0)
+    assert rig.keeper.state.last_publish == 100.0
+    rig.keeper.wake()
+    assert 0 < rig.keeper.step(100.1) <= QUIET_SECONDS
+    assert rig.keeper.state.last_publish == 100.0
+    rig.keeper.step(100.21)
+    assert rig.keeper.state.last_publish == 100.21
+    rig.keeper.step(100.9)
+    assert rig.keeper.state.last_publish == 100.21
+    rig.keeper.step(100.22 + TICK_SECONDS)
+    assert rig.keeper.state.last_publish == 100.22 + TICK_SECONDS
+    assert rig.shown == [5.0]
+
+
+def test_emptied_redis_is_rebuilt_once_and_shown_again(rig: Rig, redis_client: redis.Redis) -> None:
+    rig.keeper.step(100.0)
+    redis_client.flushall()
+    now = 101.1
+    for _ in range(8):
+        now += max(0.05, rig.keeper.step(now))
+    assert rig.reasons == ["first", "shard 0: missing"]
+    assert rig.shown == [5.0]
+    assert rig.keeper.state.rebuilds == 1
+    assert rig.board.fence() == {0: len(LOG)}
+
+
+def test_failed_rebuild_is_tried_again_after_a_pause(rig: Rig) -> None:
+    rig.keeper.step(100.0)
+    rig.failing = 1
+    rig.keeper.request_rebuild("snapshot rows")
+    rig.keeper.step(100.1)
+    rig.keeper.step(100.2)
+    assert rig.reasons == ["first", "snapshot rows"]
+    assert "Kafka is away" in rig.keeper.state.problem
+    rig.keeper.step(106.0)
+    rig.keeper.step(106.1)
+    assert rig.reasons == ["first", "snapshot rows", "snapshot rows"]
+    assert rig.keeper.state.rebuilding is None
+
+
+def test_totals_that_do_not_match_their_buckets_are_rebuilt(rig: Rig, redis_client: redis.Redis) -> None:
+    generation = rig.board.shard(0).state().generation
+    redis_client.hdel(keys.generation_key(0, generation, "totals"), "a")
+    now = 100.0
+    for _ in range(6):
+        now += max(0.05, rig.keeper.step(now))
+    assert rig.reasons == ["first", "recount of shard 0 differs"]
+    assert rig.shown == [5.0]
+
+
+def test_redis_away_is_noted_with_its_beginning_and_tried_again_ever_more_slowly(
+    redis_options: RedisOptions, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    nowhere = replace(redis_options, url=f"unix://{tmp_path_factory.mktemp('no')}/redis.sock")
+    with connect(nowhere) as client:
+        rig = Rig(RedisBoard(client, nowhere))
+        pauses = [rig.keeper.step(now) for now in (100.0, 101.0, 102.0, 104.0, 110.0)]
+        assert rig.keeper.state.down_since == 100.0
+        assert pauses == sorted(pauses)
+        assert rig.keeper.failure is None
+
+
+def test_lost_shards_are_named_with_the_reason(rig: Rig, redis_client: redis.Redis) -> None:
+    assert rig.board.lost("topic") == {}
+    assert rig.board.lost("another") == {0: "topic"}
+    redis_client.delete(keys.current(0))
+    redis_client.set(keys.shards(), "not ours")
+    assert rig.board.lost() == {0: "missing"}
+    assert rig.board.fence() == {}
+
+
+def test_rebuild_that_another_one_overtook_is_told(rig: Rig) -> None:
+    first = rig.board.begin_rebuild({0: 0}, "topic", START)
+    second = rig.board.begin_rebuild({0: 0}, "topic", START)
+    with pytest.raises(TransientError):
+        rig.board.rebuilt(first)
+    rig.board.abandon_rebuild(second)
+    with pytest.raises(TransientError):
+        rig.board.finish_rebuild(second)
+    assert rig.board.fence() == {0: len(LOG)}
