@@ -13,6 +13,7 @@ from engagement.errors import TransientError
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.client import RedisOptions, connect
+from engagement.sinks.redis.faults import ShardLostError
 from engagement.sinks.redis.keeper import QUIET_SECONDS, TICK_SECONDS, RedisKeeper
 from engagement.sinks.redis.publisher import Publisher
 from engagement.sinks.redis.reader import EngagementReader
@@ -95,6 +96,16 @@ def test_emptied_redis_is_rebuilt_once_and_shown_again(rig: Rig, redis_client: r
     assert rig.shown == [5.0]
     assert rig.keeper.state.rebuilds == 1
     assert rig.board.fence() == {0: len(LOG)}
+
+
+def test_first_start_on_an_empty_redis_rebuilds(redis_client: redis.Redis, redis_options: RedisOptions) -> None:
+    rig = Rig(RedisBoard(redis_client, redis_options))
+    rig.keeper.step(100.0)
+    rig.keeper.request_rebuild(ShardLostError(0, "missing"))
+    for now in (100.3, 100.6, 100.9, 102.0):
+        rig.keeper.step(now)
+    assert rig.reasons == ["shard 0: missing"]
+    assert rig.shown == [5.0]
 
 
 def test_failed_rebuild_is_tried_again_after_a_pause(rig: Rig) -> None:

@@ -167,7 +167,8 @@ class RedisKeeper:
     def _publish(self, now: float) -> None:
         self._publish_after = now + QUIET_SECONDS
         partitions = self._board.partitions()
-        if not partitions:
+        if not partitions:  # the first start: Redis answers, the first rebuild makes the shards
+            self._state = self._with(down_since=None)
             return
         published = self._publisher.publish(partitions, self._now())
         self._retry_seconds = FIRST_RETRY_SECONDS
