@@ -212,6 +212,21 @@ def test_a_connector_that_somebody_removed_is_registered_again(running: Stack) -
     assert messages(running, insert(running, str(uuid.uuid4())))
 
 
+def test_the_slot_moves_on_though_only_other_tables_are_written(running: Stack) -> None:
+    execute(running, "insert into content select gen_random_uuid(), gen_random_uuid()::text, 't', 'video', 1, now()")
+    with closing(psycopg2.connect(running.env()["DATABASE_URL"])) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute("select pg_current_wal_lsn()")
+        written = cursor.fetchone()
+        behind = True
+        deadline = time.monotonic() + ARRIVAL_SECONDS
+        while behind and time.monotonic() < deadline:
+            cursor.execute("select pg_sleep(0.2), confirmed_flush_lsn < %s from pg_replication_slots", written)
+            row = cursor.fetchone()
+            behind = row is None or bool(row[1])
+    assert not behind
+
+
 def test_healing_a_healthy_stack_touches_nothing(running: Stack) -> None:
     before = pids(running)
     assert running.heal() == []

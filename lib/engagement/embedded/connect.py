@@ -22,9 +22,11 @@ CONNECTOR = "engagement"
 CONNECTOR_FILE = Path(__file__).resolve().parents[3] / "conf" / "debezium" / "engagement.json"
 REST_SECONDS = 30.0
 TASK_SECONDS = 90.0
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.2
 CONFLICT = 409
 NOT_FOUND = 404
+SERVER_ERROR = 500
+RUNS = ["RUNNING", "RUNNING"]
 WORKER = {
     "group.id": "engagement-connect",
     "exactly.once.source.support": "enabled",
@@ -115,20 +117,16 @@ class Connect(Service):
 
     def settle(self) -> None:
         """Register the connector, unless it is there as it should be, and wait until its task runs."""
-        wanted = self.connector()
-        if self._ask("GET", f"/connectors/{CONNECTOR}/config") != {**wanted, "name": CONNECTOR}:
-            self._ask("PUT", f"/connectors/{CONNECTOR}/config", wanted)
+        wanted = {**self.connector(), "name": CONNECTOR}
         deadline = time.monotonic() + TASK_SECONDS
-        while (states := self._states()) != ["RUNNING", "RUNNING"]:
+        while not self._runs_with(wanted):
             if time.monotonic() > deadline:
                 raise StackError(self.name, f"the connector does not run: {self._trouble()}", log=self.log)
-            if "FAILED" in states:
-                self._restart_failed()
             time.sleep(POLL_SECONDS)
 
     def mend(self) -> bool:
         """Bring back a connector that is gone or has failed."""
-        if not self.answers() or self._states() == ["RUNNING", "RUNNING"]:
+        if not self.answers() or self._states() == RUNS:
             return False
         self.settle()
         return True
@@ -164,6 +162,16 @@ class Connect(Service):
     def _config(self) -> Path:
         return self.folder / "worker.properties"
 
+    def _runs_with(self, wanted: Mapping[str, str]) -> bool:
+        """Take one step towards a running connector with these settings; True when there is nothing left to do."""
+        if self._ask("GET", f"/connectors/{CONNECTOR}/config") != wanted:
+            self._ask("PUT", f"/connectors/{CONNECTOR}/config", wanted)
+            return False
+        states = self._states()
+        if "FAILED" in states:
+            self._ask("POST", f"/connectors/{CONNECTOR}/restart?includeTasks=true&onlyFailed=true")
+        return states == RUNS
+
     def _states(self) -> list[str]:
         """Tell the states of the connector and of its tasks; empty when it is not registered."""
         status = self._ask("GET", f"/connectors/{CONNECTOR}/status")
@@ -176,11 +184,8 @@ class Connect(Service):
         traces = [task.get("trace", "") for task in status.get("tasks", [])]
         return next((trace for trace in traces if trace), f"states {self._states()}")
 
-    def _restart_failed(self) -> None:
-        self._ask("POST", f"/connectors/{CONNECTOR}/restart?includeTasks=true&onlyFailed=true")
-
     def _ask(self, method: str, path: str, body: Mapping[str, str] | None = None) -> dict[str, Any] | None:
-        """Call the REST interface; None for "not there" and "rebalancing, come again".
+        """Call the REST interface; None for "not there" and "busy, come again" (rebalancing, Kafka away).
 
         Raises:
             StackError: it refused, or went away.
@@ -190,7 +195,7 @@ class Connect(Service):
             answer = self._rest.request(method, f"{self.url}{path}", json=body, timeout=REST_SECONDS)
         except requests.RequestException as gone:
             raise StackError(self.name, f"its REST interface does not answer: {gone}", log=self.log) from gone
-        if answer.status_code in (CONFLICT, NOT_FOUND):
+        if answer.status_code in (CONFLICT, NOT_FOUND) or answer.status_code >= SERVER_ERROR:
             return None
         if not answer.ok:
             raise StackError(self.name, f"{method} {path}: {answer.status_code} {answer.text[:1000]}", log=self.log)

@@ -28,6 +28,7 @@ LOCK_FILE = Path(__file__).resolve().parents[3] / "conf" / "jars.lock"
 STAMP = ".lock-sha256"
 DOWNLOAD_SECONDS = 600.0
 ARCHIVE = "tar.gz"
+FILE_PATTERN = "[artifact]-[revision](-[classifier]).[ext]"
 # No pom is read (the lock is the resolution) and no remote checksum fetched (ours is stronger): two requests per file.
 IVY_SETTINGS = """<ivysettings><settings defaultResolver="central"/><resolvers>
 <ibiblio name="central" m2compatible="true" usepoms="false"/></resolvers></ivysettings>"""
@@ -147,7 +148,7 @@ def install(set_name: str, jars: Sequence[LockedJar], root: Path) -> bool:
         return False
     draft = Path(tempfile.mkdtemp(prefix=f".{set_name}-", dir=root))
     try:
-        files = run_ivy(ivy_module(set_name, jars), IVY_SETTINGS, draft, _pattern())
+        files = run_ivy(ivy_module(set_name, jars), IVY_SETTINGS, draft, FILE_PATTERN)
         verify(jars, files)
         for archive in files.glob(f"*.{ARCHIVE}"):
             with tarfile.open(archive) as content:
@@ -215,10 +216,6 @@ def _only(folder: Path, pattern: str) -> Path:
     if not found:
         raise StackError("jars", f"pyspark holds no {pattern}", hint="Delete .venv and start again.")
     return found[-1]
-
-
-def _pattern() -> str:
-    return "[artifact]-[revision](-[classifier]).[ext]"
 
 
 def _stamp_of(folder: Path) -> str | None:

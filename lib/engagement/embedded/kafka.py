@@ -28,6 +28,7 @@ RETENTION_MS = 7 * 24 * 3600 * 1000
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 FORMAT_SECONDS = 60.0
 ADMIN_SECONDS = 10.0
+TOPIC_SECONDS = 60.0
 LOG_CONFIG = Path(__file__).resolve().parents[3] / "conf" / "debezium" / "log4j2.properties"
 SERVER = {
     "process.roles": "broker,controller",
@@ -46,9 +47,6 @@ SERVER = {
     # A killed worker or job is out of its group quickly, and an open transaction of it does not hold readers up long.
     "group.min.session.timeout.ms": "2000",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
-    # After a kill the new broker waits until the session of the old one is over; 9 s would be usual.
-    "broker.session.timeout.ms": "5000",
-    "broker.heartbeat.interval.ms": "1000",
     "message.max.bytes": str(MAX_MESSAGE_BYTES),
     "replica.fetch.max.bytes": str(MAX_MESSAGE_BYTES),
     # One small machine: the stock cleaner alone takes 128 MiB of heap.
@@ -109,14 +107,13 @@ class Kafka(Service):
         return self.process_spec(command, {"PATH": os.defpath, "TZ": "UTC"})
 
     def answers(self) -> bool:
-        """Ask for the topics."""
+        """Ask for the cluster; a broker that its controller has not let in yet is in no answer."""
         if not port_answers(self.port):
             return False
         try:
-            _admin(self.port).list_topics(timeout=ADMIN_SECONDS)
+            return bool(_admin(self.port).list_topics(timeout=ADMIN_SECONDS).brokers)
         except KafkaException:
             return False
-        return True
 
     def settle(self) -> None:
         """Make the topics: a producer would wait for a missing one without a word.
@@ -139,7 +136,9 @@ class Kafka(Service):
         ]
         # The client has to outlive the answers: without a name it would be gone before they come.
         admin = _admin(self.port)
-        for made in admin.create_topics(topics, request_timeout=ADMIN_SECONDS).values():
+        for made in admin.create_topics(
+            topics, operation_timeout=TOPIC_SECONDS, request_timeout=TOPIC_SECONDS
+        ).values():
             try:
                 made.result()
             except KafkaException as refused:

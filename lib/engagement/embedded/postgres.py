@@ -118,6 +118,16 @@ class Postgres(Service):
 
     def settle(self) -> None:
         """Roles, database, tables, index, publication: everything in sql/postgres."""
+        try:
+            self._apply_sql()
+        except psycopg2.Error as refused:
+            raise StackError(self.name, f"sql/postgres could not be applied: {refused}", log=self.log) from refused
+
+    def purge_folders(self) -> list[Path]:
+        """Its folder, when that is not below ENGAGEMENT_HOME."""
+        return [] if self.site.home in self.folder.parents else [self.folder.parent]
+
+    def _apply_sql(self) -> None:
         with closing(self._connect("postgres", SUPERUSER)) as connection, connection.cursor() as cursor:
             names = ("engagement_password", "debezium_password")
             cursor.execute((SQL / "roles.sql").read_text(), {name: self.site.secret(name) for name in names})
@@ -127,10 +137,6 @@ class Postgres(Service):
         with closing(self._connect(DATABASE, OWNER)) as connection, connection.cursor() as cursor:
             for file in ("schema.sql", "replication.sql"):
                 cursor.execute((SQL / file).read_text())
-
-    def purge_folders(self) -> list[Path]:
-        """Its folder, when that is not below ENGAGEMENT_HOME."""
-        return [] if self.site.home in self.folder.parents else [self.folder.parent]
 
     @property
     def _data(self) -> Path:

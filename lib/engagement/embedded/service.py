@@ -1,12 +1,13 @@
 """The shape of one embedded service, and what is the same for all of them."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from engagement.embedded.process import ProcessSpec, Supervised, rss_mib
+from engagement.embedded.process import POLL_SECONDS, ProcessSpec, Supervised, rss_mib
 from engagement.embedded.site import Site
 from engagement.errors import StackError
 
@@ -106,12 +107,23 @@ class Service(ABC):
 
     def up(self) -> bool:
         """Start it unless it runs, and settle it; True when it had to be started."""
-        started = not self.is_running()
+        started = not self._is_well()
         if started:
             self.prepare()
             self._supervised.start(self.spec(), self._ready, self.start_seconds)
         self.settle()
         return started
+
+    def _is_well(self) -> bool:
+        """Whether it runs and answers; one that is just dying, or hangs, does not count (and is ended)."""
+        deadline = time.monotonic() + self.start_seconds
+        while self.is_running():
+            if self._ready():
+                return True
+            if time.monotonic() > deadline:
+                self.stop()
+            time.sleep(POLL_SECONDS)
+        return False
 
     def _ready(self) -> bool:
         if self.site.cancelled.is_set():
