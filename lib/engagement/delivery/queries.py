@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
@@ -90,11 +91,17 @@ class SinkQuery:
             self._run_until_stopped()
             self._parts.observer.state("stopped")
         except EngagementError as error:
-            self.failure = error
-            self._parts.observer.state("failed", str(error))
+            self._fail(error)
+        except (Py4JError, ConnectionError) as error:
+            # Spark's JVM was killed or has run out of memory; this process cannot bring it back, the next one can.
+            self._fail(PermanentError(f"Spark's JVM does not answer any more: {_first_line(error)}"))
         finally:
             self._parts.sink.close()
             self._parts.checkpoint.unlock()
+
+    def _fail(self, error: EngagementError) -> None:
+        self.failure = error
+        self._parts.observer.state("failed", str(error))
 
     def _run_until_stopped(self) -> None:
         failures = 0
@@ -187,5 +194,5 @@ class SinkQuery:
         return (self._parts.checkpoint.path / "commits" / str(batch_id)).exists()
 
 
-def _first_line(error: PySparkException) -> str:
+def _first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -13,6 +13,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812  the driver names its class like a function
 from redis import Redis
 from redis.exceptions import RedisError
+from tests.e2e.support.processes import PATIENCE
 from tests.e2e.support.scores import UNITS_PER_POINT, percentage, units
 
 TOP_KEY = "top_content_last_10min"
@@ -147,7 +148,8 @@ class Oracle:
 
         Raises: AssertionError that lists what is lost, doubled, stale or phantom.
         """
-        began, first_equal, verdict = time.monotonic(), None, None
+        began, first_equal, verdict, trouble = time.monotonic(), None, None, ""
+        limit_seconds *= PATIENCE
         while True:
             try:
                 verdict = self.newest = self.look() or verdict
@@ -200,10 +202,9 @@ def _wrong_figures(want: Totals, score: float | None, stats: Mapping[str, str]) 
         ("events", int(stats.get("events", 0)), want.events),
         *((name, int(stats.get(name, 0)), want.by_type[name]) for name in _EVENT_TYPES),
         ("engagement_seconds", Decimal(stats.get("engagement_seconds", "0")), Decimal(want.duration_ms) / 1000),
+        ("avg_engagement_pct", stats.get("avg_engagement_pct", ""), "" if want.average is None else str(want.average)),
         ("last_event_ts", _time(stats.get("last_event_ts", "")), want.last_event),
     ]
-    if want.average is not None:
-        pairs.append(("avg_engagement_pct", Decimal(stats.get("avg_engagement_pct", "0")), want.average))
     return [f"{name} {found}, expected {expected}" for name, found, expected in pairs if found != expected][:_FIGURES]
 
 

@@ -28,7 +28,7 @@ from engagement.embedded.stack import Stack
 WINDOW_MINUTES = 2
 CONTENT_REFRESH_SECONDS = 4
 SNAPSHOT_ROWS = 300
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 STOP_SECONDS = 40.0
 FIRST_BOARD_SECONDS = 40.0
 STATUS_KEY = "engagement:status"
@@ -96,12 +96,13 @@ class World:
         self.ledger = Ledger()
         self._host = host_environment()
         self.stack = Stack(self.home, self._host)
+        self._source = Postgres(Site(self.home, self._host))
         self.first_board: Verdict | None = None
         """The first comparison: nothing but the connector's snapshot."""
 
     def open(self) -> None:
         """Start everything; the connector's first snapshot finds contents and rows in the tables."""
-        Postgres(Site(self.home, self._host)).up()
+        self._source.up()
         with closing(self.connect()) as database:
             make_contents(database, self.ledger)
             with database, database.cursor() as cursor:
@@ -123,6 +124,7 @@ class World:
             self.job.kill()
             self.redis.close()
         self.stack.down(purge=not keep_logs)
+        self._source.is_running()  # it reaps the child that it started
         left = leftovers(self.home)
         if not keep_logs:
             shutil.rmtree(self.home, ignore_errors=True)
