@@ -162,4 +162,6 @@ if [[ $command == test ]]; then
   cd -- "$project"
   exec "$python" -m pytest "$@"
 fi
+# How long it took to get here: the set-up, for the report of `demo`.
+export ENGAGEMENT_SETUP_SECONDS=$SECONDS
 exec "$python" -m "jobs.${command//-/_}" "$@"

@@ -10,8 +10,9 @@ import gc
 import msgpack  # noqa: F401  imported for the workers that are forked from here
 import pandas  # noqa: F401
 import pyarrow  # noqa: F401
-import redis  # noqa: F401
 from pyspark import daemon, worker  # noqa: F401
+
+import engagement.sinks.redis.writer  # noqa: F401
 
 if __name__ == "__main__":
     gc.collect()

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import psycopg2
-from psycopg2.extensions import connection as Connection  # noqa: N812  the driver names its class like a function
+from psycopg2.extensions import connection as Connection
 from psycopg2.extras import execute_values
 from redis import Redis
 from redis.exceptions import RedisError

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
-from psycopg2.extensions import connection as Connection  # noqa: N812  the driver names its class like a function
+from psycopg2.extensions import connection as Connection
 from psycopg2.extras import RealDictCursor
 from redis import Redis
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import psycopg2
-from psycopg2.extensions import connection as Connection  # noqa: N812  the driver names its class like a function
+from psycopg2.extensions import connection as Connection
 from redis import Redis
 
 from engagement.demo.children import Child
@@ -19,7 +19,7 @@ from engagement.demo.probe import FreshnessProbe
 from engagement.demo.reference import BoardComparison, compare, expected_board, redis_seconds, window_of
 from engagement.demo.report import Report, package_versions, tree_rss_mib
 from engagement.embedded.stack import Stack
-from engagement.errors import TransientError
+from engagement.errors import StackError, TransientError
 from engagement.monitoring.status import QueryStatus, read_book
 from engagement.settings import MonitoringSettings, Settings
 from engagement.sinks.redis.reader import EngagementReader
@@ -190,8 +190,11 @@ class Demo:
 
     def _heal(self, stop: threading.Event) -> None:
         while not stop.wait(_HEAL_SECONDS):
-            for name in self._stack.heal():
-                self._note_restart(name)
+            try:
+                for name in self._stack.heal():
+                    self._note_restart(name)
+            except StackError as error:
+                self._display.say(f"{error}; trying again")
             for child in self._children:
                 if not stop.is_set() and child.heal():
                     self._note_restart(child.name)

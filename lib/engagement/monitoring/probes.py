@@ -10,7 +10,7 @@ import psycopg2
 import requests
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from psycopg2.extensions import connection as PostgresConnection  # noqa: N812 - a class under a lower-case name
+from psycopg2.extensions import connection as PostgresConnection
 from redis import Redis
 from redis.exceptions import RedisError
 

@@ -9,7 +9,7 @@ from redis import Redis
 
 from engagement.delivery.content import ContentHandle
 from engagement.delivery.queries import SinkQuery
-from engagement.errors import EngagementError, TransientError
+from engagement.errors import TransientError
 from engagement.monitoring.board import StatusBoard
 from engagement.sinks.base import Sink
 from engagement.sources.kafka import TopicPositions
@@ -90,7 +90,8 @@ class StreamingJob:
                 try:
                     body(each)
                 except TransientError as error:
-                    log.warning("%s: %s", each.query.name, error)
+                    # The query's own state says what is away; this only waits for its next turn.
+                    log.debug("%s: %s", each.query.name, error)
 
     def _refresh_content(self, each: RunningQuery) -> None:
         each.content.refresh()
@@ -100,8 +101,3 @@ class StreamingJob:
     def _record_lag(self, each: RunningQuery) -> None:
         fence, bounds = each.sink.fence(), self._positions.bounds()
         each.board.record_lag({p: end - fence.get(p, first) for p, (first, end) in bounds.items()})
-
-
-def first_failure(queries: Sequence[RunningQuery]) -> EngagementError | None:
-    """Why the job ended, None when it was told to."""
-    return next((each.query.failure for each in queries if each.query.failure), None)

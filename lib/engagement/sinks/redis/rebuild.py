@@ -89,7 +89,11 @@ class BoardRebuild:
         found = self.history.offsets_at(self.board.rebuild_from_ms())
         starts = {partition: min(found.get(partition, end), end) for partition, end in ends.items()}
         begun = self.board.begin_rebuild(starts, topic_id)
-        plan = WritePlan({}, identity, topic_id, final=True, rebuild=True, generations=begun.generations)
+        # Streams of recent events live outside the generations: they are written again only if Redis was emptied.
+        emptied = any(not current for _, current in begun.shards.values())
+        plan = WritePlan(
+            {}, identity, topic_id, final=True, rebuild=True, generations=begun.generations, write_recent=emptied
+        )
         self._fill(recount, [OffsetRange(topic, p, starts[p], end) for p, end in ends.items()], plan)
         with self.between_batches():
             since = [OffsetRange(topic, p, end, self._running_fence(p, end)) for p, end in ends.items()]
