@@ -20,6 +20,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 @pytest.fixture
 def job(world: World) -> StreamJob:
     """The streaming job, running, its board equal to the reference; reset when an earlier test left it otherwise."""
+    world.redis.connection_pool.disconnect()  # a test that ran out of time may have left half an answer in it
     world.stack.up()
     world.job.ensure_running()
     try:

@@ -5,10 +5,11 @@ import uuid
 
 import pytest
 from tests.e2e.support.oracle import TOP_KEY
+from tests.e2e.support.processes import PATIENCE
 from tests.e2e.support.workload import Event, content_ids
 from tests.e2e.support.world import StreamJob, World, now
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240), pytest.mark.usefixtures("job")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240 * PATIENCE), pytest.mark.usefixtures("job")]
 
 QUIET_SECONDS = 20
 RECOUNT_SECONDS = 60

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.support.processes import JobProcess, await_that, leftovers
+from tests.e2e.support.processes import PATIENCE, JobProcess, await_that, leftovers
 from tests.e2e.support.world import host_environment
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400 * PATIENCE)]
 
 UNATTENDED_SECONDS = 200
 READY_SECONDS = 120

@@ -14,12 +14,12 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from redis import Redis
 from tests.builders import KAFKA_TS
-from tests.e2e.support.processes import await_that
+from tests.e2e.support.processes import PATIENCE, await_that
 from tests.e2e.support.world import StreamJob, World
 from tests.reference.decode import decode
 from tests.reference.fuzz import mutations
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400 * PATIENCE)]
 
 MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "50000"))
 SEED = int(os.environ.get("FUZZ_SEED", "20261123"))

@@ -10,10 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.e2e.support import checkpoints
-from tests.e2e.support.processes import await_that
+from tests.e2e.support.processes import PATIENCE, await_that
 from tests.e2e.support.world import START_SECONDS, StreamJob, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300 * PATIENCE)]
 
 CATCH_UP_SECONDS = 60
 MOST_AFTER_PLAN_SECONDS = 0.15

@@ -4,10 +4,10 @@ import os
 import time
 
 import pytest
-from tests.e2e.support.processes import await_that
+from tests.e2e.support.processes import PATIENCE, await_that
 from tests.e2e.support.world import StreamJob, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300 * PATIENCE)]
 
 CATCH_UP_SECONDS = 60
 LOST_SECONDS = 3.0

@@ -26,6 +26,7 @@ _ROWS = (
 )
 _SHOWN = 12
 _FIGURES = 4
+_LOOK_SECONDS = 0.5
 _SECOND_LOOK_SECONDS = 1.2
 
 
@@ -168,7 +169,7 @@ class Oracle:
                 raise AssertionError(
                     f"Redis differs from the reference after {limit_seconds:.0f} s: {trouble}{verdict}"
                 )
-            time.sleep(0.3)
+            time.sleep(_LOOK_SECONDS)
 
     def _with_stats(self) -> set[str]:
         prefix = "content_stats:"
