@@ -17,7 +17,7 @@ class Child:
 
     def __init__(self, name: str, arguments: Sequence[str], home: Path, environment: Mapping[str, str]) -> None:
         self.name = name
-        self.restarts = 0
+        self._wanted = False
         self._spec = ProcessSpec(
             name=name,
             command=(sys.executable, "-m", f"jobs.{name}", *arguments),
@@ -38,13 +38,13 @@ class Child:
     def start(self) -> None:
         """Start it, after ending whatever an earlier demo left of it; does not wait until it is useful."""
         self._supervised.stop(self._spec)
+        self._wanted = True
         self._supervised.start(self._spec, ready=lambda: True, limit_seconds=_START_SECONDS)
 
     def heal(self) -> bool:
-        """Start it again if it is gone; true if it was."""
-        if self.pid is not None:
+        """Start it again if it is gone without having been stopped; true if it was."""
+        if not self._wanted or self.pid is not None:
             return False
-        self.restarts += 1
         self.start()
         return True
 
@@ -55,5 +55,6 @@ class Child:
         return None if process is None else process.pid
 
     def stop(self) -> None:
-        """Ask it to end and wait."""
+        """Ask it to end and wait; it is not healed any more."""
+        self._wanted = False
         self._supervised.stop(self._spec)

@@ -43,13 +43,15 @@ def _parse(messages: DataFrame) -> DataFrame:
     )
     parsed = read.select("*", json_text.parse_fields(text).alias("fields"), F.try_parse_json(text).alias("json"))
     one_object = json_text.is_one_object(text, F.col("fields"), F.col("json"))
-    return parsed.select("*", one_object.alias("one_object"), F.get("fields", F.lit(0)).alias("root"))
+    opened = parsed.select("*", one_object.alias("one_object"), F.get("fields", F.lit(0)).alias("root"))
+    root = F.col("root")
+    wrapped = F.col("one_object") & root["payload"].isNotNull() & root["op"].isNull()
+    return opened.select("*", wrapped.alias("wrapped"))
 
 
 def _open_envelope(parsed: DataFrame) -> DataFrame:
     """The envelope's parts side by side, taken out of `payload` where the message comes with its schema."""
-    root, one_object = F.col("root"), F.col("one_object")
-    wrapped = one_object & root["payload"].isNotNull() & root["op"].isNull()
+    root, one_object, wrapped = F.col("root"), F.col("one_object"), F.col("wrapped")
     parts = [F.when(wrapped, root["payload"][name]).when(one_object, root[name]).alias(name) for name in _ENVELOPE]
     payload = F.try_variant_get("json", "$.payload", "variant")
     bytes_refused = validate.first_refusal(json_text.refusals(F.col("value"), F.col("text"), one_object))
@@ -91,17 +93,21 @@ def _list_rows(changes: DataFrame) -> DataFrame:
     op, flat, usable = F.col("op"), F.col("flat"), F.col("usable")
     flat_row = F.struct(*ROW_COLUMNS)
     own = F.when(flat, flat_row).when(op == "d", F.col("before")).otherwise(_with_kept_values())
+    before_json = F.try_variant_get("json", "$.before", "variant")
     own_json = (
         F.when(flat, F.col("json"))
-        .when(op == "d", F.try_variant_get("json", "$.before", "variant"))
+        .when(op == "d", before_json)
         .otherwise(F.try_variant_get("json", "$.after", "variant"))
     )
-    before_json = F.try_variant_get("json", "$.before", "variant")
-    version_row = _row(is_version=True, image=F.when(usable, own), json=F.when(usable, own_json))
-    before_row = _row(is_version=False, image=F.col("before"), json=before_json)
+    # A step of its own: inside the array below these would be planned and compiled once per branch.
+    own_rows = changes.select(
+        "*", F.when(usable, own).alias("own"), F.when(usable, own_json).alias("own_json"), before_json.alias("was_json")
+    )
+    version_row = _row(is_version=True, image=F.col("own"), json=F.col("own_json"))
+    before_row = _row(is_version=False, image=F.col("before"), json=F.col("was_json"))
     is_update = usable & ~flat & (op == "u") & F.col("before").isNotNull()
     rows = F.when(is_update, F.array(version_row, before_row)).otherwise(F.array(version_row))
-    return changes.select(
+    return own_rows.select(
         *_POSITION,
         *("value", "bytes_refused", "usable", "has_new_key", "flat", F.col("change_op").alias("op")),
         *("version", "commit_lsn", "lsn", "source_ts_ms"),
@@ -144,15 +150,19 @@ def _judge(rows: DataFrame) -> DataFrame:
     image, op, is_version = F.col("image"), F.col("op"), F.col("is_version")
     parsed = rows.select("*", validate.parse_instant(image["event_ts"]).alias("event_ts"))
     checks = validate.refusals(image, F.col("json"), F.col("event_ts"), F.col("kafka_ts"), F.col("flat"))
-    envelope = [(is_version & condition, code, detail) for condition, code, detail in _envelope_refusals()]
-    found = F.when(F.col("usable"), validate.first_refusal([*envelope, *checks]))
-    judged = parsed.select("*", found.alias("image_refused"))
-    deletion = F.when(F.col("usable"), validate.first_refusal([*envelope, validate.id_refusal(image)]))
-    refused = F.coalesce("bytes_refused", F.when(op == "d", deletion).otherwise(F.col("image_refused")))
+    judged = parsed.select(
+        "*",
+        F.when(F.col("usable") & is_version, validate.first_refusal(_envelope_refusals())).alias("envelope_refused"),
+        F.when(F.col("usable"), validate.first_refusal(checks)).alias("row_refused"),
+        F.when(F.col("usable"), validate.first_refusal([validate.id_refusal(image)])).alias("id_refused"),
+    )
+    row = F.when(op == "d", F.col("id_refused")).otherwise(F.col("row_refused"))
+    image_refused = F.coalesce("envelope_refused", "row_refused")
     return judged.select(
         "*",
-        F.when(is_version, refused).alias("refused"),
-        (is_version | F.col("image_refused").isNull()).alias("kept"),
+        image_refused.alias("image_refused"),
+        F.when(is_version, F.coalesce(F.col("bytes_refused"), F.col("envelope_refused"), row)).alias("refused"),
+        (is_version | image_refused.isNull()).alias("kept"),
     )
 
 
@@ -171,8 +181,8 @@ def _outcome() -> Column:
     image = _clean_image(F.col("image"))
     computed = {
         "kind": kind,
-        "code": F.col("refused.code"),
-        "detail": F.col("refused.detail"),
+        "code": validate.code_of(F.col("refused")),
+        "detail": validate.detail_of(F.col("refused")),
         "raw_value": F.when(refused, F.col("value")),
         # Anything else would quote the payload; `t` stays, since a TRUNCATE raises an alarm of its own.
         "op": F.when(F.col("op").isin("c", "r", "u", "d", "t"), F.col("op")),

@@ -10,9 +10,37 @@ UNAVAILABLE = "__debezium_unavailable_value"
 """What Debezium sends for a TOASTed value that an update did not touch."""
 TOASTABLE = ("event_type", "device", "raw_payload")
 
+REASONS: tuple[tuple[DeadLetterCode, str], ...] = (
+    (DeadLetterCode.E_TOO_LARGE, "more than 1 MiB"),
+    (DeadLetterCode.E_UTF8, "bytes are no UTF-8"),
+    (DeadLetterCode.E_UTF8, "unpaired surrogate escape"),
+    (DeadLetterCode.E_JSON_STRICT, "duplicate names, or data behind the object"),
+    (DeadLetterCode.E_JSON, "not one JSON object"),
+    (DeadLetterCode.E_ENVELOPE, "no row"),
+    (DeadLetterCode.E_ENVELOPE, "op t: the table was truncated"),
+    (DeadLetterCode.E_ENVELOPE, "op is missing or unknown"),
+    (DeadLetterCode.E_ENVELOPE, "source.lsn is missing"),
+    (DeadLetterCode.E_ENVELOPE, "a column's name is in the wrong case"),
+    (DeadLetterCode.E_ENVELOPE, "a column is absent"),
+    (DeadLetterCode.E_ENVELOPE, "a value is unavailable and there is no before that holds it"),
+    (DeadLetterCode.E_ENVELOPE, "device is not text"),
+    (DeadLetterCode.E_ID, "id is missing or no integer from 1 to 2^63-1"),
+    (DeadLetterCode.E_UUID, "content_id is no UUID"),
+    (DeadLetterCode.E_UUID, "user_id is no UUID"),
+    (DeadLetterCode.E_EVENT_TYPE, "event_type is none of the four"),
+    (DeadLetterCode.E_TS, "event_ts is no time with a zone"),
+    (DeadLetterCode.E_TS_FUTURE, "event_ts is over 5 minutes ahead of Kafka time"),
+    (DeadLetterCode.E_TS_RANGE, "event_ts is before 2000"),
+    (DeadLetterCode.E_TYPE_DURATION, "duration_ms is no 32-bit integer"),
+    (DeadLetterCode.E_RANGE_DURATION, "duration_ms is negative"),
+)
+"""Everything a message or row can be refused for; a rule that names something else fails when the plan is built."""
+_NUMBER = {reason: number for number, reason in enumerate(REASONS)}
+
 _INT_MAX, _INT_MIN = 2**31 - 1, -(2**31)
 _UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 _UUID_LENGTH = 36
+_SEPARATOR = "\x1f"
 # PostgreSQL has years beyond 9999 and before 1; Debezium writes them with a sign, as ISO 8601 does.
 _INSTANT = (
     r"\A(?:[0-9]{4}|[+-][0-9]{4,6})-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
@@ -60,16 +88,25 @@ def id_refusal(image: Column) -> Refusal:
 
 
 def first_refusal(rules: list[Refusal]) -> Column:
-    """STRUCT<code, detail> of the first rule that holds, NULL when none does."""
+    """Number in REASONS of the first rule that holds, NULL when none does.
 
-    def verdict(code: DeadLetterCode, detail: str) -> Column:
-        return F.struct(F.lit(str(code)).alias("code"), F.lit(detail).alias("detail"))
-
+    A number, not code and text: every micro-batch plans these expressions anew, so what is carried must be small.
+    """
     (condition, code, detail), *others = rules
-    chain = F.when(condition, verdict(code, detail))
+    chain = F.when(condition, F.lit(_NUMBER[code, detail]))
     for condition, code, detail in others:
-        chain = chain.when(condition, verdict(code, detail))
+        chain = chain.when(condition, F.lit(_NUMBER[code, detail]))
     return chain
+
+
+def code_of(refusal: Column) -> Column:
+    """The dead letter code of a refusal's number; NULL for NULL."""
+    return F.get(F.lit([str(code) for code, _ in REASONS]), refusal)
+
+
+def detail_of(refusal: Column) -> Column:
+    """The short reason of a refusal's number; NULL for NULL."""
+    return F.get(F.lit([detail for _, detail in REASONS]), refusal)
 
 
 def is_uuid(text: Column) -> Column:
@@ -139,5 +176,7 @@ def _is_absent(image: Column, json: Column, column: str) -> Column:
 
 
 def _has_wrong_case(json: Column) -> Column:
+    # Joined, lowered and split again: a lambda over the names would keep this whole step from being compiled.
     names = F.json_object_keys(F.to_json(json))
-    return F.exists(names, lambda name: F.lower(name).isin(*ROW_COLUMNS) & ~F.array_contains(names, F.lower(name)))
+    lowered = F.split(F.lower(F.array_join(names, _SEPARATOR)), _SEPARATOR)
+    return F.arrays_overlap(lowered, F.array_except(F.lit(list(ROW_COLUMNS)), names))
