@@ -1,0 +1,1 @@
+"""Engagement events from PostgreSQL to a live ranking, once each."""

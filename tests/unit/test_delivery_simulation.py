@@ -45,6 +45,8 @@ class FakeSink:
     def deliver(
         self, changes: Frame, ranges: Sequence[OffsetRange], identity: BatchIdentity, *, final: bool
     ) -> list[PartitionSummary]:
+        assert identity.generation
+        assert not final  # no content is unknown here
         summaries = []
         for part in ranges:
             self._maybe_fail()
