@@ -9,12 +9,13 @@ from tests.e2e.support.world import StreamJob, World
 @pytest.fixture(scope="session")
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """The stack, up, with nothing but the connector reading it."""
-    world = World()
+    world, opened = World(), False
     try:
         world.open()
+        opened = True
         yield world
     finally:
-        world.close(keep_logs=bool(request.session.testsfailed))
+        world.close(keep_logs=not opened or bool(request.session.testsfailed))
 
 
 @pytest.fixture
@@ -24,10 +25,10 @@ def job(world: World) -> StreamJob:
     world.stack.up()
     world.job.ensure_running()
     try:
-        world.oracle.await_equality(60)
+        world.oracle.await_equality(60, least_events=0)
     except AssertionError:
         world.job.kill()
         world.redis.flushall()
         world.job.start_and_wait()
-        world.oracle.await_equality(60)
+        world.oracle.await_equality(60, least_events=0)
     return world.job

@@ -10,7 +10,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import cast
 
 import psycopg2
-from psycopg2.extensions import connection as Connection  # noqa: N812  the driver names its class like a function
+from psycopg2.extensions import connection as Connection
 from redis import Redis
 from redis.exceptions import RedisError
 from tests.e2e.support.processes import PATIENCE

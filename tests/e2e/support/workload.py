@@ -11,8 +11,8 @@ from types import TracebackType
 from uuid import UUID
 
 import psycopg2
-from psycopg2.extensions import connection as Connection  # noqa: N812  the driver names its class like a function
-from psycopg2.extensions import cursor as Cursor  # noqa: N812
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 from tests.e2e.support.ledger import Ledger
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import psycopg2
-from psycopg2.extensions import connection as Connection  # noqa: N812  the driver names its class like a function
+from psycopg2.extensions import connection as Connection
 from redis import Redis
 from tests.e2e.support import checkpoints
 from tests.e2e.support.ledger import Ledger
@@ -143,6 +143,8 @@ class World:
             "ENGAGEMENT_HOME": str(self.home),
             "REDIS_AGGREGATION_WINDOW_MINUTES": str(WINDOW_MINUTES),
             "CONTENT_REFRESH_SECONDS": str(CONTENT_REFRESH_SECONDS),
+            # These jobs live for seconds: they never earn back what the optimizing compiler costs.
+            "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             **changes,
         }
 
