@@ -17,12 +17,12 @@ JOB_MOST_LINES = 120
 IMPORT_SECONDS = 120
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "identity", "schemas", "scoring", "worker_daemon"}),
+    frozenset({"errors", "identity", "schemas", "scoring"}),
     frozenset({"settings", "retry", "transform"}),
     frozenset({"logs", "session", "sources", "sinks.base"}),
     frozenset({"command", "sinks.redis"}),
     frozenset({"delivery", "monitoring", "embedded", "generator"}),
-    frozenset({"streaming", "demo"}),
+    frozenset({"streaming", "demo", "worker_daemon"}),
     frozenset({"jobs"}),
 )
 """A part imports parts of lower layers only, never of its own layer or above."""
