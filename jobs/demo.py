@@ -13,6 +13,7 @@ from engagement.demo.children import Child
 from engagement.demo.display import LineDisplay, LiveDisplay
 from engagement.demo.run import Demo, DemoPlan, Display, child_environment, free_metrics_port
 from engagement.embedded.stack import Stack
+from engagement.errors import ConfigError
 from engagement.settings import resolve
 
 DEFAULT_RATE = 100
@@ -36,6 +37,8 @@ def say(text: str) -> None:
 def run(context: Context) -> int:
     """Bring everything up, watch it, take it down; 0 only if an unattended run ended with an exact board."""
     began = time.monotonic()
+    if context.args.report and context.args.duration is None:
+        raise ConfigError(["--report needs --duration: without an end there is nothing to report"])
     home = context.settings.paths.engagement_home
     stack = Stack(home, context.environment)
     with ExitStack() as cleanup:

@@ -21,7 +21,7 @@ from engagement.embedded.site import Site
 SERVICES: tuple[type[Service], ...] = (Postgres, Kafka, Redis, Connect)
 LOCK_SECONDS = 300.0
 # What --purge may remove; ENGAGEMENT_HOME could be set to a folder that holds other things as well.
-PURGED = ("checkpoints", "lake", "logs", "run", "secrets", "ports.json", "stack.env", "stack.lock")
+PURGED = ("checkpoints", "demo", "lake", "logs", "run", "secrets", "ports.json", "stack.env", "stack.lock")
 
 
 def silent(_line: str) -> None:
