@@ -51,7 +51,7 @@ class Freshness:
 
 
 class FreshnessProbe:
-    """Commits a probe row every `interval_seconds` and times how long the ranking takes to show it."""
+    """Commits a probe row every `interval_seconds` and times how long the ranking takes to show each."""
 
     def __init__(
         self, connect: Callable[[], Connection], client: Redis, top_key: str, interval_seconds: float,
@@ -64,6 +64,7 @@ class FreshnessProbe:
         self._clock = clock
         self._lock = threading.Lock()
         self._seconds: list[float] = []
+        self._pending: dict[str, float] = {}
         self.missed = 0
         """Probes that did not show within a minute, or fell into an outage."""
 
@@ -74,16 +75,25 @@ class FreshnessProbe:
             try:
                 with closing(self._connect()) as database:
                     contents = _prepare(database)
+                    self._pending.clear()
+                    due = self._clock()
                     while not stop.is_set():
-                        self._measure(database, contents[turn % len(contents)], stop)
-                        turn += 1
-                        stop.wait(self._interval)
+                        if self._clock() >= due:
+                            self._commit(database, contents[turn % len(contents)])
+                            turn += 1
+                            due += self._interval
+                        self._look()
+                        stop.wait(_POLL_SECONDS)
             except (psycopg2.Error, RedisError):
-                self.missed += 1
+                self.missed += 1 + len(self._pending)
                 stop.wait(1.0)
 
-    def _measure(self, database: Connection, content_id: str, stop: threading.Event) -> None:
-        if self._client.zscore(self._top_key, content_id) is not None:
+    def _commit(self, database: Connection, content_id: str) -> None:
+        """Commit one probe row; it starts on time whether or not the ones before have been seen.
+
+        A probe that waited for its predecessor would measure least when the ranking is slowest.
+        """
+        if content_id in self._pending or self._client.zscore(self._top_key, content_id) is not None:
             return  # ranked since its last turn: nothing to see
         with database.cursor() as cursor:
             cursor.execute(
@@ -91,24 +101,32 @@ class FreshnessProbe:
                 "values (%s, 'finish', now(), 30000, 'probe')",
                 (content_id,),
             )
-        committed = self._clock()
+        self._pending[content_id] = self._clock()
         database.commit()
-        while not stop.is_set():
-            visible = self._client.zscore(self._top_key, content_id) is not None
-            waited = self._clock() - committed
-            if visible:
+
+    def _look(self) -> None:
+        """Note which probes the ranking shows by now, and give up those that it has not shown for a minute."""
+        contents = list(self._pending)
+        if not contents:
+            return
+        scores = self._client.zmscore(self._top_key, contents)
+        now = self._clock()
+        for content_id, score in zip(contents, scores, strict=True):
+            waited = now - self._pending[content_id]
+            if score is not None:
                 with self._lock:
                     self._seconds.append(waited)
-                return
-            if waited > _LOST_AFTER_SECONDS:
+            elif waited <= _LOST_AFTER_SECONDS:
+                continue
+            else:
                 self.missed += 1
-                return
-            stop.wait(_POLL_SECONDS)
+            del self._pending[content_id]
 
     def forget(self) -> None:
         """Drop what was measured so far: the warm-up."""
         with self._lock:
             self._seconds.clear()
+        self.missed = 0
 
     def seen(self) -> bool:
         """Whether any probe has been visible yet."""

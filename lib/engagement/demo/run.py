@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -128,8 +129,8 @@ class Demo:
             for thread in threads:
                 thread.join(timeout=_HEAL_SECONDS + 10)
             self._display.say("stopping the jobs; the streaming job finishes its micro-batch")
-            for child in self._children:
-                child.stop()
+            with ThreadPoolExecutor(len(self._children)) as pool:
+                list(pool.map(Child.stop, self._children))
 
     def _run_to_the_end(self, stop: threading.Event) -> Report | None:
         ready = self._wait_until_ready(stop)
