@@ -39,12 +39,13 @@ def environment(home: Path) -> dict[str, str]:
     return {**host_environment(), "ENGAGEMENT_HOME": str(home)}
 
 
-def demo(home: Path, *arguments: str) -> JobProcess:
-    return JobProcess("demo", arguments, environment(home), home / "demo.txt")
+def demo(home: Path, said: str, *arguments: str) -> JobProcess:
+    """A demo that writes what it says into a file of its own, so that nobody reads what an earlier one said."""
+    return JobProcess("demo", arguments, environment(home), home / said)
 
 
 def test_an_unattended_demo_ends_with_an_exact_board_and_its_report(home: Path) -> None:
-    job = demo(home, "--duration", "20", "--rate", "200", "--report", str(home / "report.json"))
+    job = demo(home, "unattended.txt", "--duration", "20", "--rate", "200", "--report", str(home / "report.json"))
     job.start()
     try:
         assert job.wait(UNATTENDED_SECONDS) == 0, job.tail()
@@ -62,7 +63,7 @@ def test_an_unattended_demo_ends_with_an_exact_board_and_its_report(home: Path) 
 
 
 def test_ctrl_c_ends_a_demo_and_leaves_nothing_running(home: Path) -> None:
-    job = demo(home, "--rate", "50")
+    job = demo(home, "interrupted.txt", "--rate", "50")
     job.start()
     try:
         await_that(lambda: " events/s" in job.text(), READY_SECONDS, lambda: f"no live summary\n{job.tail()}")

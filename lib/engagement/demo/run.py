@@ -105,6 +105,7 @@ class Demo:
         self._probe = FreshnessProbe(
             self._connect, self._redis, settings.redis.top_key, _PROBE_INTERVAL_SECONDS, time.monotonic
         )
+        self._load_ended = threading.Event()
         self._restarts: dict[str, int] = {}
         self._started = plan.began
 
@@ -116,7 +117,7 @@ class Demo:
         threads_stop = threading.Event()
         threads = [
             threading.Thread(target=body, args=(threads_stop,), name=name, daemon=True)
-            for name, body in (("probe", self._probe.run), ("heal", self._heal))
+            for name, body in (("probe", lambda _: self._probe.run(self._load_ended)), ("heal", self._heal))
         ]
         try:
             for child in self._children:
@@ -126,6 +127,7 @@ class Demo:
             return self._run_to_the_end(stop)
         finally:
             threads_stop.set()
+            self._load_ended.set()
             for thread in threads:
                 thread.join(timeout=_HEAL_SECONDS + 10)
             self._display.say("stopping the jobs; the streaming job finishes its micro-batch")
@@ -143,6 +145,8 @@ class Demo:
         seconds = time.monotonic() - began
         delivered, rows = self._delivered() - delivered_before, self._newest_event() - rows_before
         rss = self._memory()
+        # What is inserted from here on could not be on the board yet when it is compared.
+        self._load_ended.set()
         self._children[-1].stop()
         self._display.say("load has ended; waiting until everything is at rest, then comparing with the reference")
         board = self._compare_at_rest()
