@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from engagement.command import Command, Context, main, positive_float, positive_int
-from engagement.demo.children import Child
+from engagement.demo.children import Child, child_environment, free_metrics_port
 from engagement.demo.display import LineDisplay, LiveDisplay
-from engagement.demo.run import Demo, DemoPlan, Display, child_environment, free_metrics_port
+from engagement.demo.run import Demo, DemoPlan, Display
 from engagement.embedded.stack import Stack
 from engagement.errors import ConfigError
 from engagement.settings import resolve

@@ -1,11 +1,15 @@
 """The jobs that a demo runs beside the services, as processes of their own: what a person would start by hand."""
 
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from engagement.embedded.process import ProcessSpec, Supervised
+from engagement.errors import TransientError
+from engagement.settings import MonitoringSettings
 
 _START_SECONDS = 10.0
 _STOP_SECONDS = 40.0
@@ -58,3 +62,21 @@ class Child:
         """Ask it to end and wait; it is not healed any more."""
         self._wanted = False
         self._supervised.stop(self._spec)
+
+
+def free_metrics_port(monitoring: MonitoringSettings) -> int:
+    """METRICS_PORT, or any free port when somebody else has it."""
+    for port in (monitoring.metrics_port, 0):
+        with closing(socket.socket()) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((monitoring.metrics_host, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise TransientError(f"no free port on {monitoring.metrics_host} for the monitoring API")
+
+
+def child_environment(own: Mapping[str, str], stack: Mapping[str, str], metrics_port: int) -> dict[str, str]:
+    """What the jobs are started with: our variables, the stack's addresses, and where the API listens."""
+    return {**own, **stack, "METRICS_PORT": str(metrics_port)}

@@ -1,6 +1,5 @@
 """One demo from start to end: services, jobs, probes, the live table, and for an unattended run the judgement."""
 
-import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from engagement.demo.report import Report, package_versions, tree_rss_mib
 from engagement.embedded.stack import Stack
 from engagement.errors import StackError, TransientError
 from engagement.monitoring.status import QueryStatus, read_book
-from engagement.settings import MonitoringSettings, Settings
+from engagement.settings import Settings
 from engagement.sinks.redis.reader import EngagementReader
 
 _HEAL_SECONDS = 2.0
@@ -45,24 +44,6 @@ class DemoPlan:
     sql_folder: Path
     began: float
     """Monotonic seconds at which the command's Python started."""
-
-
-def free_metrics_port(monitoring: MonitoringSettings) -> int:
-    """METRICS_PORT, or any free port when somebody else has it."""
-    for port in (monitoring.metrics_port, 0):
-        with closing(socket.socket()) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((monitoring.metrics_host, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise TransientError(f"no free port on {monitoring.metrics_host} for the monitoring API")
-
-
-def child_environment(own: Mapping[str, str], stack: Mapping[str, str], metrics_port: int) -> dict[str, str]:
-    """What the jobs are started with: our variables, the stack's addresses, and where the API listens."""
-    return {**own, **stack, "METRICS_PORT": str(metrics_port)}
 
 
 @dataclass(frozen=True)
