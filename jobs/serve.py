@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from engagement.command import Command, Context, main
 from engagement.monitoring.api import create_app
 from engagement.monitoring.server import address, build_parts, listen, serve_until
-from engagement.settings import resolve
 from engagement.settings.sources import STACK, read_stack
 
 SETTING_OF: Mapping[str, str] = {
@@ -21,11 +20,10 @@ SETTING_OF: Mapping[str, str] = {
 def embedded_components(context: Context) -> set[str]:
     """Name the components whose address is the running embedded stack's, however this command came to know it."""
     stack = read_stack(context.files, str(context.settings.paths.engagement_home)).values
-    origins = resolve(context.environment, context.files).origins
     ours = {
         name
         for name in set(SETTING_OF.values()) & stack.keys()
-        if origins.get(name) == STACK or context.environment.get(name) == stack[name]
+        if context.origins.get(name) == STACK or context.environment.get(name) == stack[name]
     }
     return {component for component, name in SETTING_OF.items() if name in ours}
 
