@@ -28,7 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
 """A part imports parts of lower layers only, never of its own layer or above."""
 
 PURE = {
-    "transform": {"pyspark", "schemas", "scoring"},
+    "transform": {"pyspark", "pyarrow", "schemas", "scoring"},
     "schemas": {"pyspark"},
     "scoring": {"pyspark", "schemas"},
     "identity": set(),
@@ -36,7 +36,21 @@ PURE = {
 }
 """Parts that may import nothing but these (and the harmless half of the standard library)."""
 
-HARMLESS = {"collections", "dataclasses", "decimal", "enum", "functools", "itertools", "operator", "pathlib", "typing"}
+HARMLESS = {
+    "json",
+    "re",
+    "sys",
+    "datetime",
+    "collections",
+    "dataclasses",
+    "decimal",
+    "enum",
+    "functools",
+    "itertools",
+    "operator",
+    "pathlib",
+    "typing",
+}
 NEVER = {("sinks.redis", "sources"), ("sinks.redis", "settings"), ("sources", "settings"), ("delivery", "settings")}
 """Further directions that the layers would allow: these parts are told what they need."""
 

@@ -12,7 +12,8 @@ import pandas  # noqa: F401
 import pyarrow  # noqa: F401
 from pyspark import daemon, worker  # noqa: F401
 
-import engagement.sinks.redis.writer  # noqa: F401
+import engagement.sinks.redis.writer
+import engagement.transform.decode  # noqa: F401
 
 if __name__ == "__main__":
     gc.collect()

@@ -55,8 +55,10 @@ class Rig:
         begun = self.board.begin_rebuild({0: 0}, "topic", START)
         plan = WritePlan({}, IDENTITY, now=START, rebuild=True, generations=begun.generations)
         write(self.board.client, self.board.options, 0, LOG, plan=plan).raise_problem()
-        assert self.board.rebuilt(begun) == {0: len(LOG)}
         self.board.finish_rebuild(begun)
+
+    def fence(self) -> dict[int, int]:
+        return self.board.fence([0], "topic")
 
     @property
     def shown(self) -> list[float]:
@@ -95,7 +97,7 @@ def test_emptied_redis_is_rebuilt_once_and_shown_again(rig: Rig, redis_client: r
     assert rig.reasons == ["first", "shard 0: missing"]
     assert rig.shown == [5.0]
     assert rig.keeper.state.rebuilds == 1
-    assert rig.board.fence() == {0: len(LOG)}
+    assert rig.fence() == {0: len(LOG)}
 
 
 def test_first_start_on_an_empty_redis_rebuilds(redis_client: redis.Redis, redis_options: RedisOptions) -> None:
@@ -145,20 +147,21 @@ def test_redis_away_is_noted_with_its_beginning_and_tried_again_ever_more_slowly
 
 
 def test_lost_shards_are_named_with_the_reason(rig: Rig, redis_client: redis.Redis) -> None:
-    assert rig.board.lost("topic") == {}
-    assert rig.board.lost("another") == {0: "topic"}
+    assert rig.fence() == {0: len(LOG)}
+    with pytest.raises(ShardLostError, match="topic"):
+        rig.board.fence([0], "another")
     redis_client.delete(keys.current(0))
     redis_client.set(keys.shards(), "not ours")
-    assert rig.board.lost() == {0: "missing"}
-    assert rig.board.fence() == {}
+    with pytest.raises(ShardLostError, match="missing"):
+        rig.fence()
 
 
 def test_rebuild_that_another_one_overtook_is_told(rig: Rig) -> None:
     first = rig.board.begin_rebuild({0: 0}, "topic", START)
     second = rig.board.begin_rebuild({0: 0}, "topic", START)
     with pytest.raises(TransientError):
-        rig.board.rebuilt(first)
-    rig.board.abandon_rebuild(second)
+        rig.board.finish_rebuild(first)
+    rig.board.shard(0).drop(second.generations[0])
     with pytest.raises(TransientError):
         rig.board.finish_rebuild(second)
-    assert rig.board.fence() == {0: len(LOG)}
+    assert rig.fence() == {0: len(LOG)}

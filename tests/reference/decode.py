@@ -108,7 +108,7 @@ def _read_object(text: str) -> dict[str, Json] | str:
         return "E_JSON"
     if not isinstance(document.value, dict):
         return "E_JSON"
-    loose = document.has_repeated_names or document.has_long_names or document.has_trailing_data
+    loose = document.has_repeated_names or document.has_trailing_data
     return "E_JSON_STRICT" if loose else document.value
 
 
@@ -117,12 +117,12 @@ def _open(root: Row, offset: int, headers: Sequence[str]) -> _Change:
         root = _object(root["payload"]) or {}
     op, before, after, source = as_text(root.get("op")), *(_object(root.get(n)) for n in ("before", "after", "source"))
     if op is None and before is None and after is None and source is None:
-        has_row = any(root.get(name) is not None for name in COLUMNS if name not in ("id", "duration_ms"))
-        has_row = has_row or "id" in root or _integer(root.get("duration_ms")) is not None
+        has_row = "id" in root or any(root.get(name) is not None for name in COLUMNS)
         return _Change("c", True, offset + 1, root if has_row else None, None, None, None)
     source = source or {}
     version = _integer(source.get("lsn"))
-    commit_lsn, lsn = _sequence(as_text(source.get("sequence")))
+    sequence = source.get("sequence")
+    commit_lsn, lsn = _sequence(sequence if isinstance(sequence, str) else None)
     image = before if op == "d" else _keep_old(after, before)
     if op == "c" and "__debezium.oldkey" in headers:
         op = "u"
@@ -131,16 +131,23 @@ def _open(root: Row, offset: int, headers: Sequence[str]) -> _Change:
 
 
 def _sequence(text: str | None) -> tuple[int | None, int | None]:
-    parts = (text or "").split('"')
-    numbers = [_parse_long(parts[index]) if index < len(parts) else None for index in (1, 3)]
-    return (numbers[0], numbers[1]) if text is not None and text.startswith('["') else (None, numbers[0])
+    """The two numbers of `["1","2"]` or `[null,"2"]`; anything else names no place."""
+    if text is None or text[:1] != "[" or text[-1:] != "]" or text.count(",") != 1:
+        return None, None
+    first, second = text[1:-1].split(",")
+    if (first != "null" and not _is_quoted_number(first)) or not _is_quoted_number(second):
+        return None, None
+    return _parse_long(first.strip('"')), _parse_long(second.strip('"'))
+
+
+def _is_quoted_number(text: str) -> bool:
+    digits = text[1:-1]
+    return text[:1] == text[-1:] == '"' and len(text) > 2 and len(digits) < 20 and digits.isascii() and digits.isdigit()
 
 
 def _parse_long(text: str) -> int | None:
-    if not re.fullmatch(r"\s*[+-]?[0-9]+\s*", text, re.ASCII):
-        return None
-    value = int(text)
-    return value if -(2**63) <= value < 2**63 else None
+    value = int(text) if text.isdigit() else None
+    return value if value is not None and value < 2**63 else None
 
 
 def _keep_old(after: Row | None, before: Row | None) -> Row | None:

@@ -50,10 +50,15 @@ class ContentHandle:
         new = self._catalogue.load()
         with self._lock:
             kept = self.withhold(old.changed_lengths(new))
-            self._newest = new
-            self._current = self._catalogue.keeping_lengths(old, new, kept) if kept else new
+            self._replace(self._catalogue.keeping_lengths(old, new, kept) if kept else new, new)
 
     def adopt(self, snapshot: ContentSnapshot) -> None:
         """Score with `snapshot` from now on: the sink has counted everything with it."""
         with self._lock:
-            self._current = snapshot
+            self._replace(snapshot, self._newest or snapshot)
+
+    def _replace(self, current: ContentSnapshot, newest: ContentSnapshot) -> None:
+        for former in {self._current, self._newest} - {current, newest}:
+            if former is not None:
+                former.release()
+        self._current, self._newest = current, newest

@@ -40,16 +40,21 @@ class JdbcAddress:
         return cls(url, properties)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ContentSnapshot:
     """The catalogue as it stood at one moment: contract CONTENT of schemas.py."""
 
     table: pa.Table
     frame: DataFrame
+    """The same rows, cached: left in the plan, they would be serialised into every micro-batch's broadcast."""
     lengths: Mapping[str, int | None]
     """content_id -> length_seconds: what the score of an event depends on."""
     loaded_at: float
     """Monotonic seconds, for the age shown in metrics."""
+
+    def release(self) -> None:
+        """Give the cache back; a micro-batch that still uses the frame reads the rows from its plan."""
+        self.frame.unpersist()
 
     def changed_lengths(self, newer: "ContentSnapshot") -> frozenset[str]:
         """Contents that an event would now be scored differently for: another length, new, or gone."""
@@ -82,7 +87,7 @@ class ContentCatalogue:
     def snapshot(self, table: pa.Table) -> ContentSnapshot:
         """Wrap rows that are at hand already."""
         lengths = dict(zip(table["content_id"].to_pylist(), table["length_seconds"].to_pylist(), strict=True))
-        return ContentSnapshot(table, self._spark.createDataFrame(table), lengths, self._clock())
+        return ContentSnapshot(table, self._spark.createDataFrame(table).cache(), lengths, self._clock())
 
     def keeping_lengths(self, old: ContentSnapshot, new: ContentSnapshot, kept: frozenset[str]) -> ContentSnapshot:
         """`new`, but with the old length of the contents in `kept`; a kept content that is gone stays as it was."""

@@ -1,10 +1,13 @@
 """Row images joined with their content, and what is computed from both; the public event and dead letter schemas."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from engagement import scoring
-from engagement.schemas import CHANGES, CONTENT, DEAD_LETTER, ENRICHED_EVENT, Kind
+from engagement.schemas import CHANGES, DEAD_LETTER, ENRICHED_EVENT, Kind
 
 DECODE_STAGE = "decode"
 _KNOWN = "known_content_id"
@@ -17,9 +20,10 @@ class Enricher:
     """
 
     def __init__(self) -> None:
-        self._content: list[Column] = []
+        self._select = PreparedSelect(_change_columns)
         self._matches: Column | None = None
-        self._changes: list[Column] = []
+        self._content: DataFrame | None = None
+        self._known: DataFrame | None = None
 
     def __call__(self, images: DataFrame, content: DataFrame) -> DataFrame:
         """What every sink starts from.
@@ -28,15 +32,26 @@ class Enricher:
         broadcast; so one task holds a whole Kafka partition.
         """
         if self._matches is None:
-            self._prepare()
-        known = F.broadcast(content.select(self._content))
-        return images.join(known, on=self._matches, how="left").select(self._changes)
+            self._matches = F.col("content_id") == F.col(_KNOWN)
+        if self._known is None or content is not self._content:
+            self._content, self._known = content, F.broadcast(content.withColumnRenamed("content_id", _KNOWN))
+        return self._select(images.join(self._known, on=self._matches, how="left"))
 
-    def _prepare(self) -> None:
-        self._content = [F.col("content_id").alias(_KNOWN), *[F.col(n) for n in CONTENT.names if n != "content_id"]]
-        computed = _computed_columns()
-        self._changes = [computed[n].alias(n) if n in computed else F.col(n) for n in CHANGES.names]
-        self._matches = F.col("content_id") == F.col(_KNOWN)
+
+class PreparedSelect:
+    """`frame.select(*columns)` that hands the columns to the JVM once; `select` does so, one by one, at every call."""
+
+    def __init__(self, columns: Callable[[], Sequence[Column]]) -> None:
+        self._make_columns = columns
+        self._prepared: Any = None
+
+    def __call__(self, frame: DataFrame) -> DataFrame:
+        """The selection from one frame."""
+        classic: Any = frame
+        if self._prepared is None:
+            self._prepared = classic._jcols(*self._make_columns())
+        selected: DataFrame = type(classic)(classic._jdf.select(self._prepared), frame.sparkSession)
+        return selected
 
 
 def enrich_changes(images: DataFrame, content: DataFrame) -> DataFrame:
@@ -61,6 +76,11 @@ def dead_letters(changes: DataFrame) -> DataFrame:
     """
     refused = changes.where(F.col("kind") == str(Kind.DEAD_LETTER))
     return refused.withColumn("stage", F.lit(DECODE_STAGE)).select(*DEAD_LETTER.names)
+
+
+def _change_columns() -> list[Column]:
+    computed = _computed_columns()
+    return [computed[n].alias(n) if n in computed else F.col(n) for n in CHANGES.names]
 
 
 def _computed_columns() -> dict[str, Column]:

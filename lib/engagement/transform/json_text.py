@@ -1,94 +1,133 @@
-"""What JSON a message's bytes hold, or the code that refuses them. Knows nothing about envelopes or columns.
+"""Strict JSON out of a message's bytes, or the code that refuses them. Knows nothing about envelopes or columns.
 
-Every message is read by two parsers, once each: `from_json` reads the fields and, with a closing element behind the
-value, sees trailing data; `try_parse_json` sees duplicate names at any depth, and JSON types. Neither can raise.
+The standard library's C scanner reads the text once; what it would let pass is caught around it: names given twice by
+the hook that builds objects, NaN and Infinity by the hook for constants, data behind the value by where it stopped.
 """
 
-from pyspark.sql import Column
-from pyspark.sql import functions as F
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from engagement.schemas import DeadLetterCode
 
 MAX_BYTES = 1_048_576
 MAX_DEPTH = 1_000
-_END = 8_275_309_146
-"""A number, since a number has one spelling: text can hide it behind escapes, digits cannot."""
-_VALUE_AND_END = 2
-_STRICT = {
-    "allowSingleQuotes": "false",
-    "allowNonNumericNumbers": "false",
-    # One level more than the contract's limit: the array in which the value is wrapped.
-    "maxNestingDepth": str(MAX_DEPTH + 1),
-}
+RECURSION_LIMIT = 3 * MAX_DEPTH
+"""What `sys.setrecursionlimit` needs for values of MAX_DEPTH; far deeper ones then raise before the C stack ends."""
 
-_ROW = (
-    "id BIGINT, content_id STRING, user_id STRING, event_type STRING, event_ts STRING, duration_ms BIGINT, "
-    "device STRING, raw_payload STRING"
-)
-_ENVELOPE = (
-    f"op STRING, before STRUCT<{_ROW}>, after STRUCT<{_ROW}>, "
-    f"source STRUCT<lsn BIGINT, ts_ms BIGINT, sequence STRING>, {_ROW}"
-)
-_DOCUMENT = f"ARRAY<STRUCT<payload STRUCT<{_ENVELOPE}>, {_ENVELOPE}, __end BIGINT>>"
-
-# Java needs the possessive `*+`: it loops, where `*` would recurse once per character and overflow the stack.
-_LEXICAL_STRING = r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"'
-_ESCAPED_BACKSLASH = r"\\\\"
-_SURROGATE_PAIR = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-_SURROGATE = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
-
-Refusal = tuple[Column, DeadLetterCode, str]
-"""A condition, and what it means when it is the first that holds."""
+_INTEGER_DIGITS = 20
+_SPACES = re.compile(r"[ \t\n\r]*")
+_BRACKETS_OUTSIDE_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*+"|([\[{])|([\]}])', re.DOTALL)
+_ESCAPED_BACKSLASH = re.compile(r"\\\\")
+_SURROGATE_PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
-def readable_text(value: Column) -> Column:
-    """The bytes as text, NULL when they are too large or no UTF-8."""
-    return F.when((F.octet_length(value) <= MAX_BYTES) & F.is_valid_utf8(value.cast("string")), value.cast("string"))
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number that is no integer of 64 bits, as it was spelled."""
+
+    text: str
 
 
-def parse_fields(text: Column) -> Column:
-    """The fields of envelope and row; NULL or incomplete when the text is not one JSON object (see `is_one_object`)."""
-    wrapped = F.concat(F.lit("["), text, F.lit(f',{{"__end":{_END}}}]'))
-    return F.from_json(wrapped, _DOCUMENT, _STRICT)
+Json: TypeAlias = "bool | str | int | Number | list[Json] | JsonObject | None"
+JsonObject: TypeAlias = dict[str, Json]
 
 
-def is_one_object(text: Column, fields: Column, strict: Column) -> Column:
-    """Whether the text is exactly one JSON object with unique names: nothing before it, nothing behind it."""
-    ends = (F.size(fields) == _VALUE_AND_END) & (F.get(fields, F.lit(1))["__end"] == _END)
-    # Text that brings the closing element itself could end the wrapping early, but not also one of another shape.
-    in_object = F.concat(F.lit('{"v":'), text, F.lit("}"))
-    honest = ~F.contains(text, F.lit(str(_END))) | F.try_parse_json(in_object).isNotNull()
-    is_object = F.get(fields, F.lit(0)).isNotNull()
-    return F.coalesce(strict.isNotNull() & is_object & ends & honest, F.lit(False))
+class Refusal(NamedTuple):
+    """Why something is not accepted."""
+
+    code: DeadLetterCode
+    detail: str
+    """A short reason that never quotes the payload."""
 
 
-def refusals(value: Column, text: Column, one_object: Column) -> list[Refusal]:
-    """Why a message's bytes are refused, first match wins; looked at only for values that are not NULL."""
-    return [
-        (F.octet_length(value) > MAX_BYTES, DeadLetterCode.E_TOO_LARGE, "more than 1 MiB"),
-        (text.isNull(), DeadLetterCode.E_UTF8, "bytes are no UTF-8"),
-        (~one_object & _has_lone_surrogate(text), DeadLetterCode.E_UTF8, "unpaired surrogate escape"),
-        (
-            ~one_object & _starts_with_object(text),
-            DeadLetterCode.E_JSON_STRICT,
-            "duplicate names, or data behind the object",
-        ),
-        (~one_object, DeadLetterCode.E_JSON, "not one JSON object"),
-    ]
+class JsonReader:
+    """Reads one text after the other; keeps its scanner, since making one costs as much as reading a message."""
+
+    def __init__(self) -> None:
+        self._repeated = False
+        self._scan = json.JSONDecoder(
+            object_pairs_hook=self._build_object,
+            parse_float=Number,
+            parse_int=_parse_integer,
+            parse_constant=_refuse_constant,
+        ).raw_decode
+
+    def read(self, value: bytes) -> JsonObject | Refusal:
+        """The one JSON object that the bytes hold, or why they do not.
+
+        Needs a recursion limit of RECURSION_LIMIT; with a lower one, deep values are refused earlier.
+        """
+        if len(value) > MAX_BYTES:
+            return Refusal(DeadLetterCode.E_TOO_LARGE, "more than 1 MiB")
+        try:
+            text = value.decode("utf-8")
+        except UnicodeDecodeError:
+            return Refusal(DeadLetterCode.E_UTF8, "bytes are no UTF-8")
+        if "\\u" in text and _has_lone_surrogate(text):
+            return Refusal(DeadLetterCode.E_UTF8, "unpaired surrogate escape")
+        return self._read_object(text)
+
+    def _read_object(self, text: str) -> JsonObject | Refusal:
+        self._repeated = False
+        start = _end_of_spaces(text, 0)
+        try:
+            document, end = self._scan(text, start)
+        except (ValueError, RecursionError):
+            document, end = None, start
+        if not isinstance(document, dict) or _is_too_deep(text[start:end]):
+            return Refusal(DeadLetterCode.E_JSON, "not one JSON object")
+        if self._repeated or _end_of_spaces(text, end) != len(text):
+            return Refusal(DeadLetterCode.E_JSON_STRICT, "duplicate names, or data behind the object")
+        return document
+
+    def _build_object(self, members: list[tuple[str, Any]]) -> JsonObject:
+        built = dict(members)
+        if len(built) != len(members):
+            self._repeated = True
+        return built
 
 
-def _has_lone_surrogate(text: Column) -> Column:
+def to_compact_text(value: Json) -> str:
+    """A JSON value as text without blanks, its numbers spelled as they came."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(name)}:{to_compact_text(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(to_compact_text(item) for item in value) + "]"
+    return value.text if isinstance(value, Number) else json.dumps(value, ensure_ascii=False)
+
+
+def _parse_integer(text: str) -> int | Number:
+    # Longer ones are beyond 64 bits; reading a million digits would take minutes.
+    value = int(text) if len(text) <= _INTEGER_DIGITS else None
+    return value if value is not None and -(2**63) <= value < 2**63 else Number(text)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _end_of_spaces(text: str, start: int) -> int:
+    match = _SPACES.match(text, start)
+    return match.end() if match else start
+
+
+def _is_too_deep(text: str) -> bool:
+    # Only text with that many brackets is worth the walk.
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for match in _BRACKETS_OUTSIDE_STRINGS.finditer(text):
+        opening, closing = match.groups()
+        depth += 1 if opening else -1 if closing else 0
+        if depth > MAX_DEPTH:
+            return True
+    return False
+
+
+def _has_lone_surrogate(text: str) -> bool:
     # A blank for what is taken out, so that its neighbours do not become a pair.
-    escapes = F.regexp_replace(text, _ESCAPED_BACKSLASH, " ")
-    return F.regexp_replace(escapes, _SURROGATE_PAIR, " ").rlike(_SURROGATE)
-
-
-def _starts_with_object(text: Column) -> Column:
-    """Whether the text begins with a lexically right object, whatever follows it and however often names repeat.
-
-    json_object_keys tolerates both, but also single quotes and control characters in strings: so right strings are
-    emptied first (0x01 stands for them), and quotes that are left become a character that JSON knows nowhere.
-    """
-    blank = F.regexp_replace(F.translate(text, "\x01", "\x02"), _LEXICAL_STRING, "\x01")
-    lexical = F.replace(F.translate(blank, "\"'", "##"), F.lit("\x01"), F.lit('""'))
-    return F.json_object_keys(lexical).isNotNull()
+    escapes = _SURROGATE_PAIR.sub(" ", _ESCAPED_BACKSLASH.sub(" ", text))
+    return _SURROGATE.search(escapes) is not None

@@ -1,182 +1,133 @@
-"""The checks of one row image, in the contract's order. Each is a named condition with a code and a short reason."""
+"""The checks of one row image, in the contract's order, and what is left of each column."""
 
-from pyspark.sql import Column
-from pyspark.sql import functions as F
+import re
+from typing import NamedTuple
 
 from engagement.schemas import EVENT_TYPES, ROW_COLUMNS, DeadLetterCode
-from engagement.transform.json_text import Refusal
+from engagement.transform.instant import SECOND_US, parse_instant
+from engagement.transform.json_text import Json, JsonObject, Refusal, to_compact_text
 
 UNAVAILABLE = "__debezium_unavailable_value"
 """What Debezium sends for a TOASTed value that an update did not touch."""
 TOASTABLE = ("event_type", "device", "raw_payload")
+FUTURE_LIMIT_US = 5 * 60 * SECOND_US
+"""How far an event may lie ahead of Kafka time."""
 
-REASONS: tuple[tuple[DeadLetterCode, str], ...] = (
-    (DeadLetterCode.E_TOO_LARGE, "more than 1 MiB"),
-    (DeadLetterCode.E_UTF8, "bytes are no UTF-8"),
-    (DeadLetterCode.E_UTF8, "unpaired surrogate escape"),
-    (DeadLetterCode.E_JSON_STRICT, "duplicate names, or data behind the object"),
-    (DeadLetterCode.E_JSON, "not one JSON object"),
-    (DeadLetterCode.E_ENVELOPE, "no row"),
-    (DeadLetterCode.E_ENVELOPE, "op t: the table was truncated"),
-    (DeadLetterCode.E_ENVELOPE, "op is missing or unknown"),
-    (DeadLetterCode.E_ENVELOPE, "source.lsn is missing"),
-    (DeadLetterCode.E_ENVELOPE, "a column's name is in the wrong case"),
-    (DeadLetterCode.E_ENVELOPE, "a column is absent"),
-    (DeadLetterCode.E_ENVELOPE, "a value is unavailable and there is no before that holds it"),
-    (DeadLetterCode.E_ENVELOPE, "device is not text"),
-    (DeadLetterCode.E_ID, "id is missing or no integer from 1 to 2^63-1"),
-    (DeadLetterCode.E_UUID, "content_id is no UUID"),
-    (DeadLetterCode.E_UUID, "user_id is no UUID"),
-    (DeadLetterCode.E_EVENT_TYPE, "event_type is none of the four"),
-    (DeadLetterCode.E_TS, "event_ts is no time with a zone"),
-    (DeadLetterCode.E_TS_FUTURE, "event_ts is over 5 minutes ahead of Kafka time"),
-    (DeadLetterCode.E_TS_RANGE, "event_ts is before 2000"),
-    (DeadLetterCode.E_TYPE_DURATION, "duration_ms is no 32-bit integer"),
-    (DeadLetterCode.E_RANGE_DURATION, "duration_ms is negative"),
-)
-"""Everything a message or row can be refused for; a rule that names something else fails when the plan is built."""
-_NUMBER = {reason: number for number, reason in enumerate(REASONS)}
-
+_COLUMNS = frozenset(ROW_COLUMNS)
+_TYPES = frozenset(EVENT_TYPES)
+_YEAR_2000_US = 946_684_800 * SECOND_US
 _INT_MAX, _INT_MIN = 2**31 - 1, -(2**31)
-_UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
-_UUID_LENGTH = 36
-_SEPARATOR = "\x1f"
-# PostgreSQL has years beyond 9999 and before 1; Debezium writes them with a sign, as ISO 8601 does.
-_INSTANT = (
-    r"\A(?:[0-9]{4}|[+-][0-9]{4,6})-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
-    r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)\z"
-)
+_UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
+
+_BAD_ID = Refusal(DeadLetterCode.E_ID, "id is missing or no integer from 1 to 2^63-1")
 
 
-def parse_instant(text: Column) -> Column:
-    """The UTC time (microseconds, finer digits cut) that ISO 8601 text with a zone names; NULL when it names none."""
-    return F.try_to_timestamp(F.when(text.rlike(_INSTANT), text))
+class Image(NamedTuple):
+    """A row as the sinks see it; each column is None where it is NULL or not valid."""
+
+    event_id: int | None = None
+    content_id: str | None = None
+    user_id: str | None = None
+    event_type: str | None = None
+    event_us: int | None = None
+    """Microseconds since 1970."""
+    duration_ms: int | None = None
+    device: str | None = None
+    raw_payload: str | None = None
 
 
-def refusals(image: Column, json: Column, event_ts: Column, kafka_ts: Column, flat: Column) -> list[Refusal]:
-    """Why a row is refused, first match wins.
+class CheckedRow(NamedTuple):
+    """What a row holds, and the first check that it fails."""
+
+    image: Image
+    refusal: Refusal | None
+
+
+def check_id(row: JsonObject) -> Refusal | None:
+    """The check of the id, the only one that a deletion must pass."""
+    return _BAD_ID if _clean_id(row.get("id")) is None else None
+
+
+def check_row(row: JsonObject, kafka_us: int, *, flat: bool) -> CheckedRow:
+    """Read a row's columns and judge them.
 
     Args:
-        image: the row's fields as `json_text.parse_fields` gives them, NULL where absent, null or of another type.
-        json: the same row as VARIANT, which tells these three apart.
-        event_ts: `parse_instant` of the image's event_ts.
-        kafka_ts: what E_TS_FUTURE compares with.
+        row: the row as JSON.
+        kafka_us: Kafka's time of the message, microseconds since 1970; E_TS_FUTURE compares with it.
         flat: whether the row came without an envelope, and so may leave out columns that allow NULL.
 
     """
-    return [
-        *_shape_refusals(image, json, flat),
-        id_refusal(image),
-        (~_is_uuid_or_null(image["content_id"]), DeadLetterCode.E_UUID, "content_id is no UUID"),
-        (~_is_uuid_or_null(image["user_id"]), DeadLetterCode.E_UUID, "user_id is no UUID"),
-        (~is_event_type(image["event_type"]), DeadLetterCode.E_EVENT_TYPE, "event_type is none of the four"),
-        (event_ts.isNull(), DeadLetterCode.E_TS, "event_ts is no time with a zone"),
-        (is_future(event_ts, kafka_ts), DeadLetterCode.E_TS_FUTURE, "event_ts is over 5 minutes ahead of Kafka time"),
-        (is_ancient(event_ts), DeadLetterCode.E_TS_RANGE, "event_ts is before 2000"),
-        (_is_wrong_duration(image, json), DeadLetterCode.E_TYPE_DURATION, "duration_ms is no 32-bit integer"),
-        (image["duration_ms"] < 0, DeadLetterCode.E_RANGE_DURATION, "duration_ms is negative"),
-    ]
-
-
-def id_refusal(image: Column) -> Refusal:
-    """The check of the id, the only one that a deletion must pass."""
-    return (
-        ~F.coalesce(image["id"] > 0, F.lit(False)),
-        DeadLetterCode.E_ID,
-        "id is missing or no integer from 1 to 2^63-1",
+    content_id, user_id = row.get("content_id"), row.get("user_id")
+    event_us, ts_refusal = _read_time(row.get("event_ts"), kafka_us)
+    duration, device = row.get("duration_ms"), row.get("device")
+    image = Image(
+        _clean_id(row.get("id")),
+        _clean_uuid(content_id),
+        _clean_uuid(user_id),
+        _clean_type(row.get("event_type")),
+        event_us,
+        duration if type(duration) is int and 0 <= duration <= _INT_MAX else None,
+        device if isinstance(device, str) else None,
+        as_text(row.get("raw_payload")),
     )
+    refusal = _check_shape(row, flat=flat)
+    if refusal is None and image.event_id is None:
+        refusal = _BAD_ID
+    if refusal is None and image.content_id is None and content_id is not None:
+        refusal = Refusal(DeadLetterCode.E_UUID, "content_id is no UUID")
+    if refusal is None and image.user_id is None and user_id is not None:
+        refusal = Refusal(DeadLetterCode.E_UUID, "user_id is no UUID")
+    if refusal is None and image.event_type is None:
+        refusal = Refusal(DeadLetterCode.E_EVENT_TYPE, "event_type is none of the four")
+    return CheckedRow(image, refusal or ts_refusal or _check_duration(duration))
 
 
-def first_refusal(rules: list[Refusal]) -> Column:
-    """Number in REASONS of the first rule that holds, NULL when none does.
-
-    A number, not code and text: every micro-batch plans these expressions anew, so what is carried must be small.
-    """
-    (condition, code, detail), *others = rules
-    chain = F.when(condition, F.lit(_NUMBER[code, detail]))
-    for condition, code, detail in others:
-        chain = chain.when(condition, F.lit(_NUMBER[code, detail]))
-    return chain
+def as_text(value: Json) -> str | None:
+    """A JSON value as text: text itself, anything else as compact JSON, None for null."""
+    return value if value is None or isinstance(value, str) else to_compact_text(value)
 
 
-def code_of(refusal: Column) -> Column:
-    """The dead letter code of a refusal's number; NULL for NULL."""
-    return F.get(F.lit([str(code) for code, _ in REASONS]), refusal)
+def _clean_id(value: Json) -> int | None:
+    return value if type(value) is int and value > 0 else None
 
 
-def detail_of(refusal: Column) -> Column:
-    """The short reason of a refusal's number; NULL for NULL."""
-    return F.get(F.lit([detail for _, detail in REASONS]), refusal)
+def _clean_uuid(value: Json) -> str | None:
+    return value.lower() if isinstance(value, str) and _UUID.fullmatch(value) else None
 
 
-def is_uuid(text: Column) -> Column:
-    """Whether the text is a UUID in any letter case; NULL for NULL."""
-    # The length as well, because `$` also matches before a line feed at the end.
-    return (F.length(text) == _UUID_LENGTH) & text.rlike(_UUID)
+def _clean_type(value: Json) -> str | None:
+    return value if isinstance(value, str) and value in _TYPES else None
 
 
-def is_event_type(text: Column) -> Column:
-    """Whether the text is one of the four types; false for NULL."""
-    return F.coalesce(text.isin(*EVENT_TYPES), F.lit(False))
+def _read_time(value: Json, kafka_us: int) -> tuple[int | None, Refusal | None]:
+    event_us = parse_instant(value) if isinstance(value, str) else None
+    if event_us is None:
+        return None, Refusal(DeadLetterCode.E_TS, "event_ts is no time with a zone")
+    if event_us > kafka_us + FUTURE_LIMIT_US:
+        return None, Refusal(DeadLetterCode.E_TS_FUTURE, "event_ts is over 5 minutes ahead of Kafka time")
+    if event_us < _YEAR_2000_US:
+        return None, Refusal(DeadLetterCode.E_TS_RANGE, "event_ts is before 2000")
+    return event_us, None
 
 
-def is_future(event_ts: Column, kafka_ts: Column) -> Column:
-    """Whether an event lies more than 5 minutes ahead of Kafka time."""
-    return event_ts > kafka_ts + F.expr("INTERVAL 5 MINUTES")
+def _check_duration(value: Json) -> Refusal | None:
+    if value is None:
+        return None
+    if type(value) is not int or not _INT_MIN <= value <= _INT_MAX:
+        return Refusal(DeadLetterCode.E_TYPE_DURATION, "duration_ms is no 32-bit integer")
+    return Refusal(DeadLetterCode.E_RANGE_DURATION, "duration_ms is negative") if value < 0 else None
 
 
-def is_ancient(event_ts: Column) -> Column:
-    """Whether an event lies before the year 2000, UTC."""
-    return event_ts < F.expr("TIMESTAMP '2000-01-01 00:00:00Z'")
-
-
-def is_text_or_null(image: Column, json: Column, column: str) -> Column:
-    """Whether a column of a row is JSON text, null or absent."""
-    # Other JSON shows as text too; only what begins like it is worth the slower look at the type.
-    maybe_other = image[column].rlike(r'^[-0-9tf"\[{]')
-    return F.coalesce(~maybe_other | (F.schema_of_variant(_member(json, column)) == "STRING"), F.lit(True))
-
-
-def _is_uuid_or_null(text: Column) -> Column:
-    return F.coalesce(is_uuid(text), F.lit(True))
-
-
-def _is_wrong_duration(image: Column, json: Column) -> Column:
-    given = _member(json, "duration_ms")
-    no_integer = image["duration_ms"].isNull() & given.isNotNull() & ~F.is_variant_null(given)
-    return no_integer | ~F.coalesce(image["duration_ms"].between(_INT_MIN, _INT_MAX), F.lit(True))
-
-
-def _shape_refusals(image: Column, json: Column, flat: Column) -> list[Refusal]:
-    placeholder = F.lit(False)
-    for name in TOASTABLE:
-        placeholder = placeholder | F.coalesce(image[name] == UNAVAILABLE, F.lit(False))
-    absent = F.lit(False)
-    for name in ROW_COLUMNS:
-        absent = absent | _is_absent(image, json, name)
-    absent_nullable = F.lit(False)
-    for name in ROW_COLUMNS[1:]:
-        absent_nullable = absent_nullable | _is_absent(image, json, name)
+def _check_shape(row: JsonObject, *, flat: bool) -> Refusal | None:
     code = DeadLetterCode.E_ENVELOPE
-    return [
-        (absent & _has_wrong_case(json), code, "a column's name is in the wrong case"),
-        (~flat & absent_nullable, code, "a column is absent"),
-        (placeholder, code, "a value is unavailable and there is no before that holds it"),
-        (~is_text_or_null(image, json, "device"), code, "device is not text"),
-    ]
-
-
-def _member(json: Column, column: str) -> Column:
-    return F.try_variant_get(json, f"$.{column}", "variant")
-
-
-def _is_absent(image: Column, json: Column, column: str) -> Column:
-    # The first half spares nearly every row the look into the VARIANT.
-    return image[column].isNull() & _member(json, column).isNull()
-
-
-def _has_wrong_case(json: Column) -> Column:
-    # Joined, lowered and split again: a lambda over the names would keep this whole step from being compiled.
-    names = F.json_object_keys(F.to_json(json))
-    lowered = F.split(F.lower(F.array_join(names, _SEPARATOR)), _SEPARATOR)
-    return F.arrays_overlap(lowered, F.array_except(F.lit(list(ROW_COLUMNS)), names))
+    if not row.keys() >= _COLUMNS:
+        absent = _COLUMNS - row.keys()
+        if any(name.lower() in absent for name in row):
+            return Refusal(code, "a column's name is in the wrong case")
+        if not flat and absent != {"id"}:
+            return Refusal(code, "a column is absent")
+    if any(row.get(name) == UNAVAILABLE for name in TOASTABLE):
+        return Refusal(code, "a value is unavailable and there is no before that holds it")
+    if not isinstance(row.get("device"), str | None):
+        return Refusal(code, "device is not text")
+    return None

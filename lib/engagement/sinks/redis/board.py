@@ -1,6 +1,6 @@
 """The driver's side of the board: proving Redis, the fence of all shards, and rebuilding them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import redis
@@ -9,9 +9,8 @@ from engagement.errors import PermanentSinkError
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.faults import SINK, ShardLostError, translated
+from engagement.sinks.redis.scripts import run_many
 from engagement.sinks.redis.shard import Shard
-from engagement.sinks.redis.summary import TaskSummary
-from engagement.sinks.redis.writer import Task, WritePlan, make_task, write_empty
 
 OLDEST_REDIS = (6, 2)
 FUTURE_SECONDS = 300
@@ -62,30 +61,21 @@ class RedisBoard:
                 self.client.sadd(keys.shards(), *self._known)
         return sorted(self._known)
 
-    def fence(self) -> dict[int, int]:
-        """Give the next offset of every usable shard; see `lost` for the others. Raises: TransientSinkError."""
-        fence = {}
-        for partition in self.partitions():
-            try:
-                fence[partition] = self.shard(partition).state().next_offset
-            except ShardLostError:
-                continue
-        return fence
+    def fence(self, partitions: Sequence[int], topic_id: str) -> dict[int, int]:
+        """Give the next offset of some shards, in one round trip.
 
-    def lost(self, topic_id: str = "") -> dict[int, str]:
-        """Give the shards that have to be rebuilt and why. Raises: TransientSinkError."""
-        reasons = {}
-        for partition in self.partitions():
-            try:
-                state = self.shard(partition).state()
-            except ShardLostError as error:
-                reasons[partition] = error.why
-                continue
+        Raises: ShardLostError when one of them cannot be used and has to be rebuilt, TransientSinkError.
+        """
+        shards = [self.shard(partition) for partition in partitions]
+        with translated():
+            answers = run_many(self.client, [shard.state_call() for shard in shards])
+        states = [shard.read_state(answer) for shard, answer in zip(shards, answers, strict=True)]
+        for partition, state in zip(partitions, states, strict=True):
+            if state.topic_id != topic_id:
+                raise ShardLostError(partition, "topic")
             if state.window_seconds != self.options.window_seconds:
-                reasons[partition] = "window_length"
-            elif topic_id and state.topic_id and state.topic_id != topic_id:
-                reasons[partition] = "topic"
-        return reasons
+                raise ShardLostError(partition, "window_length")
+        return {partition: state.next_offset for partition, state in zip(partitions, states, strict=True)}
 
     def shard(self, partition: int) -> Shard:
         """Give one shard."""
@@ -101,14 +91,6 @@ class RedisBoard:
         """Give the Kafka time from which a rebuild must read, so that no row of the window is missed."""
         return self.now_ms() - (self.options.window_seconds + FUTURE_SECONDS + MARGIN_SECONDS) * 1000
 
-    def make_task(self, plan: WritePlan) -> Task:
-        """Give the function for mapInArrow."""
-        return make_task(plan, self.options)
-
-    def write_empty(self, plan: WritePlan, partition: int) -> TaskSummary:
-        """Move a partition's fence over a range that held no rows."""
-        return write_empty(self.client, self.options, plan, partition)
-
     def begin_rebuild(self, starts: Mapping[int, int], topic_id: str, now: float | None = None) -> Rebuild:
         """Begin an empty generation of each given shard at its first offset; readers see nothing of it yet.
 
@@ -117,10 +99,6 @@ class RedisBoard:
         self._known |= set(starts)
         window = self.options.window_seconds
         return Rebuild({p: self.shard(p).new_generation(start, topic_id, window, now) for p, start in starts.items()})
-
-    def rebuilt(self, rebuild: Rebuild) -> dict[int, int]:
-        """Give the next offset of each generation being built. Raises: ShardLostError when another rebuild won."""
-        return {p: self.shard(p).state(generation).next_offset for p, generation in rebuild.generations.items()}
 
     def finish_rebuild(self, rebuild: Rebuild) -> None:
         """Make the new generations current, shard by shard, and drop the old ones; call it under the sink's lock.
@@ -131,8 +109,3 @@ class RedisBoard:
         for partition, (generation, current) in rebuild.shards.items():
             self.shard(partition).swap(generation, current)
         self.partitions()
-
-    def abandon_rebuild(self, rebuild: Rebuild) -> None:
-        """Drop generations that will not be finished."""
-        for partition, (generation, _) in rebuild.shards.items():
-            self.shard(partition).drop(generation)

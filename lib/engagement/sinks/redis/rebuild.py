@@ -21,8 +21,7 @@ from engagement.errors import TransientSinkError
 from engagement.identity import BatchIdentity, OffsetRange
 from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.faults import SINK, ShardLostError
-from engagement.sinks.redis.rows import CHANGE_COLUMNS
-from engagement.sinks.redis.summary import SUMMARY_DDL, TaskSummary, from_rows
+from engagement.sinks.redis.ranges import RangeWriter
 from engagement.sinks.redis.writer import WritePlan
 
 _NO_BATCH = -1
@@ -70,6 +69,7 @@ class BoardRebuild:
     """Builds and swaps in new generations of all shards."""
 
     board: RedisBoard
+    writer: RangeWriter
     history: History
     between_batches: Callable[[], AbstractContextManager[None]]
     """Holds off micro-batches while it is entered."""
@@ -104,7 +104,7 @@ class BoardRebuild:
     def _fill(self, recount: Recount, ranges: Sequence[OffsetRange], plan: WritePlan) -> None:
         due = [part for part in ranges if not part.is_empty]
         if due:
-            write_ranges(recount.read(due), due, plan, self.board)
+            self.writer.write(recount.read(due), due, plan)
 
     def _running_fence(self, partition: int, end: int) -> int:
         """Where micro-batches have got to; with a lost shard there is nothing to catch up with."""
@@ -112,20 +112,3 @@ class BoardRebuild:
             return max(end, self.board.shard(partition).state().next_offset)
         except ShardLostError:
             return end
-
-
-def write_ranges(
-    changes: DataFrame, ranges: Sequence[OffsetRange], plan: WritePlan, board: RedisBoard
-) -> list[TaskSummary]:
-    """Write ranges on the executors, then move the fence over those that turned out to hold no rows.
-
-    Raises: FenceBehindError, ShardLostError, TransientSinkError: what the first task says that was held up.
-    """
-    planned = replace(plan, ranges={part.partition: (part.start, part.end) for part in ranges})
-    rows = changes.select(*CHANGE_COLUMNS).mapInArrow(board.make_task(planned), SUMMARY_DDL).collect()
-    tasks = from_rows(row.asDict() for row in rows)
-    written = {task.summary.partition for task in tasks}
-    tasks += [board.write_empty(planned, part.partition) for part in ranges if part.partition not in written]
-    for task in tasks:
-        task.raise_problem()
-    return tasks

@@ -114,10 +114,12 @@ def chunks(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.RecordBa
     for batch in batches:
         whole = pa.concat_batches([held, batch]) if held is not None else batch
         offsets = whole.column("kafka_offset").to_numpy(zero_copy_only=False)
-        start, settled = 0, int(np.searchsorted(offsets, offsets[-1]))  # the last message may go on in the next batch
-        while settled - start > 0:
-            stop = min(start + size, settled)
-            stop = int(np.searchsorted(offsets, offsets[stop - 1], side="right"))
+        start = 0
+        # What may be the last chunk is held until it is known to end here: its last message may go on.
+        while len(offsets) - start > size:
+            stop = int(np.searchsorted(offsets, offsets[start + size - 1], side="right"))
+            if stop == len(offsets):
+                break
             yield whole.slice(start, stop - start)
             start = stop
         held = whole.slice(start)

@@ -81,7 +81,16 @@ class Shard:
 
     def state(self, generation: str = "") -> ShardState:
         """Read the fence. Raises: ShardLostError, TransientSinkError."""
-        answer = self._run("state", generation)
+        with translated(self.partition):
+            return self.read_state(run(self.client, self.state_call(generation)))
+
+    def state_call(self, generation: str = "") -> Call:
+        """Give the call of `state`, for a pipeline over shards."""
+        return self._call("state", generation)
+
+    def read_state(self, raw: Answer) -> ShardState:
+        """Read its answer. Raises: ShardLostError."""
+        answer = _checked(self.partition, raw)
         head = {name.decode(): value.decode() for name, value in zip(answer[1::2], answer[2::2], strict=True)}
         return ShardState(
             generation=head["generation"],

@@ -23,8 +23,9 @@ from engagement.sinks.redis.client import RedisOptions, connect
 from engagement.sinks.redis.faults import SINK, ShardLostError, translated
 from engagement.sinks.redis.keeper import RedisKeeper
 from engagement.sinks.redis.publisher import Publisher
+from engagement.sinks.redis.ranges import RangeWriter
 from engagement.sinks.redis.reader import ContentMeta, write_content_meta
-from engagement.sinks.redis.rebuild import BoardRebuild, History, write_ranges
+from engagement.sinks.redis.rebuild import BoardRebuild, History
 from engagement.sinks.redis.reporting import Observer, ReportingPublisher, Unpublished
 from engagement.sinks.redis.summary import TaskSummary
 from engagement.sinks.redis.writer import WritePlan
@@ -40,7 +41,10 @@ class _Open:
     keeper: RedisKeeper
     thread: threading.Thread
     rebuilds: ThreadPoolExecutor
+    writer: RangeWriter
     topic_id: str
+    partitions: tuple[int, ...]
+    """The topic's; one that is added later has no shard yet, which its first micro-batch finds out."""
 
 
 class RedisSink:
@@ -60,32 +64,25 @@ class RedisSink:
     def open(self) -> None:
         """Connect, prove it, start the keeper. Raises: TransientSinkError, TransientError, PermanentSinkError."""
         self.close()
-        topic_id = self._history.topic()[1]
+        topic_id, partitions = self._history.topic()[1], tuple(self._history.partitions())
         board = RedisBoard(connect(self._options), self._options)
         board.open()
         publisher = ReportingPublisher(Publisher(board.client, self._options), self._unpublished, self._observer)
         rebuilds = ThreadPoolExecutor(1, thread_name_prefix="redis-rebuild")
         keeper = RedisKeeper(board, publisher, self._rebuild, rebuilds)
         thread = threading.Thread(target=keeper.run, name="redis-keeper", daemon=True)
-        self._parts = _Open(board, keeper, thread, rebuilds, topic_id)
+        writer = RangeWriter(board.client, self._options)
+        self._parts = _Open(board, keeper, thread, rebuilds, writer, topic_id, partitions)
         thread.start()
 
     def fence(self) -> Fence:
         """Next offset of every shard. Raises: TransientSinkError; while a shard is lost, until it has been rebuilt."""
         parts = self._opened()
         try:
-            return {partition: self._next_offset(partition, parts) for partition in self._history.partitions()}
+            return parts.board.fence(parts.partitions, parts.topic_id)
         except ShardLostError as error:
             parts.keeper.request_rebuild(error)
             raise
-
-    def _next_offset(self, partition: int, parts: _Open) -> int:
-        state = parts.board.shard(partition).state()
-        if state.topic_id != parts.topic_id:
-            raise ShardLostError(partition, "topic")
-        if state.window_seconds != self._options.window_seconds:
-            raise ShardLostError(partition, "window_length")
-        return state.next_offset
 
     def start_without_fence(self) -> Mapping[int, int] | None:
         """None: `fence` answers only when every shard has one, and the rebuild chose where they begin."""
@@ -102,7 +99,7 @@ class RedisSink:
         plan = WritePlan({}, identity, parts.topic_id, final=final)
         try:
             with self._writing:
-                tasks = write_ranges(rows, ranges, plan, parts.board)
+                tasks = parts.writer.write(rows, ranges, plan)
         except ShardLostError as error:
             parts.keeper.request_rebuild(error)
             raise
@@ -148,7 +145,8 @@ class RedisSink:
 
     def _rebuild(self, reason: str) -> None:
         self._observer.rebuilding(reason)
-        BoardRebuild(self._opened().board, self._history, self._between_batches, self._app_id).run(reason)
+        parts = self._opened()
+        BoardRebuild(parts.board, parts.writer, self._history, self._between_batches, self._app_id).run(reason)
         self._observer.rebuilt()
 
     @contextmanager

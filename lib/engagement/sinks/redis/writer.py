@@ -54,7 +54,7 @@ Task = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 def make_task(plan: WritePlan, options: RedisOptions) -> Task:
-    """Give the function for `changes.select(*CHANGE_COLUMNS).mapInArrow(task, SUMMARY_DDL)`."""
+    """Give the function for mapInArrow(task, SUMMARY_DDL) on a frame with one column, a struct of CHANGE_COLUMNS."""
     return partial(write_partitions, plan=plan, options=options)
 
 
@@ -63,7 +63,8 @@ def write_partitions(
 ) -> Iterator[pa.RecordBatch]:
     """Write every partition that comes, one summary row each; a range without rows gives none (`write_empty`)."""
     client = client_for(options)
-    for number, rows in by_partition(batch for batch in batches if batch.num_rows):
+    changes = (pa.RecordBatch.from_struct_array(batch.column(0)) for batch in batches if batch.num_rows)
+    for number, rows in by_partition(changes):
         yield to_batch(PartitionWriter(client, options, plan, number).write(rows))
 
 

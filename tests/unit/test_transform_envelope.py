@@ -1,0 +1,157 @@
+"""The decode without Spark: every written vector, mutated messages against the reference, and the reader's limits."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests import builders
+from tests.reference.decode import Outcome as Expected
+from tests.reference.decode import decode
+from tests.reference.fuzz import mutations
+from tests.reference.instant import micros_of
+from tests.reference.instant import parse_instant as parse_instant_again
+from tests.reference.strict_json import plain, read_plain
+from tests.reference.vectors import message_vectors, vector_message
+
+from engagement.transform.envelope import Effect, Outcome, read_message
+from engagement.transform.instant import parse_instant
+from engagement.transform.json_text import RECURSION_LIMIT, JsonReader, to_compact_text
+
+_COUNT = int(os.environ.get("FUZZ_MESSAGES", "5000"))
+_SEED = int(os.environ.get("FUZZ_SEED", "20261123"))
+_OFFSET = 41
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _deep_recursion() -> Iterator[None]:
+    former = sys.getrecursionlimit()
+    sys.setrecursionlimit(RECURSION_LIMIT)
+    yield
+    sys.setrecursionlimit(former)
+
+
+def _read(message: builders.Message) -> Outcome:
+    return read_message(JsonReader(), message.value, message.offset, micros_of(message.kafka_ts), message.headers)
+
+
+def _outcome_fields(outcome: Outcome) -> dict[str, object]:
+    refusal = outcome.refusal
+    return {
+        "kind": str(outcome.kind),
+        "code": None if refusal is None else str(refusal.code),
+        "op": outcome.op,
+        **outcome.place._asdict(),
+        "half": outcome.half,
+    }
+
+
+def _image_fields(effect: Effect) -> dict[str, object]:
+    fields = {"is_version": effect.is_version, "effect": effect.effect, **effect.image._asdict()}
+    micros = fields.pop("event_us")
+    if isinstance(micros, int):
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
+        fields["event_ts"] = moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return fields
+
+
+@pytest.mark.parametrize("vector", message_vectors(), ids=lambda vector: vector["name"])
+def test_a_message_has_the_outcome_that_is_written_down(vector: dict[str, Any]) -> None:
+    outcome = _read(vector_message(vector, _OFFSET))
+    expected = {"code": None, **vector["outcome"]}
+    images = expected.pop("images")
+    if expected.get("version") == "offset + 1":
+        expected["version"] = _OFFSET + 1
+    found = _outcome_fields(outcome)
+    assert {name: found.get(name) for name in expected} == expected
+    assert len(outcome.effects) == len(images)
+    for effect, columns in zip(outcome.effects, images, strict=True):
+        fields = _image_fields(effect)
+        assert {name: fields.get(name) for name in columns} == columns
+
+
+def _differences(message: builders.Message) -> list[str]:
+    outcome = _read(message)
+    expected: Expected = decode(message.value, message.offset, message.kafka_ts, message.headers)
+    fields = _outcome_fields(outcome)
+    found = [name for name, value in fields.items() if name != "source_ts_ms" and value != getattr(expected, name)]
+    if len(outcome.effects) != len(expected.images):
+        return [*found, "images"]
+    for effect, image in zip(outcome.effects, expected.images, strict=True):
+        values = (effect.is_version, effect.effect, *effect.image[:-1])
+        wanted = (
+            *(image.is_version, image.effect, image.event_id, image.content_id, image.user_id, image.event_type),
+            *(image.event_ts_micros, image.duration_ms, image.device),
+        )
+        if values != wanted:
+            found.append(f"{values} not {wanted}")
+        payload = image.raw_payload
+        if isinstance(payload, str | None):
+            if effect.image.raw_payload != payload:
+                found.append("raw_payload")
+        elif read_plain(effect.image.raw_payload or "null") != plain(payload):
+            found.append("raw_payload")
+    return found
+
+
+@pytest.mark.timeout(1800)
+def test_every_mutated_message_has_the_outcome_of_the_reference() -> None:
+    wrong = []
+    for message in islice(mutations(_SEED), _COUNT):
+        differences = _differences(message)
+        if differences:
+            wrong.append(f"{differences}\n    {message.headers} {(message.value or b'')[:1200]!r}")
+    assert not wrong, f"seed {_SEED}: {len(wrong)} of {_COUNT} differ, among them\n" + "\n".join(wrong[:10])
+
+
+@given(st.binary(max_size=400))
+def test_no_bytes_make_it_raise(value: bytes) -> None:
+    assert len(_read(builders.Message(value)).effects) == 1
+
+
+@given(st.dictionaries(st.text(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists)))
+def test_compact_text_says_the_same_as_what_was_read(document: dict[str, Any]) -> None:
+    read = JsonReader().read(json.dumps(document).encode())
+    assert isinstance(read, dict)
+    assert json.loads(to_compact_text(read)) == document
+
+
+@pytest.mark.parametrize("number", ["1.50", "1e999", "-0.0", "9" * 30, "9" * 5000, "18446744073709551616"])
+def test_numbers_of_a_payload_keep_their_spelling(number: str) -> None:
+    read = JsonReader().read(f'{{"a": [{number}]}}'.encode())
+    assert isinstance(read, dict)
+    assert to_compact_text(read) == f'{{"a":[{number}]}}'
+
+
+@pytest.mark.parametrize("depth", [999, 1000, 1001, 1199, 3000, 300_000])
+def test_values_nested_deeper_than_1000_levels_are_no_json(depth: int) -> None:
+    nested = b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+    outcome = _read(builders.Message(nested))
+    assert outcome.refusal is not None
+    assert outcome.refusal.detail == ("not one JSON object" if depth > 1000 else "no row")
+
+
+def test_a_commit_time_far_ahead_of_its_message_is_not_believed() -> None:
+    envelope = builders.envelope(after=builders.row())
+    source = envelope["source"]
+    assert isinstance(source, dict)
+    source["ts_ms"] = micros_of(builders.KAFKA_TS) // 1000 + 5 * 60_000
+    assert _read(builders.message(envelope)).place.source_ts_ms == source["ts_ms"]
+    source["ts_ms"] += 1
+    assert _read(builders.message(envelope)).place.source_ts_ms is None
+
+
+@given(
+    st.from_regex(
+        r"\A[+-]?[0-9]{4,6}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-5][0-9]:[0-6][0-9](\.[0-9]{1,9})?"
+        r"(Z|[+-][0-2][0-9](:?[0-5][0-9])?)\Z"
+    )
+)
+def test_times_are_read_as_the_reference_reads_them(text: str) -> None:
+    assert parse_instant(text) == parse_instant_again(text)
