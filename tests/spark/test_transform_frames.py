@@ -1,6 +1,7 @@
 """Shape and plan of the transform: schemas, one outcome per message, one decode, no shuffle, order kept."""
 
 from datetime import datetime
+from itertools import count
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
@@ -10,6 +11,7 @@ from tests.builders import CONTENT_ID, Message, created, envelope, message, row,
 from tests.spark import frames
 
 from engagement import schemas
+from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.transform.decode import decode_messages
 from engagement.transform.enrich import Enricher, dead_letters, enrich_changes, enriched_events
 
@@ -96,3 +98,13 @@ def test_rows_without_a_kafka_position_are_backfill_rows_of_version_0(spark: Spa
     flat = frames.messages(spark, [message(row())]).withColumn("offset", F.lit(None).cast("bigint"))
     found = decode_messages(flat).select("kind", "op", "version", "kafka_offset", "event_id").collect()
     assert [tuple(r) for r in found] == [("change", "r", 0, None, 1)]
+
+
+def test_equal_snapshots_of_the_catalogue_are_cached_each_by_itself(spark: SparkSession) -> None:
+    catalogue = ContentCatalogue(spark, JdbcAddress("jdbc:none", {}), "", count(1.5).__next__)
+    table = frames.content(spark).toArrow()
+    first, second = catalogue.snapshot(table), catalogue.snapshot(table)
+    first.release()
+    assert "InMemoryTableScan" in _physical_plan(second.frame)
+    assert "InMemoryTableScan" not in _physical_plan(first.frame.select("content_id"))
+    second.release()

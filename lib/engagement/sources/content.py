@@ -8,6 +8,7 @@ import pyarrow as pa
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from engagement.errors import TransientError
 
@@ -87,7 +88,11 @@ class ContentCatalogue:
     def snapshot(self, table: pa.Table) -> ContentSnapshot:
         """Wrap rows that are at hand already."""
         lengths = dict(zip(table["content_id"].to_pylist(), table["length_seconds"].to_pylist(), strict=True))
-        return ContentSnapshot(table, self._spark.createDataFrame(table).cache(), lengths, self._clock())
+        loaded_at = self._clock()
+        # Spark's cache takes equal plans for one and the same, and giving one snapshot back would uncache its equals.
+        own_plan = F.lit(loaded_at) == F.lit(loaded_at)
+        frame = self._spark.createDataFrame(table).where(own_plan).cache()
+        return ContentSnapshot(table, frame, lengths, loaded_at)
 
     def keeping_lengths(self, old: ContentSnapshot, new: ContentSnapshot, kept: frozenset[str]) -> ContentSnapshot:
         """`new`, but with the old length of the contents in `kept`; a kept content that is gone stays as it was."""

@@ -31,11 +31,13 @@ class KafkaTopic:
 
         read_committed, since Connect writes in transactions and an aborted one must not count. failOnDataLoss, since
         offsets that have aged out must stop the query and be repaired, not be skipped. fetch.min.bytes 1: answer at
-        once, whatever is there.
+        once, whatever is there. fetch.max.wait.ms: what ends a planned range may be a transaction's marker, no row; a
+        reader waits so long for the next row before it looks, and half a second by default.
         """
         return {
             "kafka.isolation.level": "read_committed",
             "kafka.fetch.min.bytes": "1",
+            "kafka.fetch.max.wait.ms": "10",
             "failOnDataLoss": "true",
             "includeHeaders": "true",
             **self.java_properties,
