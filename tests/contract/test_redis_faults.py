@@ -4,7 +4,18 @@ from dataclasses import replace
 
 import pytest
 import redis
-from tests.contract.redis_support import IDENTITY, START, Event, Origin, Row, image, start_board, to_batch, write
+from tests.contract.redis_support import (
+    IDENTITY,
+    START,
+    WINDOW,
+    Event,
+    Origin,
+    Row,
+    image,
+    start_board,
+    to_batch,
+    write,
+)
 
 from engagement.errors import ContractError, TransientSinkError
 from engagement.sinks.redis import keys
@@ -147,6 +158,24 @@ def test_public_keys_of_a_wrong_type_are_replaced(redis_client: redis.Redis, red
     reader = EngagementReader(redis_client)
     assert [(line.title, line.content_type) for line in reader.get_top_content()] == [("Title", "podcast")]
     assert [entry["event_id"] for entry in reader.get_recent_events("a")] == ["3"]
+
+
+def test_statistics_of_what_left_the_window_while_nobody_published_are_deleted(
+    redis_client: redis.Redis, redis_options: RedisOptions
+) -> None:
+    start_board(redis_client, 1, START)
+    write(redis_client, redis_options, 0, [[image(Event(), Origin())]]).raise_problem()
+    publish(Publisher(redis_client, redis_options), START)
+    assert redis_client.exists(keys.content_stats("a"))
+    publish(Publisher(redis_client, redis_options), START + WINDOW + 10)
+    assert not redis_client.exists(keys.content_stats("a"))
+    assert not redis_client.smembers(keys.contents_with_stats())
+
+
+def publish(publisher: Publisher, now: float) -> None:
+    publisher.publish([0], now)
+    while publisher.publish_stats():
+        pass
 
 
 def test_forgotten_scripts_are_loaded_again(redis_client: redis.Redis, redis_options: RedisOptions) -> None:

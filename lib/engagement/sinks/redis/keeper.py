@@ -20,7 +20,7 @@ TICK_SECONDS = 1.0
 """Longest time between two published rankings."""
 QUIET_SECONDS = 0.2
 """Shortest time between two published rankings."""
-STATS_SECONDS = 0.01
+STATS_SECONDS = 0.05
 """Pause between two slices of statistics, so that writers are not held up."""
 RECOUNT_SECONDS = 10.0
 RECOUNT_CONTENTS = 200

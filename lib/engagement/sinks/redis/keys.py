@@ -23,6 +23,11 @@ def shards() -> str:
     return "engagement:shards"
 
 
+def contents_with_stats() -> str:
+    """SET of the contents that have statistics, or are about to."""
+    return "engagement:contents_with_stats"
+
+
 def ranking_keys(top_key: str) -> tuple[str, str, str]:
     """Give the ranking and its two private companions, all in one slot.
 

@@ -5,9 +5,8 @@ only for what changed; whenever a shard's generation is new, its copy may have m
 is not the one it wrote (expired, deleted, another publisher), everything is read and swapped in at once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import msgpack
 import redis
@@ -15,9 +14,9 @@ import redis
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.faults import OvertakenError, ShardLostError, translated
-from engagement.sinks.redis.hashes import write_hashes
 from engagement.sinks.redis.scripts import Call, load, run, run_many
 from engagement.sinks.redis.shard import Changes, ContentState, Shard
+from engagement.sinks.redis.statistics import StatsWriter
 from engagement.sinks.redis.totals import NOTHING, Totals
 
 RANKING_TTL_SECONDS = 60
@@ -56,6 +55,7 @@ class Publisher:
         self._options = options
         self._copies: dict[int, _Copy] = {}
         self._marks: dict[str, str] = {}
+        self._stats = StatsWriter(client, options)
         self._window_end = 0
         self._unshown: set[str] = set()  # changes read but, after an error, not yet in the ranking
         self._waiting: dict[str, None] = {}  # contents whose statistics are due, oldest first
@@ -69,6 +69,8 @@ class Publisher:
         changed, self._unshown = self._unshown, set()
         self._marks = {str(partition): copy.mark for partition, copy in self._copies.items()}
         self._waiting |= dict.fromkeys(changed)
+        if full:  # what left the window while nobody published: only the hashes themselves know
+            self._waiting |= dict.fromkeys(sorted(self._stats.shown() - set(self._all_contents())))
         return Published(len(self._all_contents()), len(changed), self._window_end, full)
 
     def publish_stats(self, limit: int = STATS_SLICE) -> int:
@@ -79,7 +81,7 @@ class Publisher:
                 states, window_end = self._states(contents)
             except ShardLostError:  # a generation was swapped out; if more is wrong, the next publish says so
                 return len(self._waiting)
-            self._write_stats(states, window_end)
+            self._stats.write(states, window_end)
         for content in contents:
             self._waiting.pop(content, None)
         return len(self._waiting)
@@ -166,30 +168,6 @@ class Publisher:
                 merged[content] = _merge(merged[content], state)
         return merged, end
 
-    def _write_stats(self, states: Mapping[str, ContentState], window_end: int) -> None:
-        start = window_end - self._options.window_seconds
-        window = {"window_start": _iso(start), "window_end": _iso(window_end)}
-        hashes = {
-            keys.content_stats(content): {**stats_fields(state), **window} if state.totals.events > 0 else {}
-            for content, state in states.items()
-        }
-        with translated():
-            write_hashes(self._client, hashes, self._options.stats_ttl_seconds)
-
-
-def stats_fields(state: ContentState) -> dict[str, str]:
-    """Give a content's public statistics without the window; an average or time that does not exist is ''."""
-    totals = state.totals
-    average = totals.avg_engagement_pct
-    return {
-        **{name: str(getattr(totals, name)) for name in ("events", "play", "pause", "finish", "click")},
-        "engagement_seconds": str(totals.engagement_seconds),
-        "avg_engagement_pct": "" if average is None else str(average),
-        "unique_users": str(state.unique_users),
-        "score": repr(totals.score),
-        "last_event_ts": "" if state.last_event_us is None else _iso_us(state.last_event_us),
-    }
-
 
 def _load_everything(shard: Shard, copy: _Copy, changes: Changes, now: float | None) -> Changes:
     """Read a generation from scratch; what changes meanwhile is asked for afterwards, since `sequence` is older."""
@@ -219,12 +197,3 @@ def _merge(one: ContentState, other: ContentState) -> ContentState:
     times = [at for at in (one.last_event_us, other.last_event_us) if at is not None]
     users = max(one.unique_users, other.unique_users)
     return ContentState(one.totals + other.totals, users, max(times, default=None))
-
-
-def _iso(epoch_seconds: int) -> str:
-    return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _iso_us(epoch_us: int) -> str:
-    whole, rest = divmod(epoch_us, 1_000_000)
-    return datetime.fromtimestamp(whole, UTC).replace(microsecond=rest).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
