@@ -81,6 +81,16 @@ def test_a_truncated_file_is_damage_and_a_contract_error(tmp_path: Path, lost: s
         checkpoint.generation() if lost == "metadata" else checkpoint.planned_ranges(1)
 
 
+def test_a_commit_without_its_plan_is_damage(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path, [{"0": 5}, {"0": 9}], {"0": 2})
+    commits = tmp_path / "redis" / "commits"
+    commits.mkdir()
+    (commits / "1").write_text("v1\n{}")
+    assert checkpoint.damage(TOPIC, {0: (0, 9)}) is None
+    (tmp_path / "redis" / "offsets" / "1").unlink()
+    assert "batch 1" in (checkpoint.damage(TOPIC, {0: (0, 9)}) or "")
+
+
 def test_a_damaged_folder_is_kept_beside_under_a_new_name_each_time(tmp_path: Path) -> None:
     for expected in ("redis.damaged-1", "redis.damaged-2"):
         checkpoint = Checkpoint(tmp_path, "redis")

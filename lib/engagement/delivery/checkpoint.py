@@ -77,11 +77,14 @@ class Checkpoint:
     def damage(self, topic: str, bounds: Bounds) -> str | None:
         """Why this checkpoint cannot be true, or None; a folder that does not exist yet is fine.
 
-        Looks at what Spark itself would start from: the metadata, the newest offset log entry and the one before.
+        Looks at what Spark itself would start from: the metadata, the newest offset log entry and the one before, and
+        the newest commit: one without its plan makes Spark fail at every start, since it cannot commit that id again.
         """
         if not self.path.exists():
             return None
-        batches = self._logged_batches()
+        batches, commits = self._logged_batches("offsets"), self._logged_batches("commits")
+        if commits and commits[-1] > (batches[-1] if batches else -1):
+            return f"batch {commits[-1]} is noted as done, but its offset log entry is gone"
         try:
             self.generation()
             if not batches:
@@ -91,8 +94,8 @@ class Checkpoint:
             return str(error)
         return _contradiction([part for part in ranges if part.topic == topic], bounds)
 
-    def _logged_batches(self) -> list[int]:
-        names = (entry.name for entry in (self.path / "offsets").glob("*"))
+    def _logged_batches(self, log: str) -> list[int]:
+        names = (entry.name for entry in (self.path / log).glob("*"))
         return sorted(int(name) for name in names if name.isdigit())
 
     def set_aside(self) -> Path:
