@@ -21,6 +21,8 @@ def test_an_emptied_redis_is_counted_again_from_kafka(world: World, job: StreamJ
             job.await_batches(2)
         world.oracle.await_equality(CATCH_UP_SECONDS, least_events=300)
     assert job.is_alive
+    top = world.redis.zrevrange("top_content_last_10min", 0, 0)
+    assert world.redis.exists(f"content_meta:{top[0]}")
 
 
 def test_a_killed_redis_comes_back_with_everything(world: World, job: StreamJob) -> None:

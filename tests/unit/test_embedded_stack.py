@@ -4,6 +4,7 @@ import json
 import shlex
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,19 @@ def test_two_stacks_that_start_at_once_get_different_ports(tmp_path: Path) -> No
     one.release_ports()
     two.release_ports()
     assert len(ports) == 2
+
+
+def test_a_port_that_is_held_for_a_moment_longer_is_kept(tmp_path: Path) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        (tmp_path / "ports.json").write_text(json.dumps({"postgres": port}))
+        site = Site(tmp_path, {})
+        releasing = threading.Timer(0.3, held.close)
+        releasing.start()
+        assert site.choose_port("postgres", port) == port
+        releasing.join()
+        site.release_ports()
 
 
 def test_the_connector_holds_a_reference_to_the_password_and_never_the_password(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import secrets
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from engagement.embedded.process import write_private
 
 LOOPBACK = "127.0.0.1"
 PASSWORD_BYTES = 24
+KEEP_SECONDS, KEEP_POLL_SECONDS = 5.0, 0.05
 
 
 @dataclass
@@ -58,7 +60,12 @@ class Site:
         return self._ports().get(name, usual)
 
     def choose_port(self, name: str, usual: int) -> int:
-        """Settle the port of a service that is about to start, and keep others of us off it until `release_ports`."""
+        """Settle the port of a service that is about to start, and keep others of us off it until `release_ports`.
+
+        The one it had is worth a wait: a killed server's children may hold it for a moment, and whoever runs beside the
+        stack knows no other.
+        """
+        self._await_former_port(name)
         with self._files:
             ports = self._ports()
             port = next((port for port in (ports.get(name), usual) if port and self._reserve(port)), None)
@@ -68,6 +75,12 @@ class Site:
             ports[name] = port
             write_private(self.home / "ports.json", json.dumps(ports, indent=1))
             return port
+
+    def _await_former_port(self, name: str) -> None:
+        port, given_up = self._ports().get(name), time.monotonic() + KEEP_SECONDS
+        while port and not _is_free(port) and time.monotonic() < given_up:
+            if self.cancelled.wait(KEEP_POLL_SECONDS):
+                return
 
     def release_ports(self) -> None:
         """Let go of the reservations; the services hold their ports themselves now."""

@@ -12,6 +12,8 @@ from pyspark.sql import functions as F
 
 from engagement.errors import TransientError
 
+_CAUSE_CHARACTERS = 200
+
 
 @dataclass(frozen=True)
 class JdbcAddress:
@@ -82,7 +84,8 @@ class ContentCatalogue:
         try:
             table = reader.option("url", self._address.url).option("query", self._query).load().toArrow()
         except (Py4JError, PySparkException) as error:
-            raise TransientError(f"the content catalogue cannot be read from {self._address.url}") from error
+            cause = str(error).splitlines()[0][:_CAUSE_CHARACTERS]
+            raise TransientError(f"the content catalogue cannot be read from {self._address.url}: {cause}") from error
         return self.snapshot(table)
 
     def snapshot(self, table: pa.Table) -> ContentSnapshot:

@@ -106,6 +106,7 @@ def _redis_query(shared: _Shared) -> RunningQuery:
     sink = RedisSink(redis_options(settings.redis), history, report, _APP_ID)
     content.withhold = sink.ranked
     meta = MetaWriter(sink.write_meta)
+    sink.emptied = lambda: meta.write_anew(content.newest.table)
     checkpoint = Checkpoint(settings.paths.checkpoint_path, "redis")
     patience = Patience(_RETRY_DELAYS_SECONDS, shared.stop.wait, shared.stop.is_set, time.monotonic)
     changes = Changes(shared.spark, shared.topic, content, board.record_content_refresh)

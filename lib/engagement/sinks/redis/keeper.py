@@ -4,6 +4,7 @@ The loop never dies of Redis: while it is away it tries again with growing pause
 error ends the loop and is left in `failure` for the owner.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
@@ -15,6 +16,8 @@ from engagement.errors import TransientError, TransientSinkError
 from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.faults import OvertakenError, ShardLostError
 from engagement.sinks.redis.publisher import STATS_SLICE, Published
+
+log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 """Longest time between two published rankings."""
@@ -206,6 +209,7 @@ class RedisKeeper:
             self._state = self._with(rebuilding=None, rebuilds=self._state.rebuilds + 1)
             self.wake()
         elif isinstance(error, TransientError):
+            log.warning("redis: the board could not be counted again, trying once more: %s", error)
             for reason in self._running_reasons:
                 self.request_rebuild(reason)
             self._state = self._with(problem=str(error))

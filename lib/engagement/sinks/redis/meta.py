@@ -24,9 +24,10 @@ class MetaWriter:
             self._write(changed)
             self._written = contents
 
-    def forget(self) -> None:
-        """Write everything next time: Redis may have lost it."""
+    def write_anew(self, table: pa.Table) -> None:
+        """Write all contents: Redis has lost them. Raises: TransientSinkError."""
         self._written = {}
+        self.write(table)
 
 
 def _meta(row: dict[str, object]) -> ContentMeta:

@@ -75,14 +75,14 @@ class BoardRebuild:
     """Holds off micro-batches while it is entered."""
     app_id: str
 
-    def run(self, reason: str) -> None:
-        """Count everything again. Raises: TransientSinkError, TransientError."""
+    def run(self, reason: str) -> bool:
+        """Count everything again; says whether Redis had been emptied. Raises: TransientSinkError, TransientError."""
         try:
-            self._run(BatchIdentity(self.app_id, f"rebuild: {reason}", _NO_BATCH))
+            return self._run(BatchIdentity(self.app_id, f"rebuild: {reason}", _NO_BATCH))
         except (PySparkException, Py4JError) as error:
             raise TransientSinkError(SINK, f"the rebuild could not read Kafka: {type(error).__name__}") from error
 
-    def _run(self, identity: BatchIdentity) -> None:
+    def _run(self, identity: BatchIdentity) -> bool:
         recount = self.history.recounted()
         topic, topic_id = self.history.topic()
         ends = dict(sorted(self.history.ends().items()))
@@ -100,6 +100,7 @@ class BoardRebuild:
             self._fill(recount, since, replace(plan, rebuild=False, write_recent=False))
             self.board.finish_rebuild(begun)
             recount.adopt()
+        return emptied
 
     def _fill(self, recount: Recount, ranges: Sequence[OffsetRange], plan: WritePlan) -> None:
         due = [part for part in ranges if not part.is_empty]

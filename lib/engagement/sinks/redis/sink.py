@@ -6,7 +6,7 @@ public ranking after the keeper's next publish, at most 200 ms later while Redis
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +31,10 @@ from engagement.sinks.redis.summary import TaskSummary
 from engagement.sinks.redis.writer import WritePlan
 
 _CLOSE_SECONDS = 30.0
+
+
+def _nothing_else() -> None:
+    """Nothing lies beside the board."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class RedisSink:
         self._writing = threading.Lock()
         self._unpublished = Unpublished()
         self._parts: _Open | None = None
+        self.emptied: Callable[[], None] = _nothing_else
+        """Called after the board of an emptied Redis is back: what lies beside it has to be written again."""
 
     def open(self) -> None:
         """Connect, prove it, start the keeper. Raises: TransientSinkError, TransientError, PermanentSinkError."""
@@ -146,7 +152,9 @@ class RedisSink:
     def _rebuild(self, reason: str) -> None:
         self._observer.rebuilding(reason)
         parts = self._opened()
-        BoardRebuild(parts.board, parts.writer, self._history, self._between_batches, self._app_id).run(reason)
+        rebuild = BoardRebuild(parts.board, parts.writer, self._history, self._between_batches, self._app_id)
+        if rebuild.run(reason):
+            self.emptied()
         self._observer.rebuilt()
 
     @contextmanager
