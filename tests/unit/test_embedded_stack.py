@@ -67,6 +67,18 @@ def test_two_stacks_that_start_at_once_get_different_ports(tmp_path: Path) -> No
     assert len(ports) == 2
 
 
+def test_a_port_reserved_in_one_thread_is_free_after_another_released_it(tmp_path: Path) -> None:
+    with socket.create_server((LOOPBACK, 0)) as briefly:
+        usual = briefly.getsockname()[1]
+    site = Site(tmp_path, {})
+    for _ in range(2):
+        starting = threading.Thread(target=site.choose_port, args=("postgres", usual))
+        starting.start()
+        starting.join()
+        site.release_ports()
+        assert site.port("postgres", 0) == usual
+
+
 def test_a_port_that_is_held_for_a_moment_longer_is_kept(tmp_path: Path) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))

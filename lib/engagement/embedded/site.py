@@ -98,7 +98,9 @@ class Site:
     def _reserve(self, port: int) -> bool:
         """Take the port's lock file, so that two stacks that start at once do not both see it free."""
         try:
-            lock = FileLock(Path(tempfile.gettempdir()) / f"engagement-{os.getuid()}-port-{port}.lock", timeout=0)
+            path = Path(tempfile.gettempdir()) / f"engagement-{os.getuid()}-port-{port}.lock"
+            # Taken in the thread that starts a service, given back in another one.
+            lock = FileLock(path, timeout=0, thread_local=False)
             self._reserved.enter_context(lock.acquire())
         except (Timeout, OSError):
             return False
