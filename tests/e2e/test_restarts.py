@@ -16,6 +16,8 @@ from tests.e2e.support.world import START_SECONDS, StreamJob, World
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300 * PATIENCE)]
 
 CATCH_UP_SECONDS = 60
+FAREWELL_SECONDS = 10
+"""For Spark's JVM, which ends once its driver's Python has."""
 MOST_AFTER_PLAN_SECONDS = 0.15
 MISFORTUNES: list[checkpoints.Damage] = [
     checkpoints.lose_last_commit,
@@ -110,6 +112,7 @@ def test_sigterm_finishes_the_batch_and_the_next_start_repeats_nothing(world: Wo
         job.await_batches(2)
         assert job.stop() == 0, job.tail()
     assert job.status()["state"] == "stopped"
+    psutil.wait_procs(job.family(), timeout=FAREWELL_SECONDS)
     assert not job.family(), "left running"
     job.start_and_wait()
     world.oracle.await_equality(CATCH_UP_SECONDS)

@@ -103,6 +103,7 @@ class World:
     def open(self) -> None:
         """Start everything; the connector's first snapshot finds contents and rows in the tables."""
         self._source.up()
+        self._source.site.release_ports()  # or the stack, which has a site of its own, would leave this port
         with closing(self.connect()) as database:
             make_contents(database, self.ledger)
             with database, database.cursor() as cursor:
