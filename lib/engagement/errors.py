@@ -82,3 +82,8 @@ class StackError(EngagementError):
 
     def __reduce__(self) -> tuple[type["StackError"], tuple[str, str, Path | None, str]]:
         return type(self), (self.service, self.reason, self.log, self.hint)
+
+
+def first_line(error: Exception) -> str:
+    """The first line that an error says, or its class: Spark's errors go on with a stack trace."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -17,7 +17,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.microbatch import MicroBatchRunner
-from engagement.errors import EngagementError, PermanentError, TransientError
+from engagement.errors import EngagementError, PermanentError, TransientError, first_line
 from engagement.identity import Fence
 from engagement.sinks.base import Sink
 from engagement.sources.kafka import KafkaTopic, TopicPositions, to_starting_offsets
@@ -94,7 +94,7 @@ class SinkQuery:
             self._fail(error)
         except (Py4JError, ConnectionError) as error:
             # Spark's JVM was killed or has run out of memory; this process cannot bring it back, the next one can.
-            self._fail(PermanentError(f"Spark's JVM does not answer any more: {_first_line(error)}"))
+            self._fail(PermanentError(f"Spark's JVM does not answer any more: {first_line(error)}"))
         finally:
             self._parts.sink.close()
             self._parts.checkpoint.unlock()
@@ -176,7 +176,7 @@ class SinkQuery:
                 if query.awaitTermination(_WATCH_SECONDS):
                     return
             except PySparkException as error:
-                raise self._parts.runner.error or TransientError(_first_line(error)) from error
+                raise self._parts.runner.error or TransientError(first_line(error)) from error
         self._parts.observer.state("stopping")
         self._finish(query)
 
@@ -192,7 +192,3 @@ class SinkQuery:
 
     def _is_committed(self, batch_id: int) -> bool:
         return (self._parts.checkpoint.path / "commits" / str(batch_id)).exists()
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -10,7 +10,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from engagement.errors import TransientError
+from engagement.errors import TransientError, first_line
 
 _CAUSE_CHARACTERS = 200
 
@@ -84,7 +84,7 @@ class ContentCatalogue:
         try:
             table = reader.option("url", self._address.url).option("query", self._query).load().toArrow()
         except (Py4JError, PySparkException) as error:
-            cause = str(error).splitlines()[0][:_CAUSE_CHARACTERS]
+            cause = first_line(error)[:_CAUSE_CHARACTERS]
             raise TransientError(f"the content catalogue cannot be read from {self._address.url}: {cause}") from error
         return self.snapshot(table)
 

@@ -9,6 +9,7 @@ from engagement.errors import PermanentSinkError
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.faults import SINK, ShardLostError, translated
+from engagement.sinks.redis.hashes import is_wrong_type
 from engagement.sinks.redis.scripts import run_many
 from engagement.sinks.redis.shard import Shard
 
@@ -52,7 +53,7 @@ class RedisBoard:
             try:
                 stored = self.client.smembers(keys.shards())
             except redis.exceptions.ResponseError as error:
-                if not str(error).startswith("WRONGTYPE"):
+                if not is_wrong_type(error):
                     raise
                 self.client.delete(keys.shards())
                 stored = set()

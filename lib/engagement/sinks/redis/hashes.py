@@ -11,13 +11,13 @@ def write_hashes(client: redis.Redis, hashes: Mapping[str, Mapping[str, str]], t
     Raises: the client's errors (see faults.translated).
     """
     answers = _write(client, hashes, ttl_seconds, raise_on_error=False)
-    wrong = [key for key, answer in zip(hashes, answers, strict=True) if _is_wrong_type(answer)]
+    wrong = [key for key, answer in zip(hashes, answers, strict=True) if is_wrong_type(answer)]
     if wrong:
         for key in wrong:
             client.delete(key)
         _write(client, {key: hashes[key] for key in wrong}, ttl_seconds, raise_on_error=True)
     for answer in answers:
-        if isinstance(answer, Exception) and not _is_wrong_type(answer):
+        if isinstance(answer, Exception) and not is_wrong_type(answer):
             raise answer
 
 
@@ -39,5 +39,6 @@ def _write(
     return [answers[place] for place in firsts]
 
 
-def _is_wrong_type(answer: object) -> bool:
+def is_wrong_type(answer: object) -> bool:
+    """Whether Redis refused because somebody made the key another type."""
     return isinstance(answer, redis.exceptions.ResponseError) and str(answer).startswith("WRONGTYPE")

@@ -13,7 +13,7 @@ import redis
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.faults import translated
-from engagement.sinks.redis.hashes import write_hashes
+from engagement.sinks.redis.hashes import is_wrong_type, write_hashes
 from engagement.sinks.redis.shard import ContentState
 
 
@@ -31,7 +31,7 @@ class StatsWriter:
             try:
                 found: set[Any] = self._client.smembers(listed)
             except redis.exceptions.ResponseError as error:
-                if not str(error).startswith("WRONGTYPE"):
+                if not is_wrong_type(error):
                     raise
                 self._client.delete(listed)
                 return set()
