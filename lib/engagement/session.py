@@ -38,7 +38,7 @@ def submit_arguments(jars: Sequence[Path], spark_options: Sequence[str], master:
     """
     ours = [
         "--master", master,
-        "--conf", f"spark.scheduler.allocation.file={(PROJECT / 'conf' / 'fair-scheduler.xml').as_uri()}",
+        "--conf", f"spark.scheduler.allocation.file={PROJECT / 'conf' / 'fair-scheduler.xml'}",
         "--jars", ",".join(str(jar) for jar in jars),
     ]  # fmt: skip
     for name, value in {**(_LOCAL if master.startswith("local") else {}), **_ENFORCED}.items():
