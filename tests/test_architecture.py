@@ -28,9 +28,9 @@ LAYERS: tuple[frozenset[str], ...] = (
 """A part imports parts of lower layers only, never of its own layer or above."""
 
 PURE = {
-    "transform": {"pyspark", "pyarrow", "schemas", "scoring"},
+    "transform": {"pyspark", "pyarrow", "numpy", "schemas", "scoring"},
     "schemas": {"pyspark"},
-    "scoring": {"pyspark", "schemas"},
+    "scoring": {"pyarrow", "numpy"},
     "identity": set(),
     "errors": set(),
 }
@@ -50,6 +50,7 @@ HARMLESS = {
     "operator",
     "pathlib",
     "typing",
+    "weakref",
 }
 NEVER = {("sinks.redis", "sources"), ("sinks.redis", "settings"), ("sources", "settings"), ("delivery", "settings")}
 """Further directions that the layers would allow: these parts are told what they need."""

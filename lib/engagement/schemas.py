@@ -60,7 +60,15 @@ MESSAGES = T.StructType(
         ("headers", T.ArrayType(T.StructType(_fields(("key", _TEXT), ("value", T.BinaryType()))))),
     )
 )
-"""What `decode_messages` reads: Spark's Kafka frame with includeHeaders (other columns are ignored)."""
+"""Spark's Kafka frame with includeHeaders, as far as the transform looks at it."""
+
+NARROW_MESSAGES = T.StructType(
+    [
+        *_fields(("topic", _TEXT), ("partition", _INT), ("offset", _LONG), ("timestamp", _TIME)),
+        *_fields(("value", T.BinaryType()), ("header_names", T.ArrayType(_TEXT))),  # names: NULL without headers
+    ]
+)
+"""MESSAGES without what nobody reads."""
 
 CONTENT = T.StructType(
     _fields(
@@ -107,7 +115,7 @@ IMAGES = T.StructType(
         ),
     ]
 )
-"""What `decode_messages` gives: one row per message, and a second one for an update's valid `before`."""
+"""What decoding gives: one row per message, and a second one for an update's valid `before`."""
 
 ENRICHMENT = T.StructType(
     [

@@ -1,4 +1,4 @@
-"""The one home of base scores, rounding, NULL rules and flags, as plain Python and as Spark columns.
+"""The one home of base scores, rounding, NULL rules and flags, for one event and for Arrow columns of events.
 
 Percentages are kept as whole hundredths of a percent and scores as whole units of 1e-5 points, so that adding and
 subtracting never drifts and Spark, Redis and the tests cannot round differently.
@@ -6,8 +6,9 @@ subtracting never drifts and Spark, Redis and the tests cannot round differently
 
 from decimal import Decimal
 
-from pyspark.sql import Column
-from pyspark.sql import functions as F
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 BASE_TENTHS = {"play": 10, "pause": 5, "finish": 30, "click": 3}
 """Base score per event type, in tenths of a point."""
@@ -53,31 +54,27 @@ def points(units: int) -> Decimal:
     return Decimal(units) / UNITS_PER_POINT
 
 
-def pct_hundredths_column(duration_ms: Column, length_seconds: Column) -> Column:
-    """`pct_hundredths` as BIGINT; `duration_ms` must not be negative."""
-    # A NULL divisor instead of a guarded division: ANSI mode would fail the batch on a zero that a guard lets slip.
-    length = F.when(length_seconds > 0, length_seconds.cast("bigint"))
-    scaled = duration_ms.cast("bigint") * F.lit(2 * _HUNDREDTHS_PER_MS)
-    return F.call_function("div", scaled + length, length * F.lit(2))
+def pct_hundredths_column(duration_ms: pa.Array, length_seconds: pa.Array) -> pa.Array:
+    """`pct_hundredths` of int64 columns; `duration_ms` must not be negative."""
+    # A NULL divisor instead of a guarded division: a zero would raise.
+    length = pc.if_else(pc.greater(length_seconds, 0), length_seconds, pa.scalar(None, pa.int64()))
+    scaled = pc.multiply(duration_ms, 2 * _HUNDREDTHS_PER_MS)
+    return pc.divide(pc.add(scaled, length), pc.multiply(length, 2))
 
 
-def score_units_column(event_type: Column, hundredths: Column) -> Column:
-    """`score_units` as BIGINT; NULL when the event type is NULL or unknown."""
-    (first, tenths), *others = BASE_TENTHS.items()
-    base = F.when(event_type == first, F.lit(tenths).cast("bigint"))
-    for name, tenths in others:
-        base = base.when(event_type == name, F.lit(tenths).cast("bigint"))
-    capped = F.least(F.coalesce(hundredths, F.lit(0)), F.lit(FULL_HUNDREDTHS).cast("bigint"))
-    return base * (F.lit(FULL_HUNDREDTHS) + capped)
+def score_units_column(event_type: pa.Array, hundredths: pa.Array) -> pa.Array:
+    """`score_units` as int64; NULL when the event type is NULL or unknown."""
+    tenths = pa.array(BASE_TENTHS.values(), pa.int64()).take(pc.index_in(event_type, pa.array(BASE_TENTHS)))
+    capped = pc.min_element_wise(pc.coalesce(hundredths, 0), FULL_HUNDREDTHS)
+    return pc.multiply(tenths, pc.add(capped, FULL_HUNDREDTHS))
 
 
 def flags_column(
-    over_100: Column, length_bad: Column, content_missing: Column, suspect: Column, skewed: Column
-) -> Column:
-    """The names of the flags that are true, in the order of FLAGS; never NULL."""
-    conditions = dict(zip(FLAGS, (over_100, length_bad, content_missing, suspect, skewed), strict=True))
-    names = [F.when(condition, F.lit(name)) for name, condition in conditions.items()]
-    # Nearly all events have none: the filter over the array is not compiled by Spark, so it runs only when needed.
-    return F.when(F.coalesce(*names).isNull(), F.array().cast("array<string>")).otherwise(
-        F.array_compact(F.array(*names))
-    )
+    over_100: pa.Array, length_bad: pa.Array, content_missing: pa.Array, suspect: pa.Array, skewed: pa.Array
+) -> pa.Array:
+    """The names of the flags that are true, in the order of FLAGS, as lists; never NULL. NULL conditions are false."""
+    conditions = (over_100, length_bad, content_missing, suspect, skewed)
+    raised = np.stack([c.fill_null(False).to_numpy(zero_copy_only=False) for c in conditions], axis=1)
+    offsets = np.concatenate(([0], np.cumsum(raised.sum(axis=1))))
+    _, flags = np.nonzero(raised)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(FLAGS).take(pa.array(flags)))

@@ -13,7 +13,7 @@ import pyarrow  # noqa: F401
 from pyspark import daemon, worker  # noqa: F401
 
 import engagement.sinks.redis.writer
-import engagement.transform.decode  # noqa: F401
+import engagement.transform.changes  # noqa: F401
 
 if __name__ == "__main__":
     gc.collect()

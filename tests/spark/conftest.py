@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-_LIBRARY = Path(__file__).resolve().parents[2] / "lib"
+_PROJECT = Path(__file__).resolve().parents[2]
 _SETTINGS = {
     "spark.ui.enabled": "false",
     "spark.sql.session.timeZone": "UTC",
@@ -23,8 +23,8 @@ _SETTINGS = {
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    # Spark's Python workers import the package too, however pytest was started.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(_LIBRARY), os.environ.get("PYTHONPATH", "")])
+    # Spark's Python workers import the package and tests.spark.frames too, however pytest was started.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(_PROJECT / "lib"), str(_PROJECT), os.environ.get("PYTHONPATH", "")])
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     builder = SparkSession.builder.master("local[2]").appName("tests")
     for name, value in _SETTINGS.items():

@@ -1,12 +1,15 @@
 """Frames from builders, and images from frames, for the transform's tests."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 from tests.builders import CONTENT_ROWS, KAFKA_TS, Message
 
 from engagement import schemas
+from engagement.transform.changes import Changes, narrow_messages
+from engagement.transform.content import SharedContents
 
 
 def messages(spark: SparkSession, given: Iterable[Message]) -> DataFrame:
@@ -18,15 +21,28 @@ def messages(spark: SparkSession, given: Iterable[Message]) -> DataFrame:
     return spark.createDataFrame(rows, schemas.MESSAGES)
 
 
-def content(spark: SparkSession, given: Sequence[dict[str, object]] = CONTENT_ROWS) -> DataFrame:
-    """Contract CONTENT."""
-    return spark.createDataFrame([{**row, "publish_ts": KAFKA_TS} for row in given], schemas.CONTENT)
+def changes(
+    spark: SparkSession, given: Iterable[Message], content: Sequence[dict[str, object]] = CONTENT_ROWS
+) -> Changes:
+    """Messages through the transform, joined with some contents."""
+    return of_messages(spark, messages(spark, given), content)
 
 
-def collected(images: DataFrame) -> dict[int, list[Row]]:
+def of_messages(spark: SparkSession, given: DataFrame, content: Sequence[dict[str, object]] = CONTENT_ROWS) -> Changes:
+    """The same of a frame of messages (contract MESSAGES)."""
+    table = spark.createDataFrame([{**row, "publish_ts": KAFKA_TS} for row in content], schemas.CONTENT).toArrow()
+    return Changes(narrow_messages(given), SharedContents(spark.sparkContext, table))
+
+
+def count_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """A sink's task, which workers have to find by name: how many rows each batch has."""
+    yield from (pa.RecordBatch.from_pydict({"rows": [batch.num_rows]}) for batch in batches)
+
+
+def collected(changes: Changes) -> dict[int, list[Row]]:
     """Offset -> its rows, the version row first; event_ts also as event_ts_micros, since years beyond 9999 exist."""
     rows: dict[int, list[Row]] = {}
-    narrow = images.withColumn("event_ts_micros", F.unix_micros("event_ts")).drop("event_ts", "kafka_ts", "raw_value")
-    for row in narrow.collect():
+    frame = changes.frame().withColumn("event_ts_micros", F.unix_micros("event_ts"))
+    for row in frame.drop("event_ts", "kafka_ts", "raw_value").collect():
         rows.setdefault(row["kafka_offset"], []).append(row)
     return rows

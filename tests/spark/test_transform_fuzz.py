@@ -11,9 +11,6 @@ from tests.reference.fuzz import mutations
 from tests.reference.strict_json import plain, read_plain
 from tests.spark import frames
 
-from engagement.transform.decode import decode_messages
-from engagement.transform.enrich import enrich_changes
-
 pytestmark = pytest.mark.spark
 _COUNT = int(os.environ.get("FUZZ_MESSAGES", "5000"))
 _SEED = int(os.environ.get("FUZZ_SEED", "20261123"))
@@ -50,7 +47,7 @@ def _show(message: Message) -> str:
 @pytest.mark.timeout(1800)
 def test_every_mutated_message_has_the_outcome_of_the_reference(spark: SparkSession) -> None:
     given = list(islice(mutations(_SEED), _COUNT))
-    rows = frames.collected(enrich_changes(decode_messages(frames.messages(spark, given)), frames.content(spark)))
+    rows = frames.collected(frames.changes(spark, given))
     wrong = []
     for message in given:
         expected = decode(message.value, message.offset, message.kafka_ts, message.headers)

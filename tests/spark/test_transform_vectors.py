@@ -10,9 +10,6 @@ from tests.builders import KAFKA_TS, NEWSLETTER_ID, Message, created
 from tests.reference.vectors import message_vectors, scoring_vectors, vector_message
 from tests.spark import frames
 
-from engagement.transform.decode import decode_messages
-from engagement.transform.enrich import enrich_changes
-
 pytestmark = pytest.mark.spark
 _UNKNOWN = NEWSLETTER_ID
 
@@ -29,7 +26,7 @@ def _wrong_columns(row: Row, expected: dict[str, Any]) -> dict[str, object]:
 def test_every_message_vector_has_its_outcome(spark: SparkSession) -> None:
     vectors = message_vectors()
     given = [vector_message(vector, offset) for offset, vector in enumerate(vectors)]
-    rows = frames.collected(decode_messages(frames.messages(spark, given)))
+    rows = frames.collected(frames.changes(spark, given))
     wrong = {}
     for offset, vector in enumerate(vectors):
         expected = {"code": None, **vector["outcome"]}
@@ -69,9 +66,7 @@ def test_every_scoring_vector_has_its_columns(spark: SparkSession) -> None:
         }
         for offset, v in enumerate(vectors)
     ]
-    rows = frames.collected(
-        enrich_changes(decode_messages(frames.messages(spark, given)), frames.content(spark, catalogue))
-    )
+    rows = frames.collected(frames.changes(spark, given, catalogue))
     found, expected = {}, {}
     for offset, vector in enumerate(vectors):
         row, name = rows[offset][0], vector["name"]

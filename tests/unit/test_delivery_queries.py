@@ -56,7 +56,7 @@ def test_a_jvm_that_has_gone_ends_the_query_as_failed(tmp_path: Path, error: Exc
     sink, states = BrokenSink(error), States()
     topic = KafkaTopic("events", "localhost:1", "test")
     parts = QueryParts(
-        cast("Sink", sink), Checkpoint(tmp_path, "broken"), topic, TopicPositions(topic), lambda frame: frame,
+        cast("Sink", sink), Checkpoint(tmp_path, "broken"), topic, TopicPositions(topic),
         cast("MicroBatchRunner", Runner()), states, lambda _: None,
     )  # fmt: skip
     query = SinkQuery(cast("SparkSession", None), parts, PLAN, threading.Event())

@@ -75,11 +75,11 @@ class FakeSink:
 class FakeReader:
     """Every offset of the topic holds one row."""
 
-    def images(self, ranges: Sequence[OffsetRange]) -> Frame:
+    def messages(self, ranges: Sequence[OffsetRange]) -> Frame:
         return [(part.partition, offset) for part in ranges for offset in range(part.start, part.end)]
 
-    def enrich(self, images: Frame) -> Frame:
-        return images
+    def changes(self, messages: Frame) -> Frame:
+        return messages
 
     def refresh_content(self) -> None:
         raise AssertionError("no content is unknown here")
@@ -128,7 +128,7 @@ class FakeSpark:
         if not entry.exists():
             entry.write_text(f"v1\n{{}}\n{json.dumps({TOPIC: {str(p): e for p, e in ends.items()}})}")
         ranges = self.checkpoint.planned_ranges(number)
-        self.runner(FakeReader().images(ranges), number)
+        self.runner(FakeReader().messages(ranges), number)
         (self.folder / "commits" / str(number)).write_text("v1\n{}")
 
 

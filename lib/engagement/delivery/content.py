@@ -46,19 +46,15 @@ class ContentHandle:
 
     def refresh(self) -> None:
         """Read the catalogue again."""
-        old = self.current
-        new = self._catalogue.load()
+        old, newest = self.current, self.newest
+        new = self._catalogue.load(newest)
         with self._lock:
+            if new is old:
+                return
             kept = self.withhold(old.changed_lengths(new))
-            self._replace(self._catalogue.keeping_lengths(old, new, kept) if kept else new, new)
+            self._current, self._newest = self._catalogue.keeping_lengths(old, new, kept) if kept else new, new
 
     def adopt(self, snapshot: ContentSnapshot) -> None:
         """Score with `snapshot` from now on: the sink has counted everything with it."""
         with self._lock:
-            self._replace(snapshot, self._newest or snapshot)
-
-    def _replace(self, current: ContentSnapshot, newest: ContentSnapshot) -> None:
-        for former in {self._current, self._newest} - {current, newest}:
-            if former is not None:
-                former.release()
-        self._current, self._newest = current, newest
+            self._current, self._newest = snapshot, self._newest or snapshot

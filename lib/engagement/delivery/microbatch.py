@@ -22,17 +22,18 @@ from engagement.delivery.offsets import find_gaps
 from engagement.errors import ContractError, EngagementError, TransientError
 from engagement.identity import BatchIdentity, OffsetRange
 from engagement.sinks.base import PartitionSummary, Sink
+from engagement.transform.changes import Changes
 
 
 class ChangeReader(Protocol):
     """Kafka ranges through the one transform."""
 
-    def images(self, ranges: Sequence[OffsetRange]) -> DataFrame:
-        """Messages of some ranges, decoded and validated (contract IMAGES), as a batch."""
+    def messages(self, ranges: Sequence[OffsetRange]) -> DataFrame:
+        """Messages of some ranges (contract NARROW_MESSAGES), as a batch."""
         ...
 
-    def enrich(self, images: DataFrame) -> DataFrame:
-        """Images joined with the contents this query counts with now (contract CHANGES)."""
+    def changes(self, messages: DataFrame) -> Changes:
+        """What the transform makes of messages with the contents this query counts with now."""
         ...
 
     def refresh_content(self) -> None:
@@ -96,26 +97,26 @@ class MicroBatchRunner:
         self.error = None
         self.last_batch_id = None
 
-    def __call__(self, images: DataFrame, batch_id: int) -> None:
+    def __call__(self, messages: DataFrame, batch_id: int) -> None:
         """Deliver one micro-batch; returns only when the sink holds it. Raises: EngagementError."""
         with self.gate:
             if self._patience.give_up():
                 raise TransientError("stopping; the micro-batch stays for the next start")
             try:
-                self._deliver_patiently(images, batch_id)
+                self._deliver_patiently(messages, batch_id)
             except EngagementError as error:
                 self.error = error
                 raise
             self.last_batch_id = batch_id
 
-    def _deliver_patiently(self, images: DataFrame, batch_id: int) -> None:
+    def _deliver_patiently(self, messages: DataFrame, batch_id: int) -> None:
         if self._generation is None:
             self._generation = self._checkpoint.generation()
         identity = BatchIdentity(self._app_id, self._generation, batch_id)
         planned = self._checkpoint.planned_ranges(batch_id)
         for delay in self._patience.delays_seconds:
             try:
-                self._deliver(images, planned, identity)
+                self._deliver(messages, planned, identity)
             except TransientError as error:
                 self._observer.waiting(str(error))
                 if self._patience.give_up():
@@ -123,24 +124,24 @@ class MicroBatchRunner:
                 self._patience.sleep(delay)
             else:
                 return
-        self._deliver(images, planned, identity)
+        self._deliver(messages, planned, identity)
 
-    def _deliver(self, images: DataFrame, planned: Sequence[OffsetRange], identity: BatchIdentity) -> None:
+    def _deliver(self, messages: DataFrame, planned: Sequence[OffsetRange], identity: BatchIdentity) -> None:
         gaps = find_gaps(planned, self._sink.fence())
         if gaps:
-            self._write(self._reader.images(gaps), gaps, identity)
-        self._write(images, planned, identity)
+            self._write(self._reader.messages(gaps), gaps, identity)
+        self._write(messages, planned, identity)
 
-    def _write(self, images: DataFrame, ranges: Sequence[OffsetRange], identity: BatchIdentity) -> None:
+    def _write(self, messages: DataFrame, ranges: Sequence[OffsetRange], identity: BatchIdentity) -> None:
         began = self._patience.clock()
-        summaries = self._sink.deliver(self._reader.enrich(images), ranges, identity, final=False)
+        summaries = self._sink.deliver(self._reader.changes(messages), ranges, identity, final=False)
         if any(summary.unknown_content for summary in summaries):
             settled = [s for s in summaries if not s.unknown_content]
             self._observer.delivered(identity, settled, self._patience.clock() - began)
             self._reader.refresh_content()
             held_back = {s.partition for s in summaries if s.unknown_content}
             left = [part for part in ranges if part.partition in held_back]
-            summaries = self._sink.deliver(self._reader.enrich(images), left, identity, final=True)
+            summaries = self._sink.deliver(self._reader.changes(messages), left, identity, final=True)
         self._check(summaries, identity)
         self._observer.delivered(identity, summaries, self._patience.clock() - began)
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from engagement.delivery.checkpoint import Checkpoint
@@ -21,6 +21,7 @@ from engagement.errors import EngagementError, PermanentError, TransientError, f
 from engagement.identity import Fence
 from engagement.sinks.base import Sink
 from engagement.sources.kafka import KafkaTopic, TopicPositions, to_starting_offsets
+from engagement.transform.changes import narrow_messages
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,6 @@ class QueryParts:
     checkpoint: Checkpoint
     topic: KafkaTopic
     positions: TopicPositions
-    decode: Callable[[DataFrame], DataFrame]
     runner: MicroBatchRunner
     observer: StateObserver
     sleep: Callable[[float], None]
@@ -127,7 +127,7 @@ class SinkQuery:
         messages = self._parts.topic.stream(self._spark, self._starting_offsets(), self._plan.max_offsets_per_trigger)
         try:
             query = (
-                self._parts.decode(messages)
+                narrow_messages(messages)
                 .writeStream.queryName(self.name)
                 .option("checkpointLocation", str(self._parts.checkpoint.path))
                 .trigger(processingTime=f"{int(self._plan.trigger_seconds * 1000)} milliseconds")

@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pyspark.sql import DataFrame
-
 from engagement.identity import BatchIdentity, Fence, OffsetRange
+from engagement.transform.changes import Changes
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Sink(Protocol):
         ...
 
     def deliver(
-        self, changes: DataFrame, ranges: Sequence[OffsetRange], identity: BatchIdentity, *, final: bool
+        self, changes: Changes, ranges: Sequence[OffsetRange], identity: BatchIdentity, *, final: bool
     ) -> list[PartitionSummary]:
         """Write what `changes` holds of `ranges` and move the fence to their ends, partition by partition.
 

@@ -1,16 +1,17 @@
-"""The content catalogue: read over JDBC, kept on the driver as one small frame that every micro-batch broadcasts."""
+"""The content catalogue: read over JDBC, kept on the driver, and sent to the workers as a broadcast variable."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import pyarrow as pa
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import SparkSession
 
 from engagement.errors import TransientError, first_line
+from engagement.transform.content import SharedContents
 
 _CAUSE_CHARACTERS = 200
 
@@ -48,16 +49,13 @@ class ContentSnapshot:
     """The catalogue as it stood at one moment: contract CONTENT of schemas.py."""
 
     table: pa.Table
-    frame: DataFrame
-    """The same rows, cached: left in the plan, they would be serialised into every micro-batch's broadcast."""
-    lengths: Mapping[str, int | None]
-    """content_id -> length_seconds: what the score of an event depends on."""
-    loaded_at: float
-    """Monotonic seconds, for the age shown in metrics."""
+    contents: SharedContents
+    """The same rows, as the transform joins them."""
 
-    def release(self) -> None:
-        """Give the cache back; a micro-batch that still uses the frame reads the rows from its plan."""
-        self.frame.unpersist()
+    @cached_property
+    def lengths(self) -> dict[str, int | None]:
+        """content_id -> length_seconds: what the score of an event depends on."""
+        return dict(zip(self.table["content_id"].to_pylist(), self.table["length_seconds"].to_pylist(), strict=True))
 
     def changed_lengths(self, newer: "ContentSnapshot") -> frozenset[str]:
         """Contents that an event would now be scored differently for: another length, new, or gone."""
@@ -72,30 +70,25 @@ class ContentSnapshot:
 class ContentCatalogue:
     """Reads the catalogue; one Spark job of one task a time, nothing kept between calls."""
 
-    def __init__(self, spark: SparkSession, address: JdbcAddress, query: str, clock: Callable[[], float]) -> None:
+    def __init__(self, spark: SparkSession, address: JdbcAddress, query: str) -> None:
         self._spark = spark
         self._address = address
         self._query = query
-        self._clock = clock
 
-    def load(self) -> ContentSnapshot:
-        """Read all contents now. Raises: TransientError when PostgreSQL does not answer."""
+    def load(self, former: ContentSnapshot | None = None) -> ContentSnapshot:
+        """Read all contents now; `former` again if they are the same. Raises: TransientError without PostgreSQL."""
         reader = self._spark.read.format("jdbc").options(**self._address.properties)
         try:
             table = reader.option("url", self._address.url).option("query", self._query).load().toArrow()
         except (Py4JError, PySparkException) as error:
             cause = first_line(error)[:_CAUSE_CHARACTERS]
             raise TransientError(f"the content catalogue cannot be read from {self._address.url}: {cause}") from error
-        return self.snapshot(table)
+        table = table.sort_by("content_id")  # PostgreSQL gives them in any order
+        return former if former is not None and table.equals(former.table) else self.snapshot(table)
 
     def snapshot(self, table: pa.Table) -> ContentSnapshot:
         """Wrap rows that are at hand already."""
-        lengths = dict(zip(table["content_id"].to_pylist(), table["length_seconds"].to_pylist(), strict=True))
-        loaded_at = self._clock()
-        # Spark's cache takes equal plans for one and the same, and giving one snapshot back would uncache its equals.
-        own_plan = F.lit(loaded_at) == F.lit(loaded_at)
-        frame = self._spark.createDataFrame(table).where(own_plan).cache()
-        return ContentSnapshot(table, frame, lengths, loaded_at)
+        return ContentSnapshot(table, SharedContents(self._spark.sparkContext, table))
 
     def keeping_lengths(self, old: ContentSnapshot, new: ContentSnapshot, kept: frozenset[str]) -> ContentSnapshot:
         """`new`, but with the old length of the contents in `kept`; a kept content that is gone stays as it was."""

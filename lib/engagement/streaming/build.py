@@ -20,10 +20,9 @@ from engagement.sinks.redis.meta import MetaWriter
 from engagement.sinks.redis.sink import RedisSink
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.kafka import KafkaTopic, TopicPositions
-from engagement.streaming.changes import Changes, TopicHistory
+from engagement.streaming.changes import TopicChanges, TopicHistory
 from engagement.streaming.job import RunningQuery, StreamingJob
 from engagement.streaming.report import QueryReport
-from engagement.transform.decode import decode_messages
 
 SINKS = ("redis",)
 """Sinks that exist, in the order in which they are listed."""
@@ -44,7 +43,7 @@ def build_job(
     positions = TopicPositions(topic)
     query = (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()
     address = JdbcAddress.from_database_url(settings.postgres.database_url.get_secret_value())
-    catalogue = ContentCatalogue(spark, address, query, time.monotonic)
+    catalogue = ContentCatalogue(spark, address, query)
     builders = {"redis": _redis_query}
     context = _Shared(settings, spark, topic, positions, catalogue, stop)
     queries = [builders[name](context) for name in sinks]
@@ -109,9 +108,9 @@ def _redis_query(shared: _Shared) -> RunningQuery:
     sink.emptied = lambda: meta.write_anew(content.newest.table)
     checkpoint = Checkpoint(settings.paths.checkpoint_path, "redis")
     patience = Patience(_RETRY_DELAYS_SECONDS, shared.stop.wait, shared.stop.is_set, time.monotonic)
-    changes = Changes(shared.spark, shared.topic, content, board.record_content_refresh)
+    changes = TopicChanges(shared.spark, shared.topic, content, board.record_content_refresh)
     runner = MicroBatchRunner(sink, checkpoint, changes, report, patience, _APP_ID)
-    parts = QueryParts(sink, checkpoint, shared.topic, shared.positions, decode_messages, runner, report, time.sleep)
+    parts = QueryParts(sink, checkpoint, shared.topic, shared.positions, runner, report, time.sleep)
     plan = QueryPlan(
         trigger_seconds=settings.processing.interval_seconds,
         max_offsets_per_trigger=settings.processing.batch_size,

@@ -8,13 +8,12 @@ from engagement.delivery.content import ContentHandle
 from engagement.identity import OffsetRange
 from engagement.sinks.redis.rebuild import Recount
 from engagement.sources.kafka import KafkaTopic, TopicPositions
-from engagement.transform.decode import decode_messages
-from engagement.transform.enrich import Enricher
+from engagement.transform.changes import Changes, narrow_messages
 
 _REBUILD_POOL = "rebuild"
 
 
-class Changes:
+class TopicChanges:
     """Kafka ranges joined with the contents that one query counts with now (delivery.microbatch.ChangeReader)."""
 
     def __init__(
@@ -24,15 +23,14 @@ class Changes:
         self._topic = topic
         self._content = content
         self._refreshed = refreshed
-        self._enricher = Enricher()
 
-    def images(self, ranges: Sequence[OffsetRange]) -> DataFrame:
-        """Messages of some ranges, decoded and validated, as a batch."""
-        return decode_messages(self._topic.read(self._spark, ranges))
+    def messages(self, ranges: Sequence[OffsetRange]) -> DataFrame:
+        """Messages of some ranges, as a batch."""
+        return narrow_messages(self._topic.read(self._spark, ranges))
 
-    def enrich(self, images: DataFrame) -> DataFrame:
-        """Images joined with the contents that count now."""
-        return self._enricher(images, self._content.current.frame)
+    def changes(self, messages: DataFrame) -> Changes:
+        """What the transform makes of messages with the contents that count now."""
+        return Changes(messages, self._content.current.contents)
 
     def refresh_content(self) -> None:
         """Take the catalogue as PostgreSQL holds it now."""
@@ -69,10 +67,10 @@ class TopicHistory:
 
     def recounted(self) -> Recount:
         """Count with the newest contents; they are adopted once everything has been counted with them."""
-        snapshot, enricher = self._content.newest, Enricher()
+        snapshot = self._content.newest
 
-        def read(ranges: Sequence[OffsetRange]) -> DataFrame:
+        def read(ranges: Sequence[OffsetRange]) -> Changes:
             self._spark.sparkContext.setLocalProperty("spark.scheduler.pool", _REBUILD_POOL)
-            return enricher(decode_messages(self._topic.read(self._spark, ranges)), snapshot.frame)
+            return Changes(narrow_messages(self._topic.read(self._spark, ranges)), snapshot.contents)
 
         return Recount(read, lambda: self._content.adopt(snapshot))

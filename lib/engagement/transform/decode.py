@@ -1,19 +1,16 @@
-"""Messages to row images, as a frame: what envelope.py says of each message, column by column.
+"""Messages to row images, on Arrow: what envelope.py says of each message, column by column.
 
-Runs in Spark's Python workers, on Arrow. The same checks as Spark expressions are 370 KB of generated Java, planned
-anew in every micro-batch: see docs/decisions/0006-decode-in-python.md.
+The same checks as Spark expressions are 370 KB of generated Java, planned anew in every micro-batch: see
+docs/decisions/0006-decode-in-python.md.
 """
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from engagement.schemas import IMAGES, Kind
 from engagement.transform.envelope import Effect, Outcome, read_message
-from engagement.transform.json_text import RECURSION_LIMIT, JsonReader
+from engagement.transform.json_text import JsonReader
 
 _CARRIED = ("topic", "partition", "offset", "timestamp")
 """Columns of a message that go into all its rows as they are."""
@@ -21,25 +18,12 @@ _TIME = pa.timestamp("us", "UTC")
 _LONG, _INT, _TEXT, _FLAG = pa.int64(), pa.int32(), pa.string(), pa.bool_()
 
 
-def decode_messages(messages: DataFrame) -> DataFrame:
+def decode_batch(reader: JsonReader, batch: pa.RecordBatch) -> pa.RecordBatch:
     """Every message's outcome as row images.
 
-    In: MESSAGES. Out: IMAGES. Rows: 1 -> 1, or 2 for an update whose `before` is valid: the version row first, then
-    the row to take back. Order: kept within a partition. Shuffle: none. Never raises for a row, whatever its bytes.
+    In: NARROW_MESSAGES. Out: IMAGES. Rows: 1 -> 1, or 2 for an update whose `before` is valid: the version row first,
+    then the row to take back. Order: kept. Never raises for a row, whatever its bytes.
     """
-    narrow = messages.select(*_CARRIED, "value", F.col("headers")["key"].alias("header_names"))
-    return narrow.mapInArrow(_decode_batches, IMAGES)
-
-
-def _decode_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
-    reader = JsonReader()
-    for batch in batches:
-        yield decode_batch(reader, batch)
-
-
-def decode_batch(reader: JsonReader, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Messages (columns of MESSAGES, header names instead of headers) as IMAGES."""
     kafka_us = batch.column("timestamp").cast(_TIME).view(_LONG).to_pylist()
     given = [batch.column(name).to_pylist() for name in ("value", "offset", "header_names")]
     outcomes = [

@@ -15,7 +15,6 @@ from typing import Protocol
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame
 
 from engagement.errors import TransientSinkError
 from engagement.identity import BatchIdentity, OffsetRange
@@ -23,6 +22,7 @@ from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.faults import SINK, ShardLostError
 from engagement.sinks.redis.ranges import RangeWriter
 from engagement.sinks.redis.writer import WritePlan
+from engagement.transform.changes import Changes
 
 _NO_BATCH = -1
 
@@ -31,7 +31,7 @@ _NO_BATCH = -1
 class Recount:
     """One consistent catalogue to count with."""
 
-    read: Callable[[Sequence[OffsetRange]], DataFrame]
+    read: Callable[[Sequence[OffsetRange]], Changes]
     """Ranges of the topic as changes, scored with this catalogue."""
     adopt: Callable[[], None]
     """Score the micro-batches that follow with it too."""

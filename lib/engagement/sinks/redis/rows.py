@@ -9,13 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-CHANGE_COLUMNS = (
-    *("kafka_partition", "kafka_offset", "kind", "code", "is_version", "effect", "op", "version", "commit_lsn", "lsn"),
-    *("source_ts_ms", "half", "event_id", "content_id", "user_id", "event_type", "event_ts", "duration_ms", "device"),
-    *("engagement_seconds", "engagement_pct", "flags", "units"),
-)
-"""The columns of `changes` that the Redis sink reads."""
-
 CONTENT_MISSING = "content_missing"
 
 
@@ -54,7 +47,7 @@ class Rows:
 
 
 def read_rows(batch: pa.RecordBatch) -> Rows:
-    """Turn a batch with CHANGE_COLUMNS into lists."""
+    """Turn a batch of `changes` into lists."""
 
     def plain(name: str) -> list[Any]:
         values: list[Any] = batch.column(name).to_pylist()

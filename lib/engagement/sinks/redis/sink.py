@@ -11,9 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-
 from engagement.errors import TransientSinkError
 from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.sinks.base import PartitionSummary
@@ -29,6 +26,7 @@ from engagement.sinks.redis.rebuild import BoardRebuild, History
 from engagement.sinks.redis.reporting import Observer, ReportingPublisher, Unpublished
 from engagement.sinks.redis.summary import TaskSummary
 from engagement.sinks.redis.writer import WritePlan
+from engagement.transform.changes import Changes
 
 _CLOSE_SECONDS = 30.0
 
@@ -95,13 +93,13 @@ class RedisSink:
         return None
 
     def deliver(
-        self, changes: DataFrame, ranges: Sequence[OffsetRange], identity: BatchIdentity, *, final: bool
+        self, changes: Changes, ranges: Sequence[OffsetRange], identity: BatchIdentity, *, final: bool
     ) -> list[PartitionSummary]:
         """Write the ranges' rows into their shards. Raises: TransientSinkError; a lost shard is being rebuilt then."""
         parts = self._opened()
         rows = changes
         if final:  # only the partitions that were held back; the others would be read and counted a second time
-            rows = changes.where(F.col("kafka_partition").isin([part.partition for part in ranges]))
+            rows = changes.of_partitions([part.partition for part in ranges])
         plan = WritePlan({}, identity, parts.topic_id, final=final)
         try:
             with self._writing:

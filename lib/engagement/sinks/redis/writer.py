@@ -6,7 +6,7 @@ it, the replay's rows lie below the fence and are skipped. Problems travel in th
 lose its type between task and driver.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -23,6 +23,7 @@ from engagement.sinks.redis.recent import write_recent
 from engagement.sinks.redis.rows import by_partition, chunks, read_rows, unknown_content
 from engagement.sinks.redis.shard import Applied, Shard, ShardState
 from engagement.sinks.redis.summary import TaskSummary, describe_problem, partition_summary, to_batch
+from engagement.transform.changes import Task
 
 CHUNK_ROWS = 5000
 OVERTAKEN_LIMIT = 100
@@ -50,11 +51,8 @@ class WritePlan:
     """Epoch seconds instead of Redis's clock, for tests."""
 
 
-Task = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
-
-
 def make_task(plan: WritePlan, options: RedisOptions) -> Task:
-    """Give the function for mapInArrow(task, SUMMARY_DDL) on a frame with one column, a struct of CHANGE_COLUMNS."""
+    """Give the work of one Spark task: changes in, rows of SUMMARY_DDL out."""
     return partial(write_partitions, plan=plan, options=options)
 
 
@@ -63,8 +61,7 @@ def write_partitions(
 ) -> Iterator[pa.RecordBatch]:
     """Write every partition that comes, one summary row each; a range without rows gives none (`write_empty`)."""
     client = client_for(options)
-    changes = (pa.RecordBatch.from_struct_array(batch.column(0)) for batch in batches if batch.num_rows)
-    for number, rows in by_partition(changes):
+    for number, rows in by_partition(batch for batch in batches if batch.num_rows):
         yield to_batch(PartitionWriter(client, options, plan, number).write(rows))
 
 

@@ -1,0 +1,80 @@
+"""The one transform as a frame: messages to changes, in one pass through Spark's Python workers.
+
+A sink's own work on a partition runs in that same pass (`each_partition`). A pass costs a micro-batch of a few hundred
+rows more than all that is done in it, and a join planned between two of them more again: see
+docs/decisions/0007-one-pass-through-python.md.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import pyarrow as pa
+from pyspark import Broadcast
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from engagement.schemas import CHANGES
+from engagement.transform.content import Contents, SharedContents
+from engagement.transform.decode import decode_batch
+from engagement.transform.enrich import enrich_batch
+from engagement.transform.json_text import RECURSION_LIMIT, JsonReader
+
+Task = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+"""What a sink does with the changes (contract CHANGES) of one Spark task: whole Kafka partitions, in offset order."""
+
+
+def narrow_messages(messages: DataFrame) -> DataFrame:
+    """What the transform reads of messages, and nothing else.
+
+    In: MESSAGES. Out: NARROW_MESSAGES. Rows: 1 -> 1. Shuffle: none.
+    """
+    header_names = F.col("headers")["key"].alias("header_names")
+    return messages.select("topic", "partition", "offset", "timestamp", "value", header_names)
+
+
+def transform_batches(batches: Iterable[pa.RecordBatch], contents: Contents) -> Iterator[pa.RecordBatch]:
+    """Decode, validate, enrich.
+
+    In: NARROW_MESSAGES. Out: CHANGES. Rows: 1 -> 1, or 2 for an update whose `before` is valid. Order: kept.
+    """
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
+    reader = JsonReader()
+    for batch in batches:
+        yield enrich_batch(decode_batch(reader, batch), contents)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Messages that will go through the transform, joined with the catalogue as it stands now. Nothing runs yet."""
+
+    messages: DataFrame
+    """Contract NARROW_MESSAGES."""
+    contents: SharedContents
+
+    def frame(self) -> DataFrame:
+        """The changes as a frame (contract CHANGES). Shuffle: none; a task holds whole Kafka partitions.
+
+        Hold on to the changes for as long as the frame is used: the contents go with them.
+        """
+        return self._run(None, CHANGES)
+
+    def each_partition(self, task: Task, schema: str) -> DataFrame:
+        """What `task` makes of the changes, where they arise. Shuffle: none."""
+        return self._run(task, schema)
+
+    def of_partitions(self, partitions: Sequence[int]) -> "Changes":
+        """The changes of some Kafka partitions only."""
+        return replace(self, messages=self.messages.where(F.col("partition").isin(list(partitions))))
+
+    def _run(self, task: Task | None, schema: T.StructType | str) -> DataFrame:
+        return self.messages.mapInArrow(partial(_run_task, contents=self.contents.variable, task=task), schema)
+
+
+def _run_task(
+    batches: Iterable[pa.RecordBatch], *, contents: Broadcast[Contents], task: Task | None
+) -> Iterator[pa.RecordBatch]:
+    changes = transform_batches(batches, contents.value)
+    return changes if task is None else task(changes)
