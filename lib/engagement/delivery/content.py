@@ -1,17 +1,40 @@
-"""Which contents a query counts with, from one micro-batch to the next."""
+"""Which contents a query counts with, from one micro-batch to the next and from one start to the next."""
 
 import threading
-from collections.abc import Callable
+from typing import Protocol
 
-from engagement.sources.content import ContentCatalogue, ContentSnapshot
-
-Withhold = Callable[[frozenset[str]], frozenset[str]]
-"""Of contents whose length changed, those whose old length a sink must go on using until it has counted again."""
+from engagement.sources.content import ContentCatalogue, ContentSnapshot, Lengths
 
 
-def withhold_nothing(_: frozenset[str]) -> frozenset[str]:
-    """The rule of every sink that keeps rows and not sums."""
-    return frozenset()
+class Sums(Protocol):
+    """What a sink that keeps sums has to say about lengths; every method raises TransientSinkError."""
+
+    def counted_lengths(self) -> Lengths:
+        """The lengths that all its sums were counted with, kept in the destination itself."""
+        ...
+
+    def withheld(self, contents: frozenset[str]) -> frozenset[str]:
+        """Of contents whose length changed, those that it must count again first; it sets about that."""
+        ...
+
+    def note_lengths(self, lengths: Lengths) -> None:
+        """Keep these: from now on all its sums are counted with them."""
+        ...
+
+
+class NoSums:
+    """The rule of every sink that keeps rows: what was delivered stays as it was enriched."""
+
+    def counted_lengths(self) -> Lengths:
+        """None."""
+        return {}
+
+    def withheld(self, _contents: frozenset[str]) -> frozenset[str]:
+        """None."""
+        return frozenset()
+
+    def note_lengths(self, _lengths: Lengths) -> None:
+        """Nothing to keep."""
 
 
 class ContentHandle:
@@ -19,13 +42,14 @@ class ContentHandle:
 
     A score depends on its content's length. A sink that keeps sums must not meet a new length before it has counted
     again, or a later take-back would subtract something else than was added; such lengths are withheld here until
-    `adopt_newest`. Every method raises TransientError when PostgreSQL does not answer.
+    `adopt`. The sink's own note of lengths comes after what it says has happened: after a crash in between, the worst
+    is that it counts again for nothing. Every method raises TransientError when PostgreSQL or the sink does not answer.
     """
 
     def __init__(self, catalogue: ContentCatalogue) -> None:
         self._catalogue = catalogue
-        self.withhold: Withhold = withhold_nothing
-        """Set by a sink that keeps sums; asked at every refresh."""
+        self.sums: Sums = NoSums()
+        """Set by whoever puts a sink that keeps sums beside it."""
         self._lock = threading.RLock()
         self._current: ContentSnapshot | None = None
         self._newest: ContentSnapshot | None = None
@@ -35,7 +59,7 @@ class ContentHandle:
         """What events are scored with now; loaded on first use."""
         with self._lock:
             if self._current is None:
-                self._current = self._newest = self._catalogue.load()
+                return self._settle(self.sums.counted_lengths(), self._catalogue.load())
             return self._current
 
     @property
@@ -46,15 +70,21 @@ class ContentHandle:
 
     def refresh(self) -> None:
         """Read the catalogue again."""
-        old, newest = self.current, self.newest
-        new = self._catalogue.load(newest)
+        old = self.current
+        new = self._catalogue.load(self.newest)
         with self._lock:
-            if new is old:
-                return
-            kept = self.withhold(old.changed_lengths(new))
-            self._current, self._newest = self._catalogue.keeping_lengths(old, new, kept) if kept else new, new
+            if new is not old:
+                self._settle(old.lengths, new)
 
     def adopt(self, snapshot: ContentSnapshot) -> None:
         """Score with `snapshot` from now on: the sink has counted everything with it."""
         with self._lock:
             self._current, self._newest = snapshot, self._newest or snapshot
+            self.sums.note_lengths(snapshot.lengths)
+
+    def _settle(self, counted: Lengths, new: ContentSnapshot) -> ContentSnapshot:
+        kept = self.sums.withheld(new.changed_since(counted))
+        current = self._catalogue.keeping_lengths(counted, new, kept) if kept else new
+        self._current, self._newest = current, new
+        self.sums.note_lengths(current.lengths)
+        return current

@@ -44,6 +44,10 @@ class JdbcAddress:
         return cls(url, properties)
 
 
+Lengths = Mapping[str, int | None]
+"""content_id -> length_seconds: what the score of an event depends on."""
+
+
 @dataclass(frozen=True, eq=False)
 class ContentSnapshot:
     """The catalogue as it stood at one moment: contract CONTENT of schemas.py."""
@@ -53,17 +57,17 @@ class ContentSnapshot:
     """The same rows, as the transform joins them."""
 
     @cached_property
-    def lengths(self) -> dict[str, int | None]:
-        """content_id -> length_seconds: what the score of an event depends on."""
+    def lengths(self) -> Lengths:
+        """Every content's length."""
         return dict(zip(self.table["content_id"].to_pylist(), self.table["length_seconds"].to_pylist(), strict=True))
 
-    def changed_lengths(self, newer: "ContentSnapshot") -> frozenset[str]:
+    def changed_since(self, lengths: Lengths) -> frozenset[str]:
         """Contents that an event would now be scored differently for: another length, new, or gone."""
         missing = object()
         return frozenset(
             content_id
-            for content_id in self.lengths.keys() | newer.lengths.keys()
-            if self.lengths.get(content_id, missing) != newer.lengths.get(content_id, missing)
+            for content_id in lengths.keys() | self.lengths.keys()
+            if lengths.get(content_id, missing) != self.lengths.get(content_id, missing)
         )
 
 
@@ -90,10 +94,11 @@ class ContentCatalogue:
         """Wrap rows that are at hand already."""
         return ContentSnapshot(table, SharedContents(self._spark.sparkContext, table))
 
-    def keeping_lengths(self, old: ContentSnapshot, new: ContentSnapshot, kept: frozenset[str]) -> ContentSnapshot:
-        """`new`, but with the old length of the contents in `kept`; a kept content that is gone stays as it was."""
+    def keeping_lengths(self, lengths: Lengths, new: ContentSnapshot, kept: frozenset[str]) -> ContentSnapshot:
+        """`new`, but the contents in `kept` with these lengths; one that is gone from it stays, by its length alone."""
         rows = {row["content_id"]: row for row in new.table.to_pylist()}
-        before = {row["content_id"]: row for row in old.table.to_pylist() if row["content_id"] in kept}
-        for content_id, row in before.items():
-            rows[content_id] = {**rows.get(content_id, row), "length_seconds": row["length_seconds"]}
+        nothing = dict.fromkeys(new.table.column_names)
+        for content_id in kept & lengths.keys():
+            former = rows.get(content_id, nothing)
+            rows[content_id] = {**former, "content_id": content_id, "length_seconds": lengths[content_id]}
         return self.snapshot(pa.Table.from_pylist(list(rows.values()), schema=new.table.schema))

@@ -103,7 +103,7 @@ def _redis_query(shared: _Shared) -> RunningQuery:
     content = ContentHandle(shared.catalogue)
     history = TopicHistory(shared.spark, shared.topic, shared.positions, content)
     sink = RedisSink(redis_options(settings.redis), history, report, _APP_ID)
-    content.withhold = sink.ranked
+    content.sums = sink
     meta = MetaWriter(sink.write_meta)
     sink.emptied = lambda: meta.write_anew(content.newest.table)
     checkpoint = Checkpoint(settings.paths.checkpoint_path, "redis")

@@ -28,6 +28,11 @@ def contents_with_stats() -> str:
     return "engagement:contents_with_stats"
 
 
+def counted_lengths() -> str:
+    """HASH of every content's length, as the sums were counted with it; '' is NULL."""
+    return "engagement:counted_lengths"
+
+
 def ranking_keys(top_key: str) -> tuple[str, str, str]:
     """Give the ranking and its two private companions, all in one slot.
 

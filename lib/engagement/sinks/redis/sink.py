@@ -19,6 +19,7 @@ from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.client import RedisOptions, connect
 from engagement.sinks.redis.faults import SINK, ShardLostError, translated
 from engagement.sinks.redis.keeper import RedisKeeper
+from engagement.sinks.redis.lengths import LengthBook, Lengths
 from engagement.sinks.redis.publisher import Publisher
 from engagement.sinks.redis.ranges import RangeWriter
 from engagement.sinks.redis.reader import ContentMeta, write_content_meta
@@ -113,24 +114,33 @@ class RedisSink:
         parts.keeper.wake()
         return [task.summary for task in tasks]
 
-    def ranked(self, contents: frozenset[str]) -> frozenset[str]:
+    def counted_lengths(self) -> Lengths:
+        """The lengths that the board was counted with. Raises: TransientSinkError."""
+        return LengthBook(self._opened().board.client).read()
+
+    def note_lengths(self, lengths: Lengths) -> None:
+        """Keep the lengths that the board is counted with from now on. Raises: TransientSinkError."""
+        LengthBook(self._opened().board.client).write(lengths)
+
+    def withheld(self, contents: frozenset[str]) -> frozenset[str]:
         """Of some contents, those that count on the board now; a rebuild is on its way if there are any.
 
         This is what makes a content's new length apply to everything at once. Raises: TransientSinkError.
         """
-        if not contents or self._parts is None:
+        parts = self._opened()
+        if not contents:
             return frozenset()
         asked, found = sorted(contents), set[str]()
-        for partition in self._parts.board.partitions():
+        for partition in parts.board.partitions():
             try:
-                generation = self._parts.board.shard(partition).state().generation
+                generation = parts.board.shard(partition).state().generation
             except ShardLostError:
                 continue
             with translated(partition):
-                totals = self._parts.board.client.hmget(keys.generation_key(partition, generation, "totals"), asked)
+                totals = parts.board.client.hmget(keys.generation_key(partition, generation, "totals"), asked)
             found |= {content for content, total in zip(asked, totals, strict=True) if total is not None}
         if found:
-            self._parts.keeper.request_rebuild(f"length of {len(found)} content(s) changed")
+            parts.keeper.request_rebuild(f"length of {len(found)} content(s) changed")
         return frozenset(found)
 
     def write_meta(self, contents: Sequence[ContentMeta]) -> None:

@@ -1,0 +1,1 @@
+"""Measurements of this machine that a person can repeat: `./spark-submit.sh benchmark …`."""

@@ -1,0 +1,110 @@
+"""Which lengths events are scored with while a sink that keeps sums has not counted again."""
+
+from typing import cast
+
+import pyarrow as pa
+
+from engagement import schemas
+from engagement.delivery.content import ContentHandle
+from engagement.sources.content import ContentCatalogue, ContentSnapshot, Lengths
+from engagement.transform.content import SharedContents
+
+COLUMNS = schemas.CONTENT.names
+
+
+def table(lengths: Lengths) -> pa.Table:
+    rows = [{**dict.fromkeys(COLUMNS), "content_id": c, "length_seconds": n} for c, n in lengths.items()]
+    kinds = [pa.int32() if name == "length_seconds" else pa.string() for name in COLUMNS]
+    return pa.Table.from_pylist(rows, schema=pa.schema(list(zip(COLUMNS, kinds, strict=True))))
+
+
+class Catalogue(ContentCatalogue):
+    """PostgreSQL as a dictionary, and no Spark."""
+
+    def __init__(self, lengths: Lengths) -> None:
+        self.lengths = lengths
+
+    def load(self, former: ContentSnapshot | None = None) -> ContentSnapshot:
+        return former if former and former.lengths == self.lengths else self.snapshot(table(self.lengths))
+
+    def snapshot(self, table: pa.Table) -> ContentSnapshot:
+        return ContentSnapshot(table, cast("SharedContents", None))
+
+
+class Board:
+    """A sink that keeps sums of some contents."""
+
+    def __init__(self, counted: Lengths, on_board: set[str]) -> None:
+        self.noted, self.on_board, self.recounts = counted, on_board, list[set[str]]()
+
+    def counted_lengths(self) -> Lengths:
+        return self.noted
+
+    def withheld(self, contents: frozenset[str]) -> frozenset[str]:
+        found = contents & self.on_board
+        if found:
+            self.recounts.append(set(found))
+        return found
+
+    def note_lengths(self, lengths: Lengths) -> None:
+        self.noted = dict(lengths)
+
+
+def handle(catalogue: Catalogue, board: Board) -> ContentHandle:
+    content = ContentHandle(catalogue)
+    content.sums = board
+    return content
+
+
+def test_a_first_start_on_an_empty_board_takes_the_catalogue_as_it_is() -> None:
+    board = Board({}, set())
+    assert handle(Catalogue({"a": 60}), board).current.lengths == {"a": 60}
+    assert (board.noted, board.recounts) == ({"a": 60}, [])
+
+
+def test_a_length_that_changed_while_no_job_ran_is_withheld_until_the_board_is_counted_again() -> None:
+    board = Board({"a": 60, "b": 10, "gone": 5}, {"a", "gone"})
+    content = handle(Catalogue({"a": 90, "b": 20}), board)
+    assert content.current.lengths == {"a": 60, "b": 20, "gone": 5}
+    assert board.recounts == [{"a", "gone"}]
+    assert board.noted == {"a": 60, "b": 20, "gone": 5}, "what the board holds is still the old length"
+    content.adopt(content.newest)
+    assert content.current.lengths == board.noted == {"a": 90, "b": 20}
+
+
+def test_a_length_that_changes_under_the_job_is_withheld_too_and_asked_for_until_it_is_adopted() -> None:
+    catalogue, board = Catalogue({"a": 60}), Board({"a": 60}, {"a"})
+    content = handle(catalogue, board)
+    assert content.current.lengths == {"a": 60}
+    catalogue.lengths = {"a": 90}
+    content.refresh()
+    content.refresh()
+    assert content.current.lengths == {"a": 60}
+    assert content.newest.lengths == {"a": 90}
+    assert board.recounts == [{"a"}, {"a"}]
+
+
+def test_a_content_that_comes_after_its_events_counts_at_once_and_again() -> None:
+    catalogue, board = Catalogue({}), Board({}, {"late"})
+    content = handle(catalogue, board)
+    assert content.current.lengths == {}
+    catalogue.lengths = {"late": 60}
+    content.refresh()
+    assert content.current.lengths == {"late": 60}
+    assert board.recounts == [{"late"}]
+
+
+def test_an_unchanged_catalogue_keeps_its_snapshot() -> None:
+    content = handle(Catalogue({"a": 60}), Board({}, set()))
+    before = content.current
+    content.refresh()
+    assert content.current is before
+
+
+def test_a_sink_without_sums_scores_with_the_newest_length_at_once() -> None:
+    catalogue = Catalogue({"a": 60})
+    content = ContentHandle(catalogue)
+    assert content.current.lengths == {"a": 60}
+    catalogue.lengths = {"a": 90}
+    content.refresh()
+    assert content.current.lengths == {"a": 90}
