@@ -10,8 +10,9 @@ from engagement.command import Command, Context, main, positive_int
 from engagement.demo.children import Child
 from engagement.embedded.stack import Stack
 from engagement.settings import resolve
+from engagement.streaming import SINKS
 
-BENCHMARKS = {"drain": "rows that piled up while the streaming job was down, from its start until the board has them"}
+BENCHMARKS = {"drain": "rows that piled up while the streaming job was down, from its start until the sink has them"}
 DEFAULT_ROWS = 200_000
 
 
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("name", choices=BENCHMARKS, help="; ".join(f"{name}: {text}" for name, text in BENCHMARKS.items()))
     add("--rows", type=positive_int, metavar="N", default=DEFAULT_ROWS, help="rows to drain (default: %(default)s)")
+    add("--sink", choices=SINKS, default=SINKS[0], help="destination to drain into (default: %(default)s)")
     add("--report", type=Path, metavar="FILE", help="write what was measured as JSON")
 
 
@@ -40,8 +42,8 @@ def run(context: Context) -> int:
         stack.up(say)
         environment = {**own, **stack.env()}
         settings = resolve(environment, context.files).settings
-        job = Child("stream", [], home, environment)
-        report = DrainBenchmark(settings, job, say).run(context.args.rows, context.stop)
+        job = Child("stream", ["--sinks", context.args.sink], home, environment)
+        report = DrainBenchmark(settings, context.args.sink, job, say).run(context.args.rows, context.stop)
     if report is None:
         return 1
     if context.args.report:

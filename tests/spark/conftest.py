@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from engagement.embedded.jars import spark_jars
+
 _PROJECT = Path(__file__).resolve().parents[2]
 _SETTINGS = {
     "spark.ui.enabled": "false",
@@ -18,6 +20,10 @@ _SETTINGS = {
     "spark.driver.extraJavaOptions": "-Xss8m -Duser.timezone=UTC",
     "spark.driver.memory": "2g",
     "spark.ui.showConsoleProgress": "false",
+    "spark.jars": ",".join(str(jar) for jar in spark_jars()),
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.databricks.delta.snapshotPartitions": "2",
 }
 
 

@@ -38,6 +38,7 @@ class FakeSink:
     rows: list[tuple[int, int]] = field(default_factory=list)
     next: dict[int, int] = field(default_factory=dict)
     name: str = "fake"
+    content_first: bool = False
 
     def fence(self) -> dict[int, int]:
         return dict(self.next)

@@ -14,31 +14,30 @@ from redis import Redis
 from engagement.demo.children import Child
 from engagement.errors import TransientError
 from engagement.generator import Generator, Request
-from engagement.identity import Fence
 from engagement.monitoring.status import QueryState, QueryStatus, read_book
 from engagement.settings import Settings
-from engagement.sinks.redis.board import RedisBoard
-from engagement.sinks.redis.faults import ShardLostError
 from engagement.sources.kafka import KafkaTopic, TopicPositions
-from engagement.streaming.build import kafka_topic, redis_options
+from engagement.streaming.build import kafka_topic
 
 _POLL_SECONDS = 0.05
 _START_LIMIT_SECONDS = 180.0
 _DRAIN_LIMIT_SECONDS = 300.0
 _SETTLED_SECONDS = 2.0
 _FETCH_MESSAGES = 10_000
+_FIRST_ROWS = 100
 
 
 @dataclass(frozen=True)
 class DrainReport:
     """What a drain measured; its keys are public (README, section "Benchmarks")."""
 
+    sink: str
     rows: int
     """Messages that had piled up."""
     start_seconds: float
     """From the start of the job's process until its query ran."""
     drain_seconds: float
-    """From then until the board held all of them; the JVM is cold at first, as after any start."""
+    """From then until the sink held all of them; the JVM is cold at first, as after any start."""
     rows_per_second: float
     reader_rows_per_second: float
     """A bare Kafka client that reads the same messages, on the same machine a moment later."""
@@ -48,7 +47,7 @@ class DrainReport:
     def summary(self) -> str:
         """The outcome in a line for a person."""
         return (
-            f"{self.rows:,} messages in {self.drain_seconds:.1f} s: {self.rows_per_second:,.0f}/s "
+            f"{self.sink}: {self.rows:,} messages in {self.drain_seconds:.1f} s: {self.rows_per_second:,.0f}/s "
             f"({self.reader_ratio:.2f} of a reader that only reads them, {self.reader_rows_per_second:,.0f}/s); "
             f"the job started in {self.start_seconds:.1f} s"
         )
@@ -59,23 +58,20 @@ class DrainReport:
 
 
 class DrainBenchmark:
-    """One drain on a running stack; the constructor starts nothing."""
+    """One drain of one sink on a running stack; the constructor starts nothing."""
 
-    def __init__(self, settings: Settings, job: Child, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, sink: str, job: Child, say: Callable[[str], None]) -> None:
         self._settings = settings
+        self._sink = sink
         self._job = job
         self._say = say
         self._topic = kafka_topic(settings.kafka)
         self._positions = TopicPositions(self._topic)
-        options = redis_options(settings.redis)
-        self._redis = Redis.from_url(options.url)
-        self._board = RedisBoard(self._redis, options)
-        self._topic_id = ""
+        self._redis = Redis.from_url(settings.redis.url.get_secret_value())
 
     def run(self, rows: int, stop: threading.Event) -> DrainReport | None:
         """Measure; None when told to stop. Raises: TransientError when a step takes minutes."""
         with closing(self._positions):
-            self._topic_id = self._positions.topic_id()
             try:
                 return self._run(rows, stop)
             finally:
@@ -84,21 +80,24 @@ class DrainBenchmark:
     def _run(self, rows: int, stop: threading.Event) -> DrainReport | None:
         self._say("starting the job once, so that it has a place to go on from")
         self._start(stop)
-        self._await_drained(stop)
+        Generator(self._settings, Request(mode="batch", batch_size=_FIRST_ROWS), report=lambda _: None).run(stop)
+        self._await_read(_FIRST_ROWS, stop)
         self._job.stop()
+        starts = self._settled_ends(stop)
         self._say(f"inserting {rows:,} rows while it is down")
         Generator(self._settings, Request(mode="batch", batch_size=rows), report=lambda p: self._say(str(p))).run(stop)
-        fence, ends = self._fence(), self._settled_ends(stop)
+        ends = self._settled_ends(stop)
         if stop.is_set():
             return None
         self._say("starting the job")
         began = time.time()
         running = self._start(stop)
-        done = self._await_drained(stop)
+        done = self._await_read(rows, stop)
         if stop.is_set():
             return None
-        drain_seconds, reader = done - running, read_rate(self._topic, fence, ends)
+        drain_seconds, reader = done - running, read_rate(self._topic, starts, ends)
         return DrainReport(
+            sink=self._sink,
             rows=rows,
             start_seconds=round(running - began, 1),
             drain_seconds=round(drain_seconds, 2),
@@ -119,15 +118,15 @@ class DrainBenchmark:
 
         return self._await(runs, _START_LIMIT_SECONDS, stop)
 
-    def _await_drained(self, stop: threading.Event) -> float:
-        """Wait until every shard has all that is in the topic, and give the time."""
+    def _await_read(self, rows: int, stop: threading.Event) -> float:
+        """Wait until the started job has delivered so many messages, and give the time at which it had."""
 
-        def drained() -> float | None:
-            fence = self._fence()
-            ends = self._ends()
-            return time.time() if all(fence.get(p, -1) >= end for p, end in ends.items()) else None
+        def delivered() -> float | None:
+            status = self._status()
+            done = status is not None and status.rows.read >= rows and status.last_batch_at
+            return done.timestamp() if done else None
 
-        return self._await(drained, _DRAIN_LIMIT_SECONDS, stop)
+        return self._await(delivered, _DRAIN_LIMIT_SECONDS, stop)
 
     def _await(self, answer: Callable[[], float | None], limit_seconds: float, stop: threading.Event) -> float:
         deadline = time.monotonic() + limit_seconds
@@ -152,14 +151,8 @@ class DrainBenchmark:
     def _ends(self) -> Mapping[int, int]:
         return {partition: end for partition, (_, end) in self._positions.bounds().items()}
 
-    def _fence(self) -> Fence:
-        try:
-            return self._board.fence(self._positions.partitions(), self._topic_id)
-        except ShardLostError:  # the first start: the job makes the shards
-            return {}
-
     def _status(self) -> QueryStatus | None:
-        return read_book(self._redis).queries.get("redis")
+        return read_book(self._redis).queries.get(self._sink)
 
 
 def read_rate(topic: KafkaTopic, starts: Mapping[int, int], ends: Mapping[int, int]) -> float:

@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.offsets import find_gaps
 from engagement.errors import ContractError, EngagementError, TransientError
-from engagement.identity import BatchIdentity, OffsetRange
+from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.sinks.base import PartitionSummary, Sink
 from engagement.transform.changes import Changes
 
@@ -90,6 +90,8 @@ class MicroBatchRunner:
         """Why the last micro-batch failed; Spark passes only its text on."""
         self.last_batch_id: int | None = None
         """The newest micro-batch that this start of the query has delivered."""
+        self.taken: Fence = {}
+        """What the sink holds as far as this query knows, without asking it: for the lag."""
 
     def begin(self) -> None:
         """Forget what an earlier start of the query left behind; the checkpoint may be another one now."""
@@ -127,14 +129,19 @@ class MicroBatchRunner:
         self._deliver(messages, planned, identity)
 
     def _deliver(self, messages: DataFrame, planned: Sequence[OffsetRange], identity: BatchIdentity) -> None:
-        gaps = find_gaps(planned, self._sink.fence())
+        fence = self._sink.fence()
+        gaps = find_gaps(planned, fence)
         if gaps:
             self._write(self._reader.messages(gaps), gaps, identity)
         self._write(messages, planned, identity)
+        self.taken = {**fence, **{part.partition: max(part.end, fence.get(part.partition, 0)) for part in planned}}
 
     def _write(self, messages: DataFrame, ranges: Sequence[OffsetRange], identity: BatchIdentity) -> None:
         began = self._patience.clock()
-        summaries = self._sink.deliver(self._reader.changes(messages), ranges, identity, final=False)
+        if self._sink.content_first:
+            # Read after the messages were planned, so a content that is unknown now came later than its events.
+            self._reader.refresh_content()
+        summaries = self._sink.deliver(self._reader.changes(messages), ranges, identity, final=self._sink.content_first)
         if any(summary.unknown_content for summary in summaries):
             settled = [s for s in summaries if not s.unknown_content]
             self._observer.delivered(identity, settled, self._patience.clock() - began)

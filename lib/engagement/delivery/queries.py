@@ -84,6 +84,11 @@ class SinkQuery:
         """The sink's name."""
         return self._parts.sink.name
 
+    @property
+    def taken(self) -> Fence:
+        """Next offset per partition, as far as this query knows."""
+        return self._parts.runner.taken
+
     def run(self) -> None:
         """Body of the query's thread: returns after `stop` was set, or with `failure` set."""
         try:
@@ -153,7 +158,9 @@ class SinkQuery:
 
     def _starting_offsets(self) -> str:
         """Where a new checkpoint begins: the sink's fence, then the sink's own rule, then the setting."""
-        offsets = {**(self._parts.sink.start_without_fence() or {}), **self._await_fence()}
+        fence = self._await_fence()
+        self._parts.runner.taken = fence
+        offsets = {**(self._parts.sink.start_without_fence() or {}), **fence}
         if not offsets:
             return self._plan.starting_offsets
         first = {number: bounds[0] for number, bounds in self._parts.positions.bounds().items()}

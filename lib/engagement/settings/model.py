@@ -11,6 +11,7 @@ from engagement.settings.sections import (
     BigQuerySettings,
     ExternalSettings,
     GenerationSettings,
+    LakeSettings,
     MonitoringSettings,
     PathSettings,
     PostgresSettings,
@@ -28,6 +29,7 @@ class Settings(BaseModel):
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
     bigquery: BigQuerySettings = BigQuerySettings()
+    lake: LakeSettings = LakeSettings()
     external: ExternalSettings = ExternalSettings()
     processing: ProcessingSettings = ProcessingSettings()
     monitoring: MonitoringSettings = MonitoringSettings()

@@ -17,6 +17,7 @@ _EXACTLY_ONCE = (
     "other way of writing, and without it a restart would count rows twice. Remove the setting or set it to true"
 )
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_WEEK_HOURS, _TEN_YEARS_HOURS = 168, 87_600
 _SENT_BY_US = ("authorization", "content-length", "content-type", "host", "idempotency-key", "transfer-encoding")
 
 
@@ -62,6 +63,13 @@ def only_exactly_once(value: bool) -> bool:
     """Return true; ValueError explains why false is not on offer."""
     if not value:
         raise ValueError(_EXACTLY_ONCE)
+    return value
+
+
+def lake_retention(value: int) -> int:
+    """Return 0 or at least a week: readers of an older version, and a commit under way, still need its files."""
+    if value != 0 and not _WEEK_HOURS <= value <= _TEN_YEARS_HOURS:
+        raise ValueError(f"must be 0 or {_WEEK_HOURS}..{_TEN_YEARS_HOURS}")
     return value
 
 

@@ -16,6 +16,9 @@ from typing import Protocol
 from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.transform.changes import Changes
 
+CommitTimes = Mapping[int, int]
+"""Commit time in the source, ms since 1970, rounded down -> messages that carried it."""
+
 
 @dataclass(frozen=True)
 class PartitionSummary:
@@ -35,8 +38,7 @@ class PartitionSummary:
     already_delivered: int = 0
     repeats: int = 0
     late: int = 0
-    commit_times_ms: Mapping[int, int] = field(default_factory=dict)
-    """source commit time in ms (rounded down to 10 ms) -> messages that carried it."""
+    commit_times_ms: CommitTimes = field(default_factory=dict)
     unknown_content: frozenset[str] = frozenset()
     """Contents this task did not know: nothing of the partition was written."""
 
@@ -61,6 +63,14 @@ class Sink(Protocol):
     @property
     def name(self) -> str:
         """Short name: the checkpoint folder, the metric label, the word people type."""
+        ...
+
+    @property
+    def content_first(self) -> bool:
+        """Whether the catalogue is read before each micro-batch, and not only when a content is unknown.
+
+        For sinks with a slow trigger: what is unknown then came later than its events, and no second try is needed.
+        """
         ...
 
     def open(self) -> None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from pyspark.sql import SparkSession
 from redis import Redis
@@ -15,6 +16,8 @@ from engagement.embedded.jars import spark_jars
 from engagement.monitoring.board import StatusBoard
 from engagement.session import PROJECT, start_session, submit_arguments
 from engagement.settings import KafkaSettings, RedisSettings, Settings
+from engagement.sinks.base import Sink
+from engagement.sinks.lake.sink import LakeOptions, LakeSink
 from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.meta import MetaWriter
 from engagement.sinks.redis.sink import RedisSink
@@ -24,13 +27,15 @@ from engagement.streaming.changes import TopicChanges, TopicHistory
 from engagement.streaming.job import RunningQuery, StreamingJob
 from engagement.streaming.report import QueryReport
 
-SINKS = ("redis",)
+SINKS = ("redis", "lake")
 """Sinks that exist, in the order in which they are listed."""
 
 _APP_ID = "engagement"
 _RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, *[1.0] * 60)
 _RESTART_DELAYS_SECONDS = (0.5, 1.0, 2.0, 5.0)
 _STATUS_TIMEOUT_SECONDS = 2.0
+_SLOW_BATCH = 1_000_000
+"""Messages a slow sink's micro-batch takes at most: with fewer, its trigger would slow down a catch-up."""
 
 
 def build_job(
@@ -44,7 +49,7 @@ def build_job(
     query = (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()
     address = JdbcAddress.from_database_url(settings.postgres.database_url.get_secret_value())
     catalogue = ContentCatalogue(spark, address, query)
-    builders = {"redis": _redis_query}
+    builders = {"redis": _redis_query, "lake": _lake_query}
     context = _Shared(settings, spark, topic, positions, catalogue, stop)
     queries = [builders[name](context) for name in sinks]
     status = Redis.from_url(
@@ -106,11 +111,6 @@ def _redis_query(shared: _Shared) -> RunningQuery:
     content.sums = sink
     meta = MetaWriter(sink.write_meta)
     sink.emptied = lambda: meta.write_anew(content.newest.table)
-    checkpoint = Checkpoint(settings.paths.checkpoint_path, "redis")
-    patience = Patience(_RETRY_DELAYS_SECONDS, shared.stop.wait, shared.stop.is_set, time.monotonic)
-    changes = TopicChanges(shared.spark, shared.topic, content, board.record_content_refresh)
-    runner = MicroBatchRunner(sink, checkpoint, changes, report, patience, _APP_ID)
-    parts = QueryParts(sink, checkpoint, shared.topic, shared.positions, runner, report, time.sleep)
     plan = QueryPlan(
         trigger_seconds=settings.processing.interval_seconds,
         max_offsets_per_trigger=settings.processing.batch_size,
@@ -118,5 +118,37 @@ def _redis_query(shared: _Shared) -> RunningQuery:
         restart_delays_seconds=_RESTART_DELAYS_SECONDS,
         starting_offsets=settings.kafka.auto_offset_reset,
     )
-    query = SinkQuery(shared.spark, parts, plan, shared.stop)
-    return RunningQuery(query, sink, content, board, lambda: meta.write(content.newest.table))
+    query = _query(shared, sink, content, report, plan)
+    return RunningQuery(query, content, board, lambda: meta.write(content.newest.table))
+
+
+def _lake_query(shared: _Shared) -> RunningQuery:
+    settings = shared.settings
+    board = StatusBoard("lake", clock=time.time)
+    report = QueryReport(board, time.time)
+    sink = LakeSink(
+        shared.spark,
+        LakeOptions(settings.paths.lake_path, settings.lake.compact_files, settings.lake.retention_hours),
+        shared.positions.topic_id,
+        report.visible,
+        lambda: datetime.now(UTC),
+    )
+    content = ContentHandle(shared.catalogue)
+    plan = QueryPlan(
+        trigger_seconds=settings.lake.interval_seconds,
+        max_offsets_per_trigger=_SLOW_BATCH,
+        pool="lake",
+        restart_delays_seconds=_RESTART_DELAYS_SECONDS,
+        starting_offsets=settings.kafka.auto_offset_reset,
+    )
+    query = _query(shared, sink, content, report, plan)
+    return RunningQuery(query, content, board, lambda: None)
+
+
+def _query(shared: _Shared, sink: Sink, content: ContentHandle, report: QueryReport, plan: QueryPlan) -> SinkQuery:
+    checkpoint = Checkpoint(shared.settings.paths.checkpoint_path, sink.name)
+    patience = Patience(_RETRY_DELAYS_SECONDS, shared.stop.wait, shared.stop.is_set, time.monotonic)
+    changes = TopicChanges(shared.spark, shared.topic, content, report.content_refreshed)
+    runner = MicroBatchRunner(sink, checkpoint, changes, report, patience, _APP_ID)
+    parts = QueryParts(sink, checkpoint, shared.topic, shared.positions, runner, report, time.sleep)
+    return SinkQuery(shared.spark, parts, plan, shared.stop)

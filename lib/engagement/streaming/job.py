@@ -11,7 +11,6 @@ from engagement.delivery.content import ContentHandle
 from engagement.delivery.queries import SinkQuery
 from engagement.errors import TransientError
 from engagement.monitoring.board import StatusBoard
-from engagement.sinks.base import Sink
 from engagement.sources.kafka import TopicPositions
 
 log = logging.getLogger(__name__)
@@ -25,7 +24,6 @@ class RunningQuery:
     """A query with what is kept about it."""
 
     query: SinkQuery
-    sink: Sink
     content: ContentHandle
     board: StatusBoard
     content_changed: Callable[[], None]
@@ -99,5 +97,5 @@ class StreamingJob:
         each.content_changed()
 
     def _record_lag(self, each: RunningQuery) -> None:
-        fence, bounds = each.sink.fence(), self._positions.bounds()
-        each.board.record_lag({p: end - fence.get(p, first) for p, (first, end) in bounds.items()})
+        taken, bounds = each.query.taken, self._positions.bounds()
+        each.board.record_lag({p: end - taken.get(p, first) for p, (first, end) in bounds.items()})

@@ -59,6 +59,10 @@ class QueryReport:
             for commit_ms, count in batch.items():
                 self._board.record_freshness(max(0.0, now_ms - commit_ms) / 1000, count)
 
+    def content_refreshed(self) -> None:
+        """Note that the catalogue has been read again."""
+        self._board.record_content_refresh()
+
     def rebuilding(self, reason: str) -> None:
         """Note that the board is being counted again."""
         log.warning("%s: counting the board again from Kafka: %s", self._board.sink, reason)

@@ -15,8 +15,10 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 from tests.e2e.support.ledger import Ledger
+from tests.e2e.support.processes import await_that
 
 CONTENTS = 40
+LEAST_ROWS, LEAST_SECONDS = 800, 30.0
 _TYPES = ("play", "pause", "finish", "click")
 _LENGTHS = (30, 61, 300, 1_234, 3_600, 7, None, 0, -5)
 _MOST_PER_TRANSACTION = 20
@@ -92,7 +94,11 @@ class Workload:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        try:
+            if error is None:  # however fast the micro-batches were that the test waited for
+                await_that(lambda: self.committed >= LEAST_ROWS, LEAST_SECONDS, "the workload does not get on")
+        finally:
+            self.stop()
 
     def stop(self) -> None:
         """End after the transaction under way; safe to call twice."""

@@ -1,13 +1,11 @@
 """When what a micro-batch brought became visible: the freshness of real events, seen from the publisher."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from engagement.sinks.base import CommitTimes
 from engagement.sinks.redis.publisher import Published, Publisher
-
-CommitTimes = Mapping[int, int]
-"""Commit time in the source, ms since 1970 -> messages that carried it."""
 
 
 class Observer(Protocol):

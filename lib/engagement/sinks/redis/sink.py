@@ -54,6 +54,7 @@ class RedisSink:
     """The board's sink; opening it starts the keeper's thread, closing it ends it."""
 
     name = SINK
+    content_first = False
 
     def __init__(self, options: RedisOptions, history: History, observer: Observer, app_id: str) -> None:
         self._options = options

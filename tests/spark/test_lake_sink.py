@@ -1,0 +1,240 @@
+"""The lake sink on real Delta tables: each row version and each dead letter once, whatever comes twice."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable as OtherEngine
+from pyspark.sql import Row, SparkSession
+from pyspark.sql import types as T
+from tests.builders import CONTENT_ID, Message, created, envelope, message, row, updated
+from tests.spark import frames
+
+from engagement.errors import PermanentSinkError, TransientSinkError
+from engagement.identity import BatchIdentity, OffsetRange
+from engagement.sinks.base import CommitTimes, PartitionSummary
+from engagement.sinks.lake.sink import LakeOptions, LakeSink
+from engagement.sinks.lake.tables import DEAD_LETTERS, EVENTS
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
+
+NOW = datetime(2026, 11, 23, 15, 0, 1, tzinfo=UTC)
+IDENTITY = BatchIdentity("app", "generation", 3)
+
+
+class Lake:
+    """A lake in a folder, and the drivers that write to it."""
+
+    def __init__(self, spark: SparkSession, folder: Path) -> None:
+        self.spark, self.folder, self.topic_id = spark, folder, "first"
+        self.visible: list[Sequence[CommitTimes]] = []
+
+    def driver(self, clock: Callable[[], datetime] = lambda: NOW) -> LakeSink:
+        options = LakeOptions(str(self.folder), retention_hours=0)
+        sink = LakeSink(self.spark, options, lambda: self.topic_id, self.visible.append, clock)
+        sink.open()
+        return sink
+
+    def deliver(self, sink: LakeSink, messages: Sequence[Message], *ranges: OffsetRange) -> list[PartitionSummary]:
+        planned = ranges or (OffsetRange("engagement-events", 0, 0, len(messages)),)
+        changes = frames.changes(self.spark, messages)
+        return sink.deliver(changes, planned, IDENTITY, final=True)
+
+    def events(self) -> list[Row]:
+        return sorted(
+            self.driver().events.read(self.spark).collect(), key=lambda r: (r.kafka_partition, r.kafka_offset)
+        )
+
+    def letters(self) -> list[Row]:
+        return sorted(self.driver().dead_letters.read(self.spark).collect(), key=lambda r: r.kafka_offset)
+
+
+@pytest.fixture
+def lake(spark: SparkSession, tmp_path: Path) -> Lake:
+    return Lake(spark, tmp_path / "a lake")
+
+
+def part(start: int, end: int, partition: int = 0) -> OffsetRange:
+    return OffsetRange("engagement-events", partition, start, end)
+
+
+def inserted(count: int, partition: int = 0) -> list[Message]:
+    return [Message(created(id=n + 1).value, offset=n, partition=partition) for n in range(count)]
+
+
+MIXED = [
+    Message(m.value, offset=at, headers=m.headers)
+    for at, m in enumerate(
+        [
+            created(),
+            updated(duration_ms=-1),
+            Message(None),
+            Message(b"\xff"),
+            message(envelope("d", before=row()), headers=("__debezium.newkey",)),
+            updated(duration_ms=5),
+            message(envelope("d", before=row())),
+        ]
+    )
+]
+
+
+def test_a_new_lake_has_both_tables_with_the_public_columns_and_no_fence(lake: Lake) -> None:
+    sink = lake.driver()
+    assert sink.fence() == {}
+    assert [(f.name, f.dataType) for f in sink.events.read(lake.spark).schema] == [(f.name, f.dataType) for f in EVENTS]
+    assert [f.name for f in sink.dead_letters.read(lake.spark).schema] == DEAD_LETTERS.names
+    assert sink.events.open(lake.spark).detail().first()["partitionColumns"] == ["event_date"]
+
+
+def test_each_message_ends_where_its_outcome_says(lake: Lake) -> None:
+    sink = lake.driver()
+    (summary,) = lake.deliver(sink, MIXED)
+    assert summary.conservation_difference == 0
+    assert (summary.read, summary.delivered, summary.tombstones, summary.moves) == (7, 3, 1, 1)
+    assert summary.dead_letters == {"E_RANGE_DURATION": 1, "E_UTF8": 1}
+    assert [(r.kafka_offset, r.op) for r in lake.events()] == [(0, "c"), (5, "u"), (6, "d")]
+    assert [(r.kafka_offset, r.code, bytes(r.raw_value)) for r in lake.letters()] == [
+        (1, "E_RANGE_DURATION", MIXED[1].value),
+        (3, "E_UTF8", b"\xff"),
+    ]
+    assert {(r.stage, r.status, r.attempts, r.sink, r.batch_id) for r in lake.letters()} == {
+        ("decode", "new", 1, None, str(IDENTITY))
+    }
+    assert sink.fence() == {0: 7}
+    assert sum(sum(times.values()) for times in lake.visible[-1]) == 3
+
+
+def test_rows_hold_what_the_transform_computed(lake: Lake) -> None:
+    lake.deliver(lake.driver(), [created(duration_ms=45_000)])
+    (found,) = lake.events()
+    assert (found.content_id, found.slug, found.length_seconds) == (CONTENT_ID, "a", 60)
+    assert (found.engagement_seconds, found.engagement_pct) == (Decimal("45.000"), Decimal("75.00"))
+    assert (str(found.event_date), found.raw_payload, found.flags) == ("2026-11-23", '{"a": 1}', [])
+    assert found.processed_ts == NOW.replace(tzinfo=None)
+
+
+def test_what_comes_twice_is_stored_once(lake: Lake) -> None:
+    lake.deliver(lake.driver(), MIXED)
+    events, letters = lake.events(), lake.letters()
+    (again,) = lake.deliver(lake.driver(), MIXED)
+    assert (again.read, again.already_delivered, again.delivered) == (7, 7, 0)
+    assert (lake.events(), lake.letters()) == (events, letters)
+
+
+def test_of_a_range_that_overlaps_only_the_rest_is_stored(lake: Lake) -> None:
+    sink = lake.driver()
+    lake.deliver(sink, inserted(3), part(0, 3))
+    (summary,) = lake.deliver(sink, inserted(5), part(0, 5))
+    assert (summary.already_delivered, summary.delivered) == (3, 2)
+    assert [r.event_id for r in lake.events()] == [1, 2, 3, 4, 5]
+
+
+def test_partitions_move_by_themselves(lake: Lake) -> None:
+    sink = lake.driver()
+    lake.deliver(sink, inserted(2), part(0, 2))
+    lake.deliver(sink, inserted(4, partition=1), part(2, 2), part(0, 4, partition=1))
+    assert sink.fence() == {0: 2, 1: 4}
+    assert len(lake.events()) == 6
+
+
+def test_a_range_without_rows_moves_the_fence(lake: Lake) -> None:
+    sink = lake.driver()
+    (summary,) = lake.deliver(sink, [], part(0, 9))
+    assert (summary.read, sink.fence()) == (0, {0: 9})
+
+
+class CrashError(Exception):
+    """kill -9, where the sink asks for the time: after the dead letters and before the events."""
+
+
+def test_a_crash_between_the_two_commits_leaves_no_dead_letter_twice(lake: Lake) -> None:
+    def crash() -> datetime:
+        if lake.letters():
+            raise CrashError
+        return NOW
+
+    dying = lake.driver(crash)
+    with pytest.raises(CrashError):
+        lake.deliver(dying, MIXED)
+    assert (len(lake.letters()), lake.events(), dying.fence()) == (2, [], {})
+    lake.deliver(lake.driver(), MIXED)
+    assert ([r.kafka_offset for r in lake.letters()], len(lake.events())) == ([1, 3], 3)
+
+
+def test_of_two_drivers_that_write_the_same_rows_at_once_one_is_refused_and_goes_on_from_the_other(lake: Lake) -> None:
+    first, raced = lake.driver(), False
+
+    def overtaken() -> datetime:
+        nonlocal raced
+        if started and not raced:
+            raced = True
+            lake.deliver(first, inserted(3), part(0, 3))
+        return NOW
+
+    started = False
+    second = lake.driver(overtaken)
+    started = True
+    with pytest.raises(TransientSinkError, match="another driver"):
+        lake.deliver(second, inserted(5), part(0, 5))
+    assert raced
+    assert [r.event_id for r in lake.events()] == [1, 2, 3]
+    (summary,) = lake.deliver(second, inserted(5), part(0, 5))
+    assert (summary.already_delivered, summary.delivered) == (3, 2)
+    assert [r.event_id for r in lake.events()] == [1, 2, 3, 4, 5]
+
+
+def test_a_topic_that_was_made_again_starts_at_its_beginning(lake: Lake) -> None:
+    lake.deliver(lake.driver(), inserted(2))
+    lake.topic_id = "second"
+    sink = lake.driver()
+    assert sink.fence() == {}
+    lake.deliver(sink, inserted(1))
+    assert (sink.fence(), len(lake.events())) == ({0: 1}, 3)
+
+
+def test_upkeep_between_two_micro_batches_hides_no_fence(lake: Lake) -> None:
+    sink = lake.driver()
+    for end in range(1, 4):
+        lake.deliver(sink, inserted(end), part(end - 1, end))
+    for _ in range(12):
+        lake.spark.createDataFrame([], EVENTS).write.format("delta").mode("append").save(sink.events.path)
+    sink.events.open(lake.spark).optimize().executeCompaction()
+    assert sink.fence() == {0: 3}
+    lake.deliver(sink, inserted(4), part(0, 4))
+    assert [r.event_id for r in lake.events()] == [1, 2, 3, 4]
+
+
+def test_where_no_commit_tells_any_more_the_rows_do(lake: Lake, tmp_path: Path) -> None:
+    lake.deliver(lake.driver(), inserted(3))
+    rows = lake.driver().events.read(lake.spark)
+    copy = Lake(lake.spark, tmp_path / "copy")
+    rows.write.format("delta").partitionBy("event_date").save(str(copy.folder / "enriched_events"))
+    assert copy.driver().fence() == {0: 3}
+
+
+def test_a_column_that_an_older_table_lacks_is_added(lake: Lake) -> None:
+    older = T.StructType([field for field in EVENTS if field.name != "flags"])
+    path = str(lake.folder / "enriched_events")
+    lake.spark.createDataFrame([], older).write.format("delta").partitionBy("event_date").save(path)
+    lake.deliver(lake.driver(), inserted(1))
+    assert lake.events()[0].flags == []
+
+
+def test_a_column_of_another_type_stops_before_any_row_is_read(lake: Lake) -> None:
+    other = T.StructType([T.StructField("event_id", T.StringType())])
+    lake.spark.createDataFrame([], other).write.format("delta").save(str(lake.folder / "enriched_events"))
+    with pytest.raises(PermanentSinkError, match="event_id is string, not bigint"):
+        lake.driver()
+
+
+def test_other_engines_and_older_versions_can_be_read(lake: Lake) -> None:
+    sink = lake.driver()
+    lake.deliver(sink, inserted(2), part(0, 2))
+    lake.deliver(sink, inserted(5), part(0, 5))
+    other = OtherEngine(sink.events.path)
+    table = other.to_pyarrow_table(columns=["event_id", "engagement_pct"])
+    assert sorted(table["event_id"].to_pylist()) == [1, 2, 3, 4, 5]
+    former = lake.spark.read.format("delta").option("versionAsOf", other.version() - 1).load(sink.events.path)
+    assert former.count() == 2
