@@ -94,6 +94,9 @@ def serve_until(app: FastAPI, listener: socket.socket, stop: threading.Event) ->
         log_config=None,
         access_log=False,
         server_header=False,
+        # Named, since the emulator of BigQuery brings faster ones along, which would be taken and are not tested here.
+        loop="asyncio",
+        http="h11",
         ws="none",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
