@@ -8,7 +8,11 @@ from engagement.embedded.jars import LockedJar, pyspark_jars, run_ivy, sha256_of
 
 KAFKA = "4.3.1"
 ROOTS: dict[str, tuple[str, ...]] = {
-    "spark": ("org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0", "org.postgresql:postgresql:42.7.13"),
+    "spark": (
+        "org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0",
+        "org.postgresql:postgresql:42.7.13",
+        "io.delta:delta-spark_4.2_2.13:4.4.0",
+    ),
     "kafka": (
         f"org.apache.kafka:kafka_2.13:{KAFKA}",
         f"org.apache.kafka:connect-runtime:{KAFKA}",
@@ -19,8 +23,8 @@ ROOTS: dict[str, tuple[str, ...]] = {
     ),
     "debezium": ("io.debezium:debezium-connector-postgres:3.6.3.Final:plugin",),
 }
-# Annotations for compilers: nothing loads them at run time.
-NOT_NEEDED = ("checker-qual-", "jsr305-")
+# Annotations for compilers, which nothing loads at run time; and a class of RoaringBitmap that Spark's own one holds.
+NOT_NEEDED = ("checker-qual-", "jsr305-", "shims-")
 HEADER = """# Every jar that is downloaded: set group:artifact:version[:classifier] file sha256
 # Rewritten by `python -m engagement.embedded.jars --lock`; the roots are in lib/engagement/embedded/jars_lock.py.
 """
