@@ -15,6 +15,7 @@ from confluent_kafka.cimpl import NewTopic
 from redis import Redis
 from tests.builders import KAFKA_TS, LSN
 from tests.builders import Message as FuzzMessage
+from tests.e2e.support.lake import LakeOracle
 from tests.e2e.support.processes import PATIENCE, await_that
 from tests.e2e.support.world import StreamJob, World
 from tests.reference.decode import decode
@@ -47,8 +48,9 @@ def fuzz_job(world: World, tmp_path: Path) -> Iterator[StreamJob]:
     make_topic(world.env["KAFKA_BOOTSTRAP_SERVERS"])
     url = world.env["REDIS_URL"].rsplit("/", 1)[0] + "/1"
     environment = world.job_environment(
-        KAFKA_TOPIC_ENGAGEMENT_EVENTS=TOPIC, CHECKPOINT_PATH=str(tmp_path), REDIS_URL=url, REDIS_DB="1"
-    )
+        KAFKA_TOPIC_ENGAGEMENT_EVENTS=TOPIC, CHECKPOINT_PATH=str(tmp_path), LAKE_PATH=str(tmp_path / "lake"),
+        REDIS_URL=url, REDIS_DB="1",
+    )  # fmt: skip
     with closing(Redis.from_url(url, decode_responses=True)) as client:
         job = StreamJob(environment, client, world.home / "logs" / "fuzz.log")
         try:
@@ -146,7 +148,9 @@ def expected_outcomes(servers: str, count: int) -> Counter[str]:
     return outcomes
 
 
-def test_every_fuzzed_message_has_exactly_the_outcome_of_the_reference(world: World, fuzz_job: StreamJob) -> None:
+def test_every_fuzzed_message_has_exactly_the_outcome_of_the_reference(
+    world: World, fuzz_job: StreamJob, tmp_path: Path
+) -> None:
     servers = world.env["KAFKA_BOOTSTRAP_SERVERS"]
     produce(servers, MESSAGES)
     expected = expected_outcomes(servers, MESSAGES)
@@ -165,6 +169,7 @@ def test_every_fuzzed_message_has_exactly_the_outcome_of_the_reference(world: Wo
     assert totals["delivered"] + totals["moves"] == changes
     assert totals["already_delivered"] == 0
     assert totals["read"] == MESSAGES
+    LakeOracle(servers, TOPIC, tmp_path / "lake").await_equality(DRAIN_SECONDS)
     assert "starting again" not in fuzz_job.text(), "a batch failed and was repeated"
     assert fuzz_job.status()["state"] == "running"
     assert fuzz_job.stop() == 0

@@ -123,6 +123,13 @@ def test_what_comes_twice_is_stored_once(lake: Lake) -> None:
     assert (lake.events(), lake.letters()) == (events, letters)
 
 
+def test_a_replay_of_old_rows_only_does_not_block_what_follows(lake: Lake) -> None:
+    sink = lake.driver()
+    for end in (3, 3, 5):
+        lake.deliver(sink, inserted(end), part(0, end))
+    assert [r.event_id for r in lake.events()] == [1, 2, 3, 4, 5]
+
+
 def test_of_a_range_that_overlaps_only_the_rest_is_stored(lake: Lake) -> None:
     sink = lake.driver()
     lake.deliver(sink, inserted(3), part(0, 3))

@@ -15,6 +15,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from redis import Redis
 from tests.e2e.support import checkpoints
+from tests.e2e.support.lake import LakeOracle
 from tests.e2e.support.ledger import Ledger
 from tests.e2e.support.oracle import Oracle, Verdict
 from tests.e2e.support.processes import PROJECT, JobProcess, await_that, leftovers
@@ -31,7 +32,10 @@ SNAPSHOT_ROWS = 300
 START_SECONDS = 180.0
 STOP_SECONDS = 40.0
 FIRST_BOARD_SECONDS = 40.0
+BATCHES_SECONDS = 60.0
+SINKS = ("redis", "lake")
 STATUS_KEY = "engagement:status"
+TOPIC = "engagement-events"
 _HOST_VARIABLES = ("PATH", "HOME", "JAVA_HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "USER")
 
 
@@ -47,7 +51,11 @@ class StreamJob(JobProcess):
     def __init__(self, environment: Mapping[str, str], client: Redis, log: Path) -> None:
         super().__init__("stream", (), environment, log)
         self._client = client
-        self.checkpoint = Path(environment["CHECKPOINT_PATH"]) / "redis"
+        self._checkpoints = Path(environment["CHECKPOINT_PATH"])
+
+    def checkpoint(self, sink: str) -> Path:
+        """The checkpoint of one sink's query."""
+        return self._checkpoints / sink
 
     def status(self) -> dict[str, object]:
         """What the query says about itself; empty when nothing is known."""
@@ -76,14 +84,15 @@ class StreamJob(JobProcess):
         self.interrupt(signal.SIGTERM)
         return self.wait(STOP_SECONDS)
 
-    def commits(self) -> int:
-        """Id of the newest finished micro-batch, -1 without any."""
-        return (checkpoints.numbers(self.checkpoint / "commits") or [-1])[-1]
+    def commits(self, sink: str = "redis") -> int:
+        """Id of a query's newest finished micro-batch, -1 without any."""
+        return (checkpoints.numbers(self.checkpoint(sink) / "commits") or [-1])[-1]
 
-    def await_batches(self, count: int, limit_seconds: float = 60.0) -> None:
-        """Wait until it has finished so many more micro-batches."""
-        target = self.commits() + count
-        await_that(lambda: self.commits() >= target, limit_seconds, lambda: f"no new micro-batch\n{self.tail()}")
+    def await_batches(self, count: int, sink: str = "redis") -> None:
+        """Wait until a query has finished so many more micro-batches."""
+        target = self.commits(sink) + count
+        told = f"no new micro-batch of {sink}"
+        await_that(lambda: self.commits(sink) >= target, BATCHES_SECONDS, lambda: f"{told}\n{self.tail()}")
 
 
 class World:
@@ -113,6 +122,7 @@ class World:
         self.stack.up()
         self.redis = Redis.from_url(self.env["REDIS_URL"], decode_responses=True, socket_timeout=5)
         self.oracle = Oracle(self.connect, self.redis, self.window)
+        self.lake = LakeOracle(self.env["KAFKA_BOOTSTRAP_SERVERS"], TOPIC, Path(self.env["LAKE_PATH"]))
         self.job = StreamJob(self.job_environment(), self.redis, self.home / "logs" / "stream.log")
         self.job.start_and_wait()
         with suppress(AssertionError):  # the test of the snapshot judges it; here it would fail all others too
@@ -144,10 +154,16 @@ class World:
             "ENGAGEMENT_HOME": str(self.home),
             "REDIS_AGGREGATION_WINDOW_MINUTES": str(WINDOW_MINUTES),
             "CONTENT_REFRESH_SECONDS": str(CONTENT_REFRESH_SECONDS),
+            "LAKE_INTERVAL_SECONDS": "1",
             # These jobs live for seconds: they never earn back what the optimizing compiler costs.
             "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             **changes,
         }
+
+    def await_exact(self, limit_seconds: float, least_events: int = 1) -> None:
+        """Wait until the board equals the rows and the lake the topic. Raises: AssertionError with what differs."""
+        self.oracle.await_equality(limit_seconds, least_events)
+        self.lake.await_equality(limit_seconds)
 
     def connect(self) -> Connection:
         """A new connection to PostgreSQL, as the owner of the tables."""

@@ -129,7 +129,10 @@ class LakeSink:
                 new = rows.where(~is_old)
                 if any(summary.dead_letters for summary in summaries):
                     self._add_dead_letters(new, identity)
-                self._append(new, before, before.after(ranges), summaries, identity)
+                if (
+                    before.after(ranges) != before
+                ):  # else there is no row to add, and the transaction's id would be spent
+                    self._append(new, before, before.after(ranges), summaries, identity)
             finally:
                 rows.unpersist()
             self._delete_old_files()
@@ -173,10 +176,10 @@ class LakeSink:
         topic_id, table = self._topic_id, self.events.open(self._spark)
         for commits in (table.history(_NEWEST_COMMITS), table.history()):
             told = [fence_of(metadata) for (metadata,) in commits.select("userMetadata").collect()]  # newest first
-            found = [fence for fence in told if fence is not None]
-            if found:
-                return found[0] if found[0].topic_id == topic_id else LakeFence(topic_id, {})
-        return LakeFence(topic_id, self._held_offsets())
+            of_topic = [fence for fence in told if fence is not None and fence.topic_id == topic_id]
+            if of_topic:
+                return of_topic[0]
+        return LakeFence(topic_id, {} if any(told) else self._held_offsets())
 
     def _held_offsets(self) -> Fence:
         """What the rows themselves say, where no commit tells any more: Delta forgets commits after 30 days."""
