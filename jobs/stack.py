@@ -1,4 +1,4 @@
-"""`stack`: the embedded services alone (PostgreSQL, Kafka, Connect with its connector, Redis)."""
+"""`stack`: the embedded services alone (PostgreSQL, Kafka, Connect with its connector, Redis, a BigQuery emulator)."""
 
 import argparse
 import os

@@ -21,12 +21,41 @@ def test_a_variable_of_the_caller_wins_and_its_service_is_external(tmp_path: Pat
     assert {status.name: status.state for status in stack.status()}["redis"] == "external"
 
 
+REAL_PROJECT = {"BIGQUERY_PROJECT_ID": "my-project", "GOOGLE_APPLICATION_CREDENTIALS": "/etc/key.json"}
+
+
+@pytest.mark.parametrize(
+    ("brought", "told"),
+    [
+        ({"BIGQUERY_EMULATOR_HOST": "emulator:9050"}, {"BIGQUERY_EMULATOR_HOST": "emulator:9050"}),
+        (REAL_PROJECT, REAL_PROJECT),
+    ],
+)
+def test_an_emulator_or_a_real_project_of_the_caller_stands_in_for_ours(
+    tmp_path: Path, brought: dict[str, str], told: dict[str, str]
+) -> None:
+    stack = Stack(tmp_path, brought)
+    assert {name: value for name, value in stack.env().items() if name.startswith(("BIGQUERY", "GOOGLE"))} == told
+    (status,) = (status for status in stack.status() if status.name == "bigquery")
+    assert (status.state, status.detail, status.address) == ("external", "", f"as {next(iter(brought))} says")
+
+
+def test_a_project_without_credentials_is_the_emulators(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, {"BIGQUERY_PROJECT_ID": "my-project"})
+    assert stack.env()["BIGQUERY_PROJECT_ID"] == "my-project"
+    assert {status.name: status.state for status in stack.status()}["bigquery"] == "stopped"
+
+
 def test_env_names_every_setting_that_the_jobs_need(tmp_path: Path) -> None:
     wanted = {
         "DATABASE_URL",
         "KAFKA_BOOTSTRAP_SERVERS",
         "KAFKA_CONNECT_URL",
         "REDIS_URL",
+        "BIGQUERY_PROJECT_ID",
+        "BIGQUERY_DATASET_ID",
+        "BIGQUERY_EMULATOR_HOST",
+        "BIGQUERY_EMULATOR_GRPC_HOST",
         "LAKE_PATH",
         "CHECKPOINT_PATH",
     }

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement.errors import ConfigError
-from engagement.settings import SettingsFiles, config_lines, declared_settings, load_settings, resolve, secret_values
+from engagement.settings import (
+    BigQuerySettings,
+    SettingsFiles,
+    config_lines,
+    declared_settings,
+    load_settings,
+    resolve,
+    secret_values,
+)
 from engagement.settings.show import reference_lines
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -21,7 +29,7 @@ KAFKA_ENABLE_AUTO_COMMIT KAFKA_SESSION_TIMEOUT_MS KAFKA_MAX_POLL_RECORDS KAFKA_C
 REDIS_URL REDIS_DB REDIS_MAX_CONNECTIONS REDIS_SOCKET_KEEPALIVE REDIS_AGGREGATION_WINDOW_MINUTES
 REDIS_TOP_CONTENT_KEY REDIS_TOP_CONTENT_SIZE REDIS_AGGREGATION_TTL_SECONDS REDIS_EVENT_TTL_SECONDS
 GOOGLE_APPLICATION_CREDENTIALS BIGQUERY_PROJECT_ID BIGQUERY_DATASET_ID BIGQUERY_TABLE_ID BIGQUERY_LOCATION
-BIGQUERY_BATCH_SIZE BIGQUERY_MAX_BATCH_TIME_SECONDS BIGQUERY_EMULATOR_HOST
+BIGQUERY_BATCH_SIZE BIGQUERY_MAX_BATCH_TIME_SECONDS BIGQUERY_EMULATOR_HOST BIGQUERY_EMULATOR_GRPC_HOST
 EXTERNAL_SYSTEM_URL EXTERNAL_SYSTEM_TOKEN EXTERNAL_SYSTEM_SIGNING_SECRET EXTERNAL_SYSTEM_TIMEOUT
 EXTERNAL_SYSTEM_RETRY_ATTEMPTS EXTERNAL_SYSTEM_HEADERS EXTERNAL_SYSTEM_MODE
 BATCH_SIZE PROCESSING_INTERVAL_SECONDS MAX_PROCESSING_TIME_SECONDS ENABLE_EXACTLY_ONCE
@@ -45,6 +53,7 @@ OTHER_VALUES = {
     "KAFKA_SECURITY_SASL_MECHANISM": "PLAIN",
     "BIGQUERY_LOCATION": "EU",
     "BIGQUERY_EMULATOR_HOST": "localhost:9050",
+    "BIGQUERY_EMULATOR_GRPC_HOST": "localhost:9061",
     "EXTERNAL_SYSTEM_URL": "https://partner/events",
     "EXTERNAL_SYSTEM_HEADERS": '{"X-Tenant": "radio-seven"}',
     "EXTERNAL_SYSTEM_MODE": "single",
@@ -333,3 +342,16 @@ def test_the_files_of_this_project_load() -> None:
 def test_no_text_in_any_setting_ends_in_anything_but_settings_or_problems(env: dict[str, str]) -> None:
     with contextlib.suppress(ConfigError):
         load_settings(env, NOWHERE)
+
+
+@pytest.mark.parametrize(
+    ("host", "grpc", "expected"),
+    [
+        ("", "", ""),
+        ("emulator:9050", "", "emulator:9060"),
+        ("emulator:9050", "other:1", "other:1"),
+        ("emulator", "", "emulator:9060"),
+    ],
+)
+def test_the_emulators_write_api_is_found_beside_its_rest_interface(host: str, grpc: str, expected: str) -> None:
+    assert BigQuerySettings(emulator_host=host, emulator_grpc_host=grpc).emulator_grpc == expected

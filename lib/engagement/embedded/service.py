@@ -76,9 +76,20 @@ class Service(ABC):
         return ""
 
     @property
+    def given(self) -> dict[str, str]:
+        """Name the caller's settings that bring this service along, the telling one first; empty when it is ours."""
+        value = self.site.env.get(self.variable)
+        return {self.variable: value} if value else {}
+
+    @property
     def external(self) -> bool:
         """Whether the caller brings this service along."""
-        return bool(self.site.env.get(self.variable))
+        return bool(self.given)
+
+    @property
+    def external_note(self) -> str:
+        """Say why it is not ours to start."""
+        return f"as {next(iter(self.given))} says"
 
     @property
     def folder(self) -> Path:
@@ -141,7 +152,7 @@ class Service(ABC):
     def status(self) -> ServiceStatus:
         """Look at it from outside."""
         if self.external:
-            return ServiceStatus(self.name, "external", f"as {self.variable} says")
+            return ServiceStatus(self.name, "external", self.external_note)
         process = self._supervised.process()
         if process is None:
             return ServiceStatus(self.name, "stopped", self.address(), log=self.log)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from engagement.embedded.bigquery import BigQuery
 from engagement.embedded.connect import Connect
 from engagement.embedded.kafka import Kafka
 from engagement.embedded.postgres import Postgres
@@ -18,7 +19,7 @@ from engagement.embedded.redis import Redis
 from engagement.embedded.service import Progress, Service, ServiceStatus
 from engagement.embedded.site import Site
 
-SERVICES: tuple[type[Service], ...] = (Postgres, Kafka, Redis, Connect)
+SERVICES: tuple[type[Service], ...] = (Postgres, Kafka, Redis, BigQuery, Connect)
 LOCK_SECONDS = 300.0
 # What --purge may remove; ENGAGEMENT_HOME could be set to a folder that holds other things as well.
 PURGED = ("checkpoints", "demo", "lake", "logs", "run", "secrets", "ports.json", "stack.env", "stack.lock")
@@ -32,7 +33,8 @@ class Stack:
     """The embedded services below one folder.
 
     `home` is ENGAGEMENT_HOME. `env` holds the caller's own variables: one that names a service (DATABASE_URL,
-    KAFKA_BOOTSTRAP_SERVERS, KAFKA_CONNECT_URL, REDIS_URL) wins, and that service is not started.
+    KAFKA_BOOTSTRAP_SERVERS, KAFKA_CONNECT_URL, REDIS_URL, BIGQUERY_EMULATOR_HOST, or BIGQUERY_PROJECT_ID with
+    GOOGLE_APPLICATION_CREDENTIALS) wins, and that service is not started.
     Every method may be called from several processes at once; they take turns.
     """
 
@@ -110,10 +112,7 @@ class Stack:
         """Name every setting that clients and jobs need; a variable of the caller wins."""
         settings: dict[str, str] = {}
         for service in self._services:
-            if not service.external:
-                settings |= service.settings()
-            else:
-                settings[service.variable] = self._given[service.variable]
+            settings |= service.given or service.settings()
         settings["LAKE_PATH"] = str(self.home / "lake")
         settings["CHECKPOINT_PATH"] = str(self.home / "checkpoints")
         return {name: self._given.get(name) or value for name, value in settings.items()}
@@ -126,7 +125,7 @@ class Stack:
         for needed in service.after:
             begun[needed].result()
         if service.external:
-            progress(f"{service.name}: as {service.variable} says")
+            progress(f"{service.name}: {service.external_note}")
             return
         begin = time.monotonic()
         started = service.up()

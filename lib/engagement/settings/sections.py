@@ -18,6 +18,8 @@ Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,200}$")]
 Url = Annotated[str, AfterValidator(web_url)]
 UNSET = SecretStr("")
+# Where emulators of BigQuery listen for gRPC unless they are told otherwise.
+USUAL_GRPC_PORT = 9060
 
 
 class PostgresSettings(Section):
@@ -81,7 +83,15 @@ class BigQuerySettings(Section):
     max_batch_time_seconds: Annotated[float, Interval(ge=1, le=300)] = setting("BIGQUERY_MAX_BATCH_TIME_SECONDS", 30.0)
     """Seconds after which a batch is written however small, 1..300; above 30 rows are visible later than promised."""
     emulator_host: str = setting("BIGQUERY_EMULATOR_HOST", "")
-    """host:port of a BigQuery emulator; empty: none."""
+    """host:port of a BigQuery emulator's REST interface; empty: none."""
+    emulator_grpc_host: str = setting("BIGQUERY_EMULATOR_GRPC_HOST", "")
+    """host:port of its Storage Write API (gRPC); empty: the emulator's host, port 9060."""
+
+    @property
+    def emulator_grpc(self) -> str:
+        """Where the emulator's Storage Write API is; empty without an emulator."""
+        host = self.emulator_host.rpartition(":")[0] or self.emulator_host
+        return self.emulator_grpc_host or (f"{host}:{USUAL_GRPC_PORT}" if host else "")
 
 
 class LakeSettings(Section):

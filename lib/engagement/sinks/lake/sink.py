@@ -129,9 +129,8 @@ class LakeSink:
                 new = rows.where(~is_old)
                 if any(summary.dead_letters for summary in summaries):
                     self._add_dead_letters(new, identity)
-                if (
-                    before.after(ranges) != before
-                ):  # else there is no row to add, and the transaction's id would be spent
+                # Without a step there is no row to add, and a commit would spend the transaction id of the next one.
+                if before.after(ranges) != before:
                     self._append(new, before, before.after(ranges), summaries, identity)
             finally:
                 rows.unpersist()

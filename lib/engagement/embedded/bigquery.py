@@ -1,0 +1,118 @@
+"""BigQuery: an emulator on the loopback, REST for tables and queries, gRPC for the Storage Write API."""
+
+import os
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import requests
+
+from engagement.embedded.process import ProcessSpec
+from engagement.embedded.service import Service
+from engagement.embedded.site import LOOPBACK, Site, port_answers
+
+USUAL_PORT = 9050
+USUAL_GRPC_PORT = 9060
+PROJECT = "engagement"
+DATASET = "engagement"
+ANSWER_SECONDS = 10.0
+LIBRARY = Path(__file__).resolve().parents[2]
+BROUGHT_EMULATOR = (
+    "BIGQUERY_EMULATOR_HOST",
+    "BIGQUERY_EMULATOR_GRPC_HOST",
+    "BIGQUERY_PROJECT_ID",
+    "BIGQUERY_DATASET_ID",
+)
+BROUGHT_PROJECT = ("BIGQUERY_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS", "BIGQUERY_DATASET_ID")
+
+
+class BigQuery(Service):
+    """The warehouse."""
+
+    name: ClassVar[str] = "bigquery"
+    variable: ClassVar[str] = "BIGQUERY_EMULATOR_HOST"
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._rest = requests.Session()
+        # A proxy of the environment has no business on the loopback.
+        self._rest.trust_env = False
+
+    @property
+    def port(self) -> int:
+        """Its REST port on the loopback."""
+        return self.site.port(self.name, USUAL_PORT)
+
+    @property
+    def grpc_port(self) -> int:
+        """Its port of the Storage Write API."""
+        return self.site.port("bigquery_grpc", USUAL_GRPC_PORT)
+
+    @property
+    def given(self) -> dict[str, str]:
+        """An emulator of the caller's, or a real project: one that credentials come with."""
+        env = self.site.env
+        names = BROUGHT_EMULATOR if env.get(self.variable) else BROUGHT_PROJECT
+        brought = {name: env[name] for name in names if env.get(name)}
+        real = "BIGQUERY_PROJECT_ID" in brought and "GOOGLE_APPLICATION_CREDENTIALS" in brought
+        return brought if real or self.variable in brought else {}
+
+    def settings(self) -> dict[str, str]:
+        """Project, dataset, and the two addresses: clients take each from a setting of its own."""
+        return {
+            "BIGQUERY_PROJECT_ID": self._project,
+            "BIGQUERY_DATASET_ID": DATASET,
+            "BIGQUERY_EMULATOR_HOST": f"{LOOPBACK}:{self.port}",
+            "BIGQUERY_EMULATOR_GRPC_HOST": f"{LOOPBACK}:{self.grpc_port}",
+        }
+
+    def address(self) -> str:
+        """Both ports."""
+        return f"http://{LOOPBACK}:{self.port}, gRPC {self.grpc_port}"
+
+    def prepare(self) -> None:
+        """Choose its two ports."""
+        self.site.choose_port(self.name, USUAL_PORT)
+        self.site.choose_port("bigquery_grpc", USUAL_GRPC_PORT)
+        self._home.mkdir(parents=True, exist_ok=True)
+
+    def spec(self) -> ProcessSpec:
+        """Run it in this Python, away from the caller's own settings of Google's and DuckDB's."""
+        env = {
+            "PATH": os.defpath,
+            "TZ": "UTC",
+            "HOME": str(self._home),
+            "PYTHONPATH": str(LIBRARY),
+            "BQEMU_REST_HOST": LOOPBACK,
+            "BQEMU_REST_PORT": str(self.port),
+            "BQEMU_GRPC_HOST": LOOPBACK,
+            "BQEMU_GRPC_PORT": str(self.grpc_port),
+            "BQEMU_PERSISTENCE_MODE": "persistent",
+            "BQEMU_DATA_DIR": str(self.folder / "data"),
+            "BQEMU_UPLOAD_STAGING_DIR": str(self.folder / "uploads"),
+            "BQEMU_DEFAULT_PROJECT_ID": self._project,
+            # It would be downloaded, and reads a file format that nothing here writes.
+            "BQEMU_ENABLE_FORMAT_EXTENSIONS": "false",
+            # Whoever asks again wants to know what is there now, not what was.
+            "BQEMU_QUERY_CACHE_TTL_SECONDS": "0",
+            # A line per request is a file that grows for ever.
+            "BQEMU_LOG_LEVEL": "warning",
+        }
+        return self.process_spec((sys.executable, "-m", "engagement.embedded.bigquery_server"), env)
+
+    def answers(self) -> bool:
+        """Ask whether its database answers; the Write API listens last."""
+        if not port_answers(self.grpc_port):
+            return False
+        try:
+            return self._rest.get(f"http://{LOOPBACK}:{self.port}/readyz", timeout=ANSWER_SECONDS).ok
+        except requests.RequestException:
+            return False
+
+    @property
+    def _project(self) -> str:
+        return self.site.env.get("BIGQUERY_PROJECT_ID") or PROJECT
+
+    @property
+    def _home(self) -> Path:
+        return self.folder / "home"
