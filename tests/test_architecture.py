@@ -20,7 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "identity", "schemas", "scoring"}),
     frozenset({"settings", "retry", "transform"}),
     frozenset({"logs", "session", "sources", "sinks.base"}),
-    frozenset({"command", "sinks.redis"}),
+    frozenset({"command", "sinks.lake", "sinks.redis"}),
     frozenset({"delivery", "monitoring", "embedded", "generator"}),
     frozenset({"streaming", "demo", "worker_daemon"}),
     frozenset({"benchmark"}),
@@ -53,7 +53,7 @@ HARMLESS = {
     "typing",
     "weakref",
 }
-NEVER = {("sinks.redis", "sources"), ("sinks.redis", "settings"), ("sources", "settings"), ("delivery", "settings")}
+NEVER = {("sinks.redis", "sources"), ("sinks.redis", "settings"), ("sinks.lake", "sources"), ("sinks.lake", "settings"), ("sources", "settings"), ("delivery", "settings")}
 """Further directions that the layers would allow: these parts are told what they need."""
 
 _PROBE = PROJECT / "tests" / "import_probe.py"
