@@ -53,7 +53,11 @@ HARMLESS = {
     "typing",
     "weakref",
 }
-NEVER = {("sinks.redis", "sources"), ("sinks.redis", "settings"), ("sinks.lake", "sources"), ("sinks.lake", "settings"), ("sources", "settings"), ("delivery", "settings")}
+NEVER = {
+    *(("sinks.redis", part) for part in ("sources", "settings")),
+    *(("sinks.lake", part) for part in ("sources", "settings")),
+    *(("sources", "settings"), ("delivery", "settings")),
+}
 """Further directions that the layers would allow: these parts are told what they need."""
 
 _PROBE = PROJECT / "tests" / "import_probe.py"

@@ -29,7 +29,7 @@ from tests.unit.readme_texts import (
 from engagement.command import split_spark_options
 from engagement.demo.display import LiveDisplay
 from engagement.demo.probe import Freshness, FreshnessProbe
-from engagement.demo.report import Report
+from engagement.demo.report import LakeReport, Report
 from engagement.demo.run import Moment
 from engagement.monitoring.status import QueryStatus
 from engagement.schemas import DeadLetterCode
@@ -121,14 +121,16 @@ def test_what_is_marked_as_later_is_read_by_nothing_yet() -> None:
     assert not readers, f"{readers} read settings that the READMEs mark as later"
 
 
+PARTS = {"redis": fields(Freshness), "lake": fields(LakeReport)}
+
+
 @both
 def test_the_documented_keys_of_the_report_are_its_fields(readme: Path) -> None:
     documented = [row[0].strip("`") for row in table_that_begins(readme, "`setup_seconds`")]
     expected: list[str] = []
     for each in fields(Report):
         expected.append(each.name)
-        if each.name == "redis":
-            expected += [f"redis.{part.name}" for part in fields(Freshness)]
+        expected += [f"{each.name}.{part.name}" for part in PARTS.get(each.name, ())]
     assert documented == expected
 
 

@@ -14,6 +14,17 @@ _PACKAGES = ("pyspark", "pyarrow", "redis", "psycopg2-binary", "confluent-kafka"
 
 
 @dataclass(frozen=True)
+class LakeReport:
+    """What the lake holds of the demo's rows."""
+
+    rows: int
+    """Row versions."""
+    equals_reference: bool
+    """Whether the newest version of each event is its row in PostgreSQL, and no version is there twice."""
+    dead_letters: int
+
+
+@dataclass(frozen=True)
 class Report:
     """What a run measured; milliseconds, seconds and MiB as the names say."""
 
@@ -34,6 +45,8 @@ class Report:
     board_equals_reference: bool
     lost: int
     doubled: int
+    lake: LakeReport | None
+    """None while the lake has no rows."""
     dead_letters: Mapping[str, int]
     rss_mib: Mapping[str, float]
     restarts: Mapping[str, int]
@@ -42,8 +55,9 @@ class Report:
 
     @property
     def succeeded(self) -> bool:
-        """Whether everything that was inserted is on the board once, and the probes were seen."""
-        return self.board_equals_reference and not self.lost and not self.doubled and self.redis is not None
+        """Whether everything that was inserted is on the board and in the lake once, and the probes were seen."""
+        board = self.board_equals_reference and not self.lost and not self.doubled and self.redis is not None
+        return board and self.lake is not None and self.lake.equals_reference
 
     def summary(self) -> str:
         """The outcome in a few lines for a person."""
@@ -51,6 +65,9 @@ class Report:
         verdict = "equals the reference" if self.board_equals_reference else "DIFFERS from the reference"
         lines = [
             f"board {verdict}: {self.lost} lost, {self.doubled} doubled",
+            "lake: no rows" if self.lake is None else
+            f"lake {'equals the reference' if self.lake.equals_reference else 'DIFFERS from the reference'}: "
+            f"{self.lake.rows} row versions, {self.lake.dead_letters} dead letters",
             f"{self.inserted} rows in {self.duration_seconds:.0f} s, {self.events_per_second:.0f} messages/s delivered",
             "commit -> visible: no sample" if seen is None else
             f"commit -> visible: p50 {seen.p50_ms:.0f} ms, p95 {seen.p95_ms:.0f} ms, p99 {seen.p99_ms:.0f} ms, "

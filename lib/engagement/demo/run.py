@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -15,9 +14,9 @@ from psycopg2.extensions import connection as Connection
 from redis import Redis
 
 from engagement.demo.children import Child
+from engagement.demo.judge import Judge
 from engagement.demo.probe import FreshnessProbe
-from engagement.demo.reference import BoardComparison, compare, expected_board, redis_seconds, window_of
-from engagement.demo.report import Report, package_versions, tree_rss_mib
+from engagement.demo.report import LakeReport, Report, package_versions, tree_rss_mib
 from engagement.embedded.stack import Stack
 from engagement.errors import StackError, TransientError
 from engagement.monitoring.status import QueryStatus, read_book
@@ -30,7 +29,6 @@ _SHOW_SECONDS = 1.0
 _WARM_UP_SHARE = 0.25
 _WARM_UP_MOST_SECONDS = 60.0
 _READY_LIMIT_SECONDS = 180.0
-_REST_LIMIT_SECONDS = 90.0
 _PROBE_INTERVAL_SECONDS = 0.2
 
 
@@ -89,6 +87,8 @@ class Demo:
         self._load_ended = threading.Event()
         self._restarts: dict[str, int] = {}
         self._started = plan.began
+        self._first_event = 0
+        """The newest event before this demo: what is older may be gone from Kafka, and is nobody's business here."""
 
     def run(self, stop: threading.Event) -> Report | None:
         """Run until `stop` or the planned end; a report only for a run that reached its end.
@@ -100,6 +100,7 @@ class Demo:
             threading.Thread(target=body, args=(threads_stop,), name=name, daemon=True)
             for name, body in (("probe", lambda _: self._probe.run(self._load_ended)), ("heal", self._heal))
         ]
+        self._first_event = self._newest_event()
         try:
             for child in self._children:
                 child.start()
@@ -130,9 +131,8 @@ class Demo:
         self._load_ended.set()
         self._children[-1].stop()
         self._display.say("load has ended; waiting until everything is at rest, then comparing with the reference")
-        board = self._compare_at_rest()
-        for difference in board.differences[:10]:
-            self._display.say(f"  differs: {difference}")
+        judge = Judge(self._connect, self._redis, self._settings, self._plan.sql_folder, self._display.say)
+        board, lake = judge.board_at_rest(), judge.lake_at_rest(self._first_event)
         return Report(
             setup_seconds=self._plan.setup_seconds,
             ready_seconds=round(ready, 1),
@@ -145,6 +145,7 @@ class Demo:
             board_equals_reference=board.is_equal,
             lost=board.lost,
             doubled=board.doubled,
+            lake=None if lake is None else LakeReport(lake.rows, lake.is_equal, lake.dead_letters),
             dead_letters=self._dead_letters(),
             rss_mib=rss,
             restarts=dict(self._restarts),
@@ -188,21 +189,6 @@ class Demo:
     def _note_restart(self, name: str) -> None:
         self._restarts[name] = self._restarts.get(name, 0) + 1
         self._display.say(f"{name} was gone and has been started again")
-
-    def _compare_at_rest(self) -> BoardComparison:
-        """Compare until equal or out of patience: rest is reached when nothing is missing any more."""
-        sql = (self._plan.sql_folder / "board.sql").read_text()
-        window = timedelta(seconds=self._settings.redis.window_seconds)
-        deadline = time.monotonic() + _REST_LIMIT_SECONDS
-        while True:
-            _, end = window_of(redis_seconds(self._redis), window)
-            with closing(self._connect()) as database:
-                expected = expected_board(database, sql, end - window, end)
-            found = compare(expected, self._redis, self._settings.redis.top_key, end)
-            moved = window_of(redis_seconds(self._redis), window)[1] != end
-            if (found.is_equal and not moved) or time.monotonic() > deadline:
-                return found
-            time.sleep(_SHOW_SECONDS)
 
     def _moment(self) -> Moment:
         named = [(line.title or line.content_id, line.score) for line in self._reader.get_top_content(_SHOWN)]

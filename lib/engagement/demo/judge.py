@@ -1,0 +1,66 @@
+"""The judgement of an unattended demo: once everything is at rest, the sinks must show what PostgreSQL has."""
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+from psycopg2.extensions import connection as Connection
+from redis import Redis
+
+from engagement.demo.lake import LakeComparison, compare_lake
+from engagement.demo.reference import BoardComparison, compare, expected_board, redis_seconds, window_of
+from engagement.settings import Settings
+
+_REST_LIMIT_SECONDS = 90.0
+_LOOK_SECONDS = 1.0
+_LAKE_LOOK_SECONDS = 3.0
+_SHOWN = 10
+
+
+class Judge:
+    """Compares until equal or out of patience: rest is reached when nothing is missing any more."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        client: Redis,
+        settings: Settings,
+        sql_folder: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self._connect = connect
+        self._redis = client
+        self._settings = settings
+        self._sql_folder = sql_folder
+        self._say = say
+
+    def board_at_rest(self) -> BoardComparison:
+        """The live window on the board against the rows."""
+        sql = (self._sql_folder / "board.sql").read_text()
+        window = timedelta(seconds=self._settings.redis.window_seconds)
+        deadline = time.monotonic() + _REST_LIMIT_SECONDS
+        while True:
+            _, end = window_of(redis_seconds(self._redis), window)
+            with closing(self._connect()) as database:
+                expected = expected_board(database, sql, end - window, end)
+            found = compare(expected, self._redis, self._settings.redis.top_key, end)
+            moved = window_of(redis_seconds(self._redis), window)[1] != end
+            if (found.is_equal and not moved) or time.monotonic() > deadline:
+                break
+            time.sleep(_LOOK_SECONDS)
+        for difference in found.differences[:_SHOWN]:
+            self._say(f"  differs: {difference}")
+        return found
+
+    def lake_at_rest(self, after: int) -> LakeComparison | None:
+        """The lake's newest versions of events with an id above `after` against the rows; None without any."""
+        deadline = time.monotonic() + _REST_LIMIT_SECONDS
+        while True:
+            with closing(self._connect()) as database:
+                found = compare_lake(database, Path(self._settings.paths.lake_path), self._sql_folder, after)
+            if (found is not None and found.is_equal) or time.monotonic() > deadline:
+                return found
+            self._say(f"  the lake commits twice a minute and is not at rest yet: {found or 'no rows'}")
+            time.sleep(_LAKE_LOOK_SECONDS)
