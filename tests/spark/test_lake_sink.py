@@ -9,7 +9,7 @@ import pytest
 from deltalake import DeltaTable as OtherEngine
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import types as T
-from tests.builders import CONTENT_ID, Message, created, envelope, message, row, updated
+from tests.builders import CONTENT_ID, LSN, Message, created, envelope, message, row, updated
 from tests.spark import frames
 
 from engagement.errors import PermanentSinkError, TransientSinkError
@@ -20,6 +20,8 @@ from engagement.sinks.lake.tables import DEAD_LETTERS, EVENTS
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
 
+COMMIT_MS = 1_795_446_000_000
+"""As the builders have it."""
 NOW = datetime(2026, 11, 23, 15, 0, 1, tzinfo=UTC)
 IDENTITY = BatchIdentity("app", "generation", 3)
 
@@ -136,6 +138,32 @@ def test_of_a_range_that_overlaps_only_the_rest_is_stored(lake: Lake) -> None:
     (summary,) = lake.deliver(sink, inserted(5), part(0, 5))
     assert (summary.already_delivered, summary.delivered) == (3, 2)
     assert [r.event_id for r in lake.events()] == [1, 2, 3, 4, 5]
+
+
+def later(number: int) -> bytes:
+    """A row whose change stands further on in the source's log."""
+    return message(envelope("c", after=row(id=number), lsn=LSN + 16 * number)).value or b""
+
+
+def test_versions_that_the_source_sends_again_under_new_offsets_are_stored_once(lake: Lake) -> None:
+    sink = lake.driver()
+    first = [Message(later(n), offset=n) for n in range(1, 5)]
+    lake.deliver(sink, first, part(1, 5))
+    again = [Message(later(n), offset=n + 10) for n in (3, 4, 5)]
+    (summary,) = lake.deliver(sink, again, part(5, 16))
+    assert (summary.delivered, summary.repeats, summary.already_delivered) == (1, 2, 2)
+    assert summary.conservation_difference == 0
+    assert [(r.event_id, r.kafka_offset) for r in lake.events()] == [(1, 1), (2, 2), (3, 3), (4, 4), (5, 15)]
+    (summary,) = lake.deliver(sink, [Message(later(6), offset=20)], part(16, 21))
+    assert (summary.delivered, summary.repeats) == (1, 0)
+
+
+def test_versions_that_come_again_within_one_micro_batch_are_stored_once(lake: Lake) -> None:
+    values = [(later(n), COMMIT_MS + 1000 * n) for n in (1, 2, 3, 2, 3, 4)]
+    sent = [value.replace(str(COMMIT_MS).encode(), str(at).encode()) for value, at in values]
+    (summary,) = lake.deliver(lake.driver(), [Message(value, offset=n) for n, value in enumerate(sent)])
+    assert (summary.delivered, summary.repeats) == (4, 2)
+    assert sorted(r.event_id for r in lake.events()) == [1, 2, 3, 4]
 
 
 def test_partitions_move_by_themselves(lake: Lake) -> None:

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from engagement.errors import ContractError
 from engagement.identity import BatchIdentity, OffsetRange
-from engagement.sinks.lake.fence import LakeFence, fence_of
+from engagement.sinks.lake.fence import LakeFence, Place, fence_of
 
 IDENTITY = BatchIdentity("app", "generation", 7)
-FENCES = st.builds(
-    LakeFence, st.text(max_size=5), st.dictionaries(st.integers(0, 99), st.integers(0, 2**62), max_size=4)
-)
+SMALL, LARGE = st.integers(0, 99), st.integers(0, 2**62)
+OFFSETS = st.dictionaries(SMALL, LARGE, max_size=4)
+PLACES = st.dictionaries(SMALL, st.tuples(LARGE, LARGE), max_size=3)
+FENCES = st.builds(LakeFence, st.text(max_size=5), OFFSETS, PLACES)
+RANGES = st.lists(st.builds(OffsetRange, st.just("events"), SMALL, SMALL, SMALL))
 
 
 @given(FENCES)
@@ -45,11 +47,9 @@ def test_the_order_in_which_partitions_were_seen_does_not_matter() -> None:
     assert LakeFence("t", {0: 1, 1: 2}).successor == LakeFence("t", {1: 2, 0: 1}).successor
 
 
-@given(
-    FENCES,
-    st.lists(st.builds(OffsetRange, st.just("events"), st.integers(0, 9), st.integers(0, 99), st.integers(0, 99))),
-)
-def test_a_fence_never_goes_back(fence: LakeFence, ranges: list[OffsetRange]) -> None:
-    after = fence.after(ranges).next_offsets
-    assert all(after[partition] >= offset for partition, offset in fence.next_offsets.items())
-    assert all(after[part.partition] >= part.end for part in ranges)
+@given(FENCES, RANGES, PLACES)
+def test_a_fence_never_goes_back(fence: LakeFence, ranges: list[OffsetRange], places: dict[int, Place]) -> None:
+    after = fence.after(ranges, places)
+    assert all(after.next_offsets[partition] >= offset for partition, offset in fence.next_offsets.items())
+    assert all(after.next_offsets[part.partition] >= part.end for part in ranges)
+    assert all(after.places[partition] >= place for partition, place in (*fence.places.items(), *places.items()))

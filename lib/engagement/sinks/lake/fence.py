@@ -10,7 +10,7 @@ later is left out, which reading the fence again shows. Both then go on from the
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engagement.errors import ContractError
 from engagement.identity import BatchIdentity, OffsetRange
@@ -18,37 +18,48 @@ from engagement.identity import BatchIdentity, OffsetRange
 _KEY = "engagement_fence"
 
 
+Place = tuple[int, int]
+"""Where a change stands in the source's log: its transaction's commit LSN, its own LSN."""
+
+
 @dataclass(frozen=True)
 class LakeFence:
-    """Next offset per partition of one topic; `topic_id` changes when a topic is deleted and made again."""
+    """How far a table has got in one topic; `topic_id` changes when a topic is deleted and made again."""
 
     topic_id: str
     next_offsets: Mapping[int, int]
+    places: Mapping[int, Place] = field(default_factory=dict)
+    """Partition -> the farthest place in the source's log whose changes the table holds."""
 
-    def after(self, ranges: Sequence[OffsetRange]) -> "LakeFence":
-        """The fence once these ranges are in the table; it never goes back.
+    def after(self, ranges: Sequence[OffsetRange], places: Mapping[int, Place]) -> "LakeFence":
+        """The fence once these ranges, whose changes reach to these places, are in the table; it never goes back.
 
-        >>> LakeFence("t", {0: 7}).after([OffsetRange("events", 0, 5, 6), OffsetRange("events", 1, 0, 3)]).next_offsets
+        >>> ranges = [OffsetRange("events", 0, 5, 6), OffsetRange("events", 1, 0, 3)]
+        >>> LakeFence("t", {0: 7}).after(ranges, {}).next_offsets
         {0: 7, 1: 3}
         """
-        offsets = dict(self.next_offsets)
+        offsets, farthest = dict(self.next_offsets), dict(self.places)
         for part in ranges:
             offsets[part.partition] = max(part.end, offsets.get(part.partition, 0))
-        return LakeFence(self.topic_id, offsets)
+        for partition, place in places.items():
+            farthest[partition] = max(place, farthest.get(partition, place))
+        return LakeFence(self.topic_id, offsets, farthest)
 
     @property
     def successor(self) -> str:
         """Id of the one transaction that may follow this fence."""
-        return hashlib.sha256(self._text.encode()).hexdigest()
-
-    @property
-    def _text(self) -> str:
-        offsets = {str(partition): offset for partition, offset in sorted(self.next_offsets.items())}
-        return json.dumps({"topic_id": self.topic_id, "next": offsets})
+        return hashlib.sha256(json.dumps(self._document()).encode()).hexdigest()
 
     def to_metadata(self, identity: BatchIdentity) -> str:
         """What a commit carries: the fence after it, and which micro-batch it was, for people."""
-        return json.dumps({_KEY: json.loads(self._text), "batch": str(identity)})
+        return json.dumps({_KEY: self._document(), "batch": str(identity)})
+
+    def _document(self) -> dict[str, object]:
+        return {
+            "topic_id": self.topic_id,
+            "next": {str(partition): offset for partition, offset in sorted(self.next_offsets.items())},
+            "places": {str(partition): list(place) for partition, place in sorted(self.places.items())},
+        }
 
 
 def fence_of(metadata: str | None) -> LakeFence | None:
@@ -64,6 +75,7 @@ def fence_of(metadata: str | None) -> LakeFence | None:
         return None
     try:
         fence = found[_KEY]
-        return LakeFence(str(fence["topic_id"]), {int(p): int(offset) for p, offset in fence["next"].items()})
+        places = {int(p): (int(commit), int(own)) for p, (commit, own) in fence["places"].items()}
+        return LakeFence(str(fence["topic_id"]), {int(p): int(offset) for p, offset in fence["next"].items()}, places)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ContractError(f"a commit of the lake carries a fence that cannot be read: {metadata!r}") from error

@@ -25,7 +25,7 @@ from engagement.errors import TransientSinkError, first_line
 from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.sinks.base import CommitTimes, PartitionSummary
 from engagement.sinks.lake.fence import LakeFence, fence_of
-from engagement.sinks.lake.summaries import summarize
+from engagement.sinks.lake.summaries import look_at
 from engagement.sinks.lake.tables import (
     DEAD_LETTERS,
     EVENT_DATE,
@@ -44,6 +44,8 @@ ROWS_PER_FILE = 250_000
 _FIRST_VACUUM, _VACUUM_EVERY = timedelta(hours=1), timedelta(days=1)
 _NEWEST_COMMITS = 10
 """Where the fence is looked for first: behind it lies at most some upkeep."""
+_VERSION = ["event_id", "version"]
+"""What names a row version everywhere; the source may send one again under new offsets."""
 _SAME_LETTER = " and ".join(
     f"stored.{name} = new.{name}" for name in (KAFKA_DATE, "topic", "kafka_partition", "kafka_offset", "stage")
 )
@@ -121,17 +123,10 @@ class LakeSink:
         """
         with _translated():
             before = self._fence()
-            is_old = _is_below(before.next_offsets)
             # Everything below looks at the rows; without this each look would decode them anew.
             rows = changes.frame().persist(StorageLevel.DISK_ONLY)
             try:
-                summaries = summarize(rows, ranges, is_old)
-                new = rows.where(~is_old)
-                if any(summary.dead_letters for summary in summaries):
-                    self._add_dead_letters(new, identity)
-                # Without a step there is no row to add, and a commit would spend the transaction id of the next one.
-                if before.after(ranges) != before:
-                    self._append(new, before, before.after(ranges), summaries, identity)
+                summaries = self._write(rows, ranges, before, identity)
             finally:
                 rows.unpersist()
             self._delete_old_files()
@@ -149,17 +144,33 @@ class LakeSink:
         for table in (self.events, self.dead_letters):
             table.open(self._spark).vacuum(self._options.retention_hours)
 
-    def _append(
-        self,
-        new: DataFrame,
-        before: LakeFence,
-        after: LakeFence,
-        summaries: Sequence[PartitionSummary],
-        identity: BatchIdentity,
-    ) -> None:
-        files = 1 + sum(summary.delivered for summary in summaries) // ROWS_PER_FILE
+    def _write(
+        self, rows: DataFrame, ranges: Sequence[OffsetRange], before: LakeFence, identity: BatchIdentity
+    ) -> list[PartitionSummary]:
+        is_old = _is_below(before.next_offsets)
+        found, new = look_at(rows, ranges, is_old), rows.where(~is_old)
+        if any(summary.dead_letters for summary in found.summaries):
+            self._add_dead_letters(new, identity)
         events = stored_events(enriched_events(new, F.lit(self._clock())))
-        writer = events.coalesce(files).write.format("delta").mode("append").partitionBy(EVENT_DATE)
+        if found.may_repeat(before.places):
+            events = self._not_there_yet(events)
+            kept = {row.kafka_partition: row["count"] for row in events.groupBy("kafka_partition").count().collect()}
+            found = found.without({s.partition: s.delivered - kept.get(s.partition, 0) for s in found.summaries})
+        after = before.after(ranges, found.last_places)
+        # Without a step there is no row to add, and a commit would spend the transaction id of the next one.
+        if after != before:
+            files = 1 + sum(summary.delivered for summary in found.summaries) // ROWS_PER_FILE
+            self._append(events.coalesce(files), before, after, identity)
+        return found.summaries
+
+    def _not_there_yet(self, events: DataFrame) -> DataFrame:
+        """Events without those whose version the table has, or that come twice: a source that went back sends them."""
+        days = [row[0] for row in events.select(EVENT_DATE).distinct().collect()]
+        there = self.events.read(self._spark).where(F.col(EVENT_DATE).isin(days) | F.col(EVENT_DATE).isNull())
+        return events.dropDuplicates(_VERSION).join(there.select(*_VERSION), on=_VERSION, how="left_anti")
+
+    def _append(self, events: DataFrame, before: LakeFence, after: LakeFence, identity: BatchIdentity) -> None:
+        writer = events.write.format("delta").mode("append").partitionBy(EVENT_DATE)
         writer = writer.option("txnAppId", before.successor).option("txnVersion", 1)
         writer.option("userMetadata", after.to_metadata(identity)).save(self.events.path)
         if self._fence() != after:
