@@ -63,3 +63,10 @@ def start_session(app_name: str, arguments: str, environment: MutableMapping[str
     # Driver logging is set by conf/log4j2.properties; this silences what the shell entry point adds.
     session.sparkContext.setLogLevel("WARN")
     return session
+
+
+def bulk_session(session: SparkSession) -> SparkSession:
+    """Another session of the same Spark, for micro-batches of many rows: there projections are worth compiling."""
+    other = session.newSession()
+    other.conf.set("spark.sql.codegen.factoryMode", "FALLBACK")
+    return other

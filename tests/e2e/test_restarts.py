@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300 * PATIENCE)]
 CATCH_UP_SECONDS = 60
 FAREWELL_SECONDS = 10
 """For Spark's JVM, which ends once its driver's Python has."""
-MOST_AFTER_PLAN_SECONDS = {"redis": 0.15, "lake": 2.0}
+MOST_AFTER_PLAN_SECONDS = {"redis": 0.15, "lake": 1.5}
 MISFORTUNES: list[checkpoints.Damage] = [
     checkpoints.lose_last_commit,
     checkpoints.lose_last_two_commits,
@@ -88,7 +88,7 @@ def test_a_damaged_checkpoint_loses_and_doubles_nothing(
     with world.watch():
         with world.load():
             job.await_batches(3)
-            job.await_batches(2, "lake")
+            job.await_batches(1, "lake")
             job.kill()
             for sink in SINKS:
                 misfortune(job.checkpoint(sink))

@@ -1,7 +1,7 @@
 """The lake sink on real Delta tables: each row version and each dead letter once, whatever comes twice."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -33,8 +33,8 @@ class Lake:
         self.spark, self.folder, self.topic_id = spark, folder, "first"
         self.visible: list[Sequence[CommitTimes]] = []
 
-    def driver(self, clock: Callable[[], datetime] = lambda: NOW) -> LakeSink:
-        options = LakeOptions(str(self.folder), retention_hours=0)
+    def driver(self, clock: Callable[[], datetime] = lambda: NOW, compact_files: int = 0) -> LakeSink:
+        options = LakeOptions(str(self.folder), compact_files, retention_hours=168)
         sink = LakeSink(self.spark, options, lambda: self.topic_id, self.visible.append, clock)
         sink.open()
         return sink
@@ -239,6 +239,20 @@ def test_upkeep_between_two_micro_batches_hides_no_fence(lake: Lake) -> None:
     assert sink.fence() == {0: 3}
     lake.deliver(sink, inserted(4), part(0, 4))
     assert [r.event_id for r in lake.events()] == [1, 2, 3, 4]
+
+
+def test_small_files_become_one_and_old_ones_are_deleted_when_it_is_time(lake: Lake) -> None:
+    now = NOW
+    sink = lake.driver(lambda: now, compact_files=3)
+    for end in range(1, 5):
+        lake.deliver(sink, inserted(end), part(end - 1, end))
+    assert len(sink.events.read(lake.spark).inputFiles()) == 2
+    files = list((lake.folder / "enriched_events").rglob("*.parquet"))
+    now = NOW + timedelta(days=8)
+    lake.deliver(sink, inserted(5), part(0, 5))
+    assert [r.event_id for r in lake.events()] == [1, 2, 3, 4, 5]
+    assert sink.fence() == {0: 5}
+    assert set(files) <= set((lake.folder / "enriched_events").rglob("*.parquet")), "a week by the files' own clock"
 
 
 def test_where_no_commit_tells_any_more_the_rows_do(lake: Lake, tmp_path: Path) -> None:

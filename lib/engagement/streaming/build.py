@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from pyspark.sql import SparkSession
@@ -14,7 +15,7 @@ from engagement.delivery.microbatch import MicroBatchRunner, Patience
 from engagement.delivery.queries import QueryParts, QueryPlan, SinkQuery
 from engagement.embedded.jars import spark_jars
 from engagement.monitoring.board import StatusBoard
-from engagement.session import PROJECT, start_session, submit_arguments
+from engagement.session import PROJECT, bulk_session, start_session, submit_arguments
 from engagement.settings import KafkaSettings, RedisSettings, Settings
 from engagement.sinks.base import Sink
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
@@ -85,20 +86,16 @@ def redis_options(settings: RedisSettings) -> RedisOptions:
     )
 
 
+@dataclass(frozen=True)
 class _Shared:
     """What every query is built from."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        spark: SparkSession,
-        topic: KafkaTopic,
-        positions: TopicPositions,
-        catalogue: ContentCatalogue,
-        stop: threading.Event,
-    ) -> None:
-        self.settings, self.spark, self.topic = settings, spark, topic
-        self.positions, self.catalogue, self.stop = positions, catalogue, stop
+    settings: Settings
+    spark: SparkSession
+    topic: KafkaTopic
+    positions: TopicPositions
+    catalogue: ContentCatalogue
+    stop: threading.Event
 
 
 def _redis_query(shared: _Shared) -> RunningQuery:
@@ -122,8 +119,8 @@ def _redis_query(shared: _Shared) -> RunningQuery:
     return RunningQuery(query, content, board, lambda: meta.write(content.newest.table))
 
 
-def _lake_query(shared: _Shared) -> RunningQuery:
-    settings = shared.settings
+def _lake_query(every: _Shared) -> RunningQuery:
+    shared, settings = replace(every, spark=bulk_session(every.spark)), every.settings
     board = StatusBoard("lake", clock=time.time)
     report = QueryReport(board, time.time)
     sink = LakeSink(

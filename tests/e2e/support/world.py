@@ -154,7 +154,7 @@ class World:
             "ENGAGEMENT_HOME": str(self.home),
             "REDIS_AGGREGATION_WINDOW_MINUTES": str(WINDOW_MINUTES),
             "CONTENT_REFRESH_SECONDS": str(CONTENT_REFRESH_SECONDS),
-            "LAKE_INTERVAL_SECONDS": "1",
+            "LAKE_INTERVAL_SECONDS": "4",
             # These jobs live for seconds: they never earn back what the optimizing compiler costs.
             "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             **changes,

@@ -39,11 +39,13 @@ from engagement.sinks.lake.tables import (
 from engagement.transform.changes import Changes
 from engagement.transform.enrich import dead_letters, enriched_events
 
-ROWS_PER_FILE = 250_000
-"""A micro-batch of that many rows becomes one file per day; more of them are written side by side."""
+ROWS_PER_FILE = 25_000
+"""A micro-batch of that many rows becomes one file per day; more are written side by side."""
 _FIRST_VACUUM, _VACUUM_EVERY = timedelta(hours=1), timedelta(days=1)
 _NEWEST_COMMITS = 10
 """Where the fence is looked for first: behind it lies at most some upkeep."""
+_COMPACTION = {"minFileSize": 64 * 2**20, "maxFileSize": 256 * 2**20}
+"""Bytes: what is small, and what small files become. A file that is large enough is not rewritten again and again."""
 _VERSION = ["event_id", "version"]
 """What names a row version everywhere; the source may send one again under new offsets."""
 _SAME_LETTER = " and ".join(
@@ -58,7 +60,7 @@ class LakeOptions:
     path: str
     """Folder or object store address."""
     compact_files: int = 50
-    """Small files of a day after which Delta rewrites them as one, as part of a commit; 0: never."""
+    """Commits after which the small files of today and yesterday are rewritten as one; 0: never."""
     retention_hours: int = 168
     """Age at which files that no version needs any more are deleted; 0: never."""
 
@@ -83,21 +85,21 @@ class LakeSink:
         self._visible = visible
         self._clock = clock
         self._options = options
+        self._uncompacted = 0
         self._vacuum_after = clock() + _FIRST_VACUUM
         keeping = (("delta.setTransactionRetentionDuration", "interval 30 days"),)
         self.events = LakeTable(
             f"{options.path}/enriched_events", EVENTS, EVENT_DATE,
-            (*keeping, ("delta.appendOnly", "true"), *_compaction(options)),
+            (*keeping, ("delta.appendOnly", "true")),
         )  # fmt: skip
-        self.dead_letters = LakeTable(
-            f"{options.path}/dead_letters", DEAD_LETTERS, KAFKA_DATE, (*keeping, *_compaction(options))
-        )
+        self.dead_letters = LakeTable(f"{options.path}/dead_letters", DEAD_LETTERS, KAFKA_DATE, keeping)
 
     def open(self) -> None:
         """Make the tables, or check those that are there. Raises: TransientError, PermanentSinkError."""
         self._topic_id = self._ask_topic_id()
         with _translated():
-            self._spark.conf.set("spark.databricks.delta.autoCompact.minNumFiles", max(2, self._options.compact_files))
+            for name, value in _COMPACTION.items():
+                self._spark.conf.set(f"spark.databricks.delta.optimize.{name}", value)
             self.events.prepare(self._spark)
             self.dead_letters.prepare(self._spark)
 
@@ -129,12 +131,24 @@ class LakeSink:
                 summaries = self._write(rows, ranges, before, identity)
             finally:
                 rows.unpersist()
+            self._rewrite_small_files()
             self._delete_old_files()
         self._visible([summary.commit_times_ms for summary in summaries])
         return summaries
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def _rewrite_small_files(self) -> None:
+        """Every so many micro-batches; older days have seen their last compaction."""
+        self._uncompacted += 1
+        if not self._options.compact_files or self._uncompacted < self._options.compact_files:
+            return
+        self._uncompacted = 0
+        yesterday = (self._clock() - timedelta(days=1)).date().isoformat()
+        for table in (self.events, self.dead_letters):
+            recent = f"{table.partition_by} >= '{yesterday}'"
+            table.open(self._spark).optimize().where(recent).executeCompaction()
 
     def _delete_old_files(self) -> None:
         """Once a day, and for the first time an hour after the start, so that restarts do not add up."""
@@ -195,10 +209,6 @@ class LakeSink:
         """What the rows themselves say, where no commit tells any more: Delta forgets commits after 30 days."""
         newest = self.events.read(self._spark).groupBy("kafka_partition").agg(F.max("kafka_offset"))
         return {partition: offset + 1 for partition, offset in newest.dropna().collect()}
-
-
-def _compaction(options: LakeOptions) -> tuple[tuple[str, str], ...]:
-    return (("delta.autoOptimize.autoCompact", "true" if options.compact_files else "false"),)
 
 
 def _is_below(fence: Fence) -> Column:
