@@ -90,7 +90,7 @@ def test_a_changed_length_is_counted_again_while_the_old_ranking_stays_visible(w
                 world.ledger.note_length(content_id, length)
                 world.execute("update content set length_seconds = %s where id = %s", length, content_id)
             job.await_batches(3)
-        world.await_exact(RECOUNT_SECONDS, least_events=300)
+        world.oracle.await_equality(RECOUNT_SECONDS, least_events=300)
     sizes = [size for at, size in watcher.ranking_sizes if at >= began]
     assert min(sizes) >= len(popular), f"the ranking was gone meanwhile: {sizes}"
 
@@ -103,7 +103,7 @@ def test_a_length_that_changes_while_the_job_is_down_is_counted_again_too(world:
     world.ledger.note_length(content, 120)
     world.execute("update content set length_seconds = 120 where id = %s", content)
     job.start_and_wait()
-    world.await_exact(RECOUNT_SECONDS)
+    world.oracle.await_equality(RECOUNT_SECONDS)
     assert world.redis.zscore(TOP_KEY, content) == 3.75
 
 
@@ -119,5 +119,5 @@ def test_an_event_before_its_content_counts_at_once_and_fully_afterwards(world: 
         content,
         content,
     )
-    world.await_exact(RECOUNT_SECONDS)
+    world.oracle.await_equality(RECOUNT_SECONDS)
     assert world.redis.zscore(TOP_KEY, content) == 9.0

@@ -52,7 +52,7 @@ def fuzz_job(world: World, tmp_path: Path) -> Iterator[StreamJob]:
         REDIS_URL=url, REDIS_DB="1",
     )  # fmt: skip
     with closing(Redis.from_url(url, decode_responses=True)) as client:
-        job = StreamJob(environment, client, world.home / "logs" / "fuzz.log")
+        job = StreamJob(environment, client, world.home / "logs" / "fuzz.log", "redis,lake")
         try:
             job.start_and_wait()
             yield job

@@ -33,7 +33,6 @@ START_SECONDS = 180.0
 STOP_SECONDS = 40.0
 FIRST_BOARD_SECONDS = 40.0
 BATCHES_SECONDS = 60.0
-SINKS = ("redis", "lake")
 STATUS_KEY = "engagement:status"
 TOPIC = "engagement-events"
 _HOST_VARIABLES = ("PATH", "HOME", "JAVA_HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "USER")
@@ -48,8 +47,8 @@ def host_environment() -> dict[str, str]:
 class StreamJob(JobProcess):
     """`stream` with its own checkpoint; knows through Redis whether it runs."""
 
-    def __init__(self, environment: Mapping[str, str], client: Redis, log: Path) -> None:
-        super().__init__("stream", (), environment, log)
+    def __init__(self, environment: Mapping[str, str], client: Redis, log: Path, sinks: str = "redis") -> None:
+        super().__init__("stream", ("--sinks", sinks), environment, log)
         self._client = client
         self._checkpoints = Path(environment["CHECKPOINT_PATH"])
 
@@ -159,11 +158,6 @@ class World:
             "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             **changes,
         }
-
-    def await_exact(self, limit_seconds: float, least_events: int = 1) -> None:
-        """Wait until the board equals the rows and the lake the topic. Raises: AssertionError with what differs."""
-        self.oracle.await_equality(limit_seconds, least_events)
-        self.lake.await_equality(limit_seconds)
 
     def connect(self) -> Connection:
         """A new connection to PostgreSQL, as the owner of the tables."""
