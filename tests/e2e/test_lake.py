@@ -1,4 +1,4 @@
-"""Whatever happens to driver, checkpoint and services: the lake holds what the topic holds, once, and so does the board."""
+"""Whatever happens to driver, checkpoint and services: the lake holds what the topic holds, and each message once."""
 
 import random
 import time
