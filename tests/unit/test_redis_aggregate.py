@@ -13,11 +13,12 @@ from tests.contract.redis_support import START, Event, Origin, Row, image, to_ba
 from engagement.sinks.redis.aggregate import ShardAggregator
 from engagement.sinks.redis.delta import Delta
 from engagement.sinks.redis.recent import stream_calls
-from engagement.sinks.redis.rows import by_partition, chunks, read_rows, unknown_content
+from engagement.sinks.redis.rows import chunks, read_rows, unknown_content
 from engagement.sinks.redis.shard import Position, ShardState
 from engagement.sinks.redis.summary import SUMMARY_SCHEMA, TaskSummary, from_rows, partition_summary
 from engagement.sinks.redis.summary import to_batch as summary_batch
 from engagement.sinks.redis.totals import Totals
+from engagement.transform.partitions import by_partition
 
 EMPTY = ShardState("1", 0)
 EVENTS = st.builds(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -84,21 +83,6 @@ def unknown_content(batch: pa.RecordBatch) -> frozenset[str]:
         return frozenset()
     pairs = zip(batch.column("content_id").to_pylist(), flags.to_pylist(), strict=True)
     return frozenset(content for content, row in pairs if content and CONTENT_MISSING in (row or ()))
-
-
-def by_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, Iterator[pa.RecordBatch]]]:
-    """Give each run of rows of one Kafka partition, in the order in which they come."""
-    pieces = ((piece.column("kafka_partition")[0].as_py(), piece) for batch in batches for piece in _pure(batch))
-    for partition, group in groupby(pieces, key=lambda item: item[0]):
-        yield int(partition), (piece for _, piece in group)
-
-
-def _pure(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    partitions = batch.column("kafka_partition").to_numpy(zero_copy_only=False)
-    borders = [0, *(np.flatnonzero(np.diff(partitions)) + 1).tolist(), batch.num_rows]
-    for start, stop in pairwise(borders):
-        if stop > start:
-            yield batch.slice(start, stop - start)
 
 
 def chunks(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:

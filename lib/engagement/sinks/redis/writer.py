@@ -20,10 +20,11 @@ from engagement.sinks.redis.client import RedisOptions, client_for
 from engagement.sinks.redis.delta import Delta, Header, Outcomes
 from engagement.sinks.redis.faults import FenceBehindError, OvertakenError, ShardLostError
 from engagement.sinks.redis.recent import write_recent
-from engagement.sinks.redis.rows import by_partition, chunks, read_rows, unknown_content
+from engagement.sinks.redis.rows import chunks, read_rows, unknown_content
 from engagement.sinks.redis.shard import Applied, Shard, ShardState
 from engagement.sinks.redis.summary import TaskSummary, describe_problem, partition_summary, to_batch
 from engagement.transform.changes import Task
+from engagement.transform.partitions import by_partition
 
 CHUNK_ROWS = 5000
 OVERTAKEN_LIMIT = 100
