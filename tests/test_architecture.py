@@ -20,7 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "identity", "schemas", "scoring"}),
     frozenset({"settings", "retry", "transform"}),
     frozenset({"logs", "session", "sources", "sinks.base"}),
-    frozenset({"command", "sinks.lake", "sinks.redis"}),
+    frozenset({"command", "sinks.bigquery", "sinks.lake", "sinks.redis"}),
     frozenset({"delivery", "monitoring", "embedded", "generator"}),
     frozenset({"streaming", "demo", "worker_daemon"}),
     frozenset({"benchmark"}),
@@ -56,6 +56,7 @@ HARMLESS = {
 NEVER = {
     *(("sinks.redis", part) for part in ("sources", "settings")),
     *(("sinks.lake", part) for part in ("sources", "settings")),
+    *(("sinks.bigquery", part) for part in ("sources", "settings")),
     *(("sources", "settings"), ("delivery", "settings")),
 }
 """Further directions that the layers would allow: these parts are told what they need."""

@@ -1,0 +1,1 @@
+"""The warehouse: every row version once, in a BigQuery table with views over it."""

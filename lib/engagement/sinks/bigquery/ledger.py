@@ -1,0 +1,125 @@
+"""The steps of the protocol as statements and calls (protocol.Ledger); decides nothing."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from engagement.errors import ContractError
+from engagement.identity import Fence
+from engagement.sinks.bigquery.client import WarehouseOptions
+from engagement.sinks.bigquery.fence import (
+    Answer,
+    Claim,
+    FenceRow,
+    Written,
+    from_text,
+    holds_rows_of,
+    start_of,
+    to_text,
+)
+from engagement.sinks.bigquery.rest import Parameter, Rest
+from engagement.sinks.bigquery.stream import commit
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_DONE, _CLAIMED = "done", "claimed"
+
+
+class BigQueryLedger:
+    """The fence's table and the events' table of one dataset."""
+
+    def __init__(self, rest: Rest, options: WarehouseOptions) -> None:
+        self._rest = rest
+        self._options = options
+
+    def read(self, topic_id: str) -> FenceRow | None:
+        """The topic's row; None when there is none yet."""
+        found = [row for row in self._rest.run("read_fence").rows if row["topic_id"] == topic_id]
+        if len(found) > 1:
+            raise ContractError(f"the warehouse's fence has {len(found)} rows of topic {topic_id}")
+        return _fence_row(found[0]) if found else None
+
+    def seed(self, topic_id: str, token: str) -> None:
+        """Make the row of a topic that has none, from what the rows of the events' table say."""
+        known = {row["topic_id"]: from_text(row["next_offsets"]) for row in self._rest.run("read_fence").rows}
+        start = start_of(known, self._held())
+        self._rest.run("seed_fence", [_text("topic_id", topic_id), _text("token", token), _offsets(start)])
+
+    def claim(self, read_token: str, row: FenceRow) -> bool:
+        """Replace the row that was read; False when it is another one by now, or claimed."""
+        written = row.claim.written if row.claim else Written()
+        parameters = [
+            *_this(row),
+            _text("read_token", read_token),
+            _text("state", _CLAIMED if row.claim else _DONE),
+            _offsets(row.next_offsets),
+            _text("streams", json.dumps(written.streams)),
+            _text("batch", written.batch),
+            _time("processed", written.processed_us),
+            _time("event_from", written.event_from_us),
+            _time("event_to", written.event_to_us),
+        ]
+        return self._changes_one("claim_fence", parameters)
+
+    def commit(self, streams: tuple[str, ...]) -> Answer:
+        """Make the rows of finalized streams visible, all or none."""
+        return commit(self._options, streams)
+
+    def landed(self, row: FenceRow) -> bool:
+        """Whether the events' table holds rows of this claim."""
+        written = row.claim.written if row.claim else Written()
+        parameters = [
+            _time("processed", written.processed_us),
+            _time("event_from", written.event_from_us),
+            _time("event_to", written.event_to_us),
+        ]
+        rows = self._rest.run("rows_of_claim", parameters).rows
+        return holds_rows_of(row, {found["kafka_partition"]: (found["least"], found["greatest"]) for found in rows})
+
+    def finish(self, row: FenceRow) -> bool:
+        """Note a claim as done; False when it is none any more."""
+        return self._changes_one("finish_claim", _this(row))
+
+    def undo(self, row: FenceRow) -> bool:
+        """Put the fence back to where the claim began; False when it is none any more."""
+        return self._changes_one("undo_claim", _this(row))
+
+    def _changes_one(self, statement: str, parameters: Sequence[Parameter]) -> bool:
+        return self._rest.run(statement, parameters).affected == 1
+
+    def _held(self) -> Fence:
+        return {row["kafka_partition"]: row["following"] for row in self._rest.run("held_offsets").rows}
+
+
+def _fence_row(row: Any) -> FenceRow:  # noqa: ANN401 a row of Google's client, which has no types
+    following, claim = from_text(row["next_offsets"]), None
+    if row["state"] == _CLAIMED:
+        written = Written(
+            tuple(str(name) for name in json.loads(row["streams"])),
+            _micros(row["processed_timestamp"]) or 0,
+            _micros(row["event_from"]),
+            _micros(row["event_to"]),
+        )
+        claim = Claim(from_text(row["former_offsets"]), written, float(row["age_seconds"]))
+    return FenceRow(row["topic_id"], following, row["token"], claim)
+
+
+def _this(row: FenceRow) -> list[Parameter]:
+    return [_text("topic_id", row.topic_id), _text("token", row.token)]
+
+
+def _text(name: str, value: str) -> Parameter:
+    return Parameter(name, "STRING", value)
+
+
+def _offsets(offsets: Fence) -> Parameter:
+    return _text("next_offsets", to_text(offsets))
+
+
+def _time(name: str, us: int | None) -> Parameter:
+    return Parameter(name, "TIMESTAMP", None if us is None else _EPOCH + us * _MICROSECOND)
+
+
+def _micros(at: datetime | None) -> int | None:
+    return None if at is None else (at - _EPOCH) // _MICROSECOND

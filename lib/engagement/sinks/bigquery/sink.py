@@ -1,0 +1,155 @@
+"""The warehouse sink: a micro-batch's rows lie in pending streams until one commit shows them all.
+
+Guarantee: every row version once. Where a crash can fall, and why the replay repairs it:
+
+* while tasks write: streams that nobody names; they are never committed, and the replay writes everything anew.
+* from the fence's claim to the note that it is done: see protocol.py; whoever reads the fence next settles the claim.
+* after that: the fence stands at the end of the ranges, and the replay finds its rows below it.
+
+Dead letters are counted here and stored by the lake. Two drivers: see protocol.py. Time bound: one trigger and one
+micro-batch; readers see a commit whole or not at all.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+
+from engagement.errors import TransientSinkError, first_line
+from engagement.identity import BatchIdentity, Fence, OffsetRange
+from engagement.sinks.base import CommitTimes, PartitionSummary
+from engagement.sinks.bigquery.client import WarehouseOptions
+from engagement.sinks.bigquery.faults import SINK
+from engagement.sinks.bigquery.fence import FenceRow, Written
+from engagement.sinks.bigquery.ledger import BigQueryLedger
+from engagement.sinks.bigquery.protocol import FenceKeeper, Ledger
+from engagement.sinks.bigquery.rest import Rest
+from engagement.sinks.bigquery.summary import SUMMARY_DDL, TaskSummary, from_rows
+from engagement.sinks.bigquery.tables import WarehouseTables
+from engagement.sinks.bigquery.writer import WritePlan, make_task
+from engagement.transform.changes import Changes
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class WarehouseSink:
+    """Appends to `enriched_events`; opens nothing before `open`."""
+
+    name = SINK
+    content_first = True
+
+    def __init__(
+        self,
+        options: WarehouseOptions,
+        sql: Path,
+        topic_id: Callable[[], str],
+        visible: Callable[[Sequence[CommitTimes]], None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._options = options
+        self._ask_topic_id = topic_id
+        self._visible = visible
+        self._clock = clock
+        self._rest = Rest(options, sql)
+        self._keeper: FenceKeeper | None = None
+        self._known: FenceRow | None = None
+        """The fence as last read or moved; a step from it is refused if it has become another one since."""
+
+    def open(self) -> None:
+        """Make dataset, tables and views, or check those that are there. Raises: TransientError, PermanentSinkError."""
+        self.close()
+        topic_id = self._ask_topic_id()
+        WarehouseTables(self._rest, self._options).prepare()
+        self._keeper = FenceKeeper(self._ledger(), topic_id, lambda: uuid4().hex)
+
+    def fence(self) -> Fence:
+        """Next offset per partition, once it is certain. Raises: TransientSinkError."""
+        self._known = self._opened().settled()
+        return self._known.next_offsets
+
+    def start_without_fence(self) -> Fence | None:
+        """None: a table without a fence takes it from its rows; without rows, what the topic still holds."""
+        return None
+
+    def deliver(
+        self,
+        changes: Changes,
+        ranges: Sequence[OffsetRange],
+        identity: BatchIdentity,
+        *,
+        final: bool,  # noqa: ARG002 always true, by content_first
+    ) -> list[PartitionSummary]:
+        """Write what the table lacks of these ranges.
+
+        Raises: TransientSinkError, also when another driver wrote meanwhile; PermanentSinkError.
+        """
+        keeper = self._opened()
+        before, self._known = self._known or keeper.settled(), None
+        if before.missing(ranges):
+            raise TransientSinkError(SINK, "its fence lies before the rows on offer; what is between comes first")
+        processed_us = (self._clock() - _EPOCH) // _MICROSECOND
+        tasks = self._write(changes, WritePlan(_spans(ranges), before.next_offsets, processed_us))
+        after = before.after(ranges)
+        # Without a step there is no row to add, and the claim would be one of nothing.
+        if after != before.next_offsets:
+            before = keeper.move(before, after, _written(tasks, processed_us, identity))
+        self._known = before
+        summaries = _summaries(tasks, ranges)
+        self._visible([summary.commit_times_ms for summary in summaries])
+        return summaries
+
+    def close(self) -> None:
+        """Let go of the connection; safe to call twice."""
+        self._keeper = self._known = None
+        self._rest.close()
+
+    def _ledger(self) -> Ledger:
+        return BigQueryLedger(self._rest, self._options)
+
+    def _write(self, changes: Changes, plan: WritePlan) -> list[TaskSummary]:
+        with _translated():
+            rows = changes.each_partition(make_task(plan, self._options), SUMMARY_DDL).collect()
+        tasks = from_rows(row.asDict() for row in rows)
+        for task in tasks:
+            task.raise_problem()
+        return tasks
+
+    def _opened(self) -> FenceKeeper:
+        if self._keeper is None:
+            raise TransientSinkError(SINK, "is not open")
+        return self._keeper
+
+
+def _spans(ranges: Sequence[OffsetRange]) -> dict[int, tuple[int, int]]:
+    return {part.partition: (part.start, part.end) for part in ranges}
+
+
+def _written(tasks: Sequence[TaskSummary], processed_us: int, identity: BatchIdentity) -> Written:
+    streams = tuple(sorted({task.stream for task in tasks if task.stream}))
+    times = [us for task in tasks for us in (task.event_from_us, task.event_to_us) if us is not None]
+    return Written(streams, processed_us, min(times, default=None), max(times, default=None), str(identity))
+
+
+def _summaries(tasks: Sequence[TaskSummary], ranges: Sequence[OffsetRange]) -> list[PartitionSummary]:
+    """What the engine wants to know; a range whose offsets hold no rows (transaction markers) had no task."""
+    found = {task.summary.partition: task for task in tasks}
+    return [
+        found[part.partition].of_range(part.start, part.end)
+        if part.partition in found
+        else PartitionSummary(part.partition, part.start, part.end)
+        for part in ranges
+    ]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn Spark's errors into TransientSinkError; a JVM that has gone stays what it is."""
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        raise TransientSinkError(SINK, first_line(error)) from error

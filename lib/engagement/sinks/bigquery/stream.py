@@ -1,0 +1,144 @@
+"""One pending stream of the Storage Write API: what is appended is seen by nobody until the stream is committed."""
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import pyarrow as pa
+from google.cloud.bigquery_storage_v1 import BigQueryWriteClient, types
+from google.rpc import code_pb2
+
+from engagement.errors import PermanentSinkError, TransientSinkError
+from engagement.retry import RetryPolicy, call_with_retry
+from engagement.sinks.bigquery.client import WarehouseOptions, writer_for
+from engagement.sinks.bigquery.faults import SINK, translated
+from engagement.sinks.bigquery.fence import Answer
+from engagement.sinks.bigquery.rows import ROWS
+
+MAX_REQUEST_BYTES = 9 * 1024 * 1024
+"""BigQuery takes requests of 10 MB; what is around the rows is small."""
+CALL_SECONDS = 60.0
+_RETRIES = RetryPolicy(attempts=4, base_seconds=0.2, cap_seconds=2.0, deadline_seconds=20.0)
+"""Short: the engine repeats the whole micro-batch after it."""
+_TAKEN = frozenset({code_pb2.OK, code_pb2.ALREADY_EXISTS})
+"""A request that is sent again after a lost answer is told that its offset is taken."""
+_WORTH_ANOTHER_TRY = frozenset(
+    {
+        code_pb2.UNAVAILABLE,
+        code_pb2.RESOURCE_EXHAUSTED,
+        code_pb2.ABORTED,
+        code_pb2.INTERNAL,
+        code_pb2.DEADLINE_EXCEEDED,
+        code_pb2.CANCELLED,
+        code_pb2.UNKNOWN,
+        code_pb2.NOT_FOUND,
+        # What lies before it did not arrive; it is sent again too.
+        code_pb2.OUT_OF_RANGE,
+    }
+)
+_SCHEMA = types.ArrowSchema(serialized_schema=ROWS.serialize().to_pybytes())
+
+Result = TypeVar("Result")
+
+
+class PendingStream:
+    """Made when the first rows come; every method raises TransientSinkError and PermanentSinkError."""
+
+    def __init__(self, options: WarehouseOptions) -> None:
+        self._options = options
+        self.name = ""
+        """Empty while nothing was appended."""
+        self.rows = 0
+
+    def append(self, rows: pa.RecordBatch) -> None:
+        """Send rows (schema ROWS), in requests of bounded size."""
+        if not rows.num_rows:
+            return
+        if not self.name:
+            self.name = _tried(self._create)
+        requests = list(self._requests(rows))
+        _tried(lambda: self._send(requests))
+        self.rows += rows.num_rows
+
+    def finish(self) -> None:
+        """Close the stream to further rows; only then can it be committed."""
+        if not self.name:
+            return
+        count = _tried(lambda: self._writer.finalize_write_stream(name=self.name, retry=None, timeout=CALL_SECONDS))
+        if count.row_count != self.rows:
+            raise TransientSinkError(SINK, f"a stream holds {count.row_count} of {self.rows} rows")
+
+    @property
+    def _writer(self) -> BigQueryWriteClient:
+        return writer_for(self._options)
+
+    def _create(self) -> str:
+        pending = types.WriteStream(type_=types.WriteStream.Type.PENDING)
+        made = self._writer.create_write_stream(
+            parent=self._options.table_path, write_stream=pending, retry=None, timeout=CALL_SECONDS
+        )
+        return str(made.name)
+
+    def _requests(self, rows: pa.RecordBatch) -> Iterator[types.AppendRowsRequest]:
+        at = self.rows
+        for start in range(0, rows.num_rows, self._options.rows_per_request):
+            for piece, data in _serialized(rows.slice(start, self._options.rows_per_request)):
+                batch = types.ArrowRecordBatch(serialized_record_batch=data)
+                arrow = types.AppendRowsRequest.ArrowData(writer_schema=_SCHEMA, rows=batch)
+                yield types.AppendRowsRequest(write_stream=self.name, offset=at, arrow_rows=arrow)
+                at += piece.num_rows
+
+    def _send(self, requests: list[types.AppendRowsRequest]) -> None:
+        # The library adds the stream's name to this call's metadata in its own writer only.
+        where = (("x-goog-request-params", f"write_stream={self.name}"),)
+        answers = self._writer.append_rows(iter(requests), retry=None, timeout=CALL_SECONDS, metadata=where)
+        count = 0
+        for answer in answers:
+            _check(answer)
+            count += 1
+        if count != len(requests):
+            raise TransientSinkError(SINK, f"{count} of {len(requests)} requests were answered")
+
+
+def commit(options: WarehouseOptions, streams: tuple[str, ...]) -> Answer:
+    """Make the rows of finalized streams visible, all or none; never sent twice by itself."""
+    request = types.BatchCommitWriteStreamsRequest(parent=options.table_path, write_streams=streams)
+    try:
+        with translated():
+            answer = writer_for(options).batch_commit_write_streams(request, retry=None, timeout=CALL_SECONDS)
+    except TransientSinkError:
+        return Answer.UNCLEAR
+    codes = {error.code for error in answer.stream_errors}
+    if not codes:
+        return Answer.DONE
+    return Answer.GONE if types.StorageError.StorageErrorCode.STREAM_NOT_FOUND in codes else Answer.REFUSED
+
+
+def _serialized(rows: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, bytes]]:
+    """Rows and their bytes, halved until a request can hold them."""
+    data = rows.serialize().to_pybytes()
+    if len(data) <= MAX_REQUEST_BYTES:
+        yield rows, data
+    elif rows.num_rows == 1:
+        raise PermanentSinkError(SINK, f"a row of {len(data)} bytes is larger than a request may be")
+    else:
+        half = rows.num_rows // 2
+        yield from _serialized(rows.slice(0, half))
+        yield from _serialized(rows.slice(half))
+
+
+def _check(answer: types.AppendRowsResponse) -> None:
+    code = answer.error.code
+    if code in _TAKEN:
+        return
+    reason = code_pb2.Code.Name(code)
+    if code in _WORTH_ANOTHER_TRY:
+        raise TransientSinkError(SINK, f"rows were not taken: {reason}")
+    raise PermanentSinkError(SINK, f"rows were refused: {reason}")
+
+
+def _tried(call: Callable[[], Result]) -> Result:
+    def once() -> Result:
+        with translated():
+            return call()
+
+    return call_with_retry(once, _RETRIES)

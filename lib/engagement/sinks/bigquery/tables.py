@@ -1,0 +1,116 @@
+"""The dataset's tables and views: how they are made, and what is done with those that are there already."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+from google.cloud import bigquery
+
+from engagement.errors import PermanentSinkError
+from engagement.sinks.bigquery.client import WarehouseOptions
+from engagement.sinks.bigquery.faults import SINK
+from engagement.sinks.bigquery.rest import FENCE, VIEWS, Rest
+from engagement.sinks.bigquery.rows import ROWS
+
+_CLUSTERING = ("content_type", "event_type", "content_id")
+_PARTITIONED_BY = "event_timestamp"
+_NEVER_NULL = frozenset({"event_id", "op", "version", "processed_timestamp"})
+_OLD_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "DECIMAL": "NUMERIC"}
+"""BigQuery's API answers with these for the types that SQL knows by the others."""
+
+
+def _field(column: pa.Field) -> bigquery.SchemaField:
+    kind = column.type
+    if column.name == "raw_payload":
+        return bigquery.SchemaField(column.name, "JSON")
+    if pa.types.is_list(kind):
+        return bigquery.SchemaField(column.name, "STRING", "REPEATED")
+    if pa.types.is_decimal(kind):
+        return bigquery.SchemaField(column.name, "NUMERIC")
+    if pa.types.is_timestamp(kind):
+        return bigquery.SchemaField(column.name, "TIMESTAMP")
+    return bigquery.SchemaField(column.name, "INT64" if pa.types.is_integer(kind) else "STRING")
+
+
+EVENTS = tuple(_field(column) for column in ROWS)
+"""The public table."""
+FENCES = (
+    bigquery.SchemaField("topic_id", "STRING"),
+    bigquery.SchemaField("state", "STRING", description="done, or claimed: a step whose end nobody has noted"),
+    bigquery.SchemaField("next_offsets", "STRING", description="JSON: Kafka partition -> next offset to take"),
+    bigquery.SchemaField("former_offsets", "STRING", description="the same, before the newest step"),
+    bigquery.SchemaField("streams", "STRING", description="JSON: streams that the newest step commits"),
+    bigquery.SchemaField("token", "STRING", description="changes with every step"),
+    bigquery.SchemaField("batch", "STRING", description="the newest step's micro-batch, for people"),
+    bigquery.SchemaField("processed_timestamp", "TIMESTAMP", description="what the newest step's rows carry"),
+    bigquery.SchemaField("event_from", "TIMESTAMP", description="earliest event of the newest step"),
+    bigquery.SchemaField("event_to", "TIMESTAMP", description="latest event of the newest step"),
+    bigquery.SchemaField("updated_at", "TIMESTAMP"),
+)
+"""One row per topic; sql/bigquery/*_fence.sql read and write it."""
+
+
+@dataclass(frozen=True)
+class WarehouseTables:
+    """Makes the dataset ready; nothing is touched before `prepare`."""
+
+    rest: Rest
+    options: WarehouseOptions
+
+    def prepare(self) -> None:
+        """Make what is missing, check what is there.
+
+        Columns that only a table has stay; new rows leave them NULL. Raises: TransientSinkError; PermanentSinkError for
+        a column of another type, before any row is read.
+        """
+        self._make_dataset()
+        self._prepare_events()
+        fence = bigquery.Table(self.rest.full_name(FENCE), schema=FENCES)
+        self._prepare_table(fence, FENCES)
+        for view in VIEWS:
+            self._prepare_view(view)
+
+    def _make_dataset(self) -> None:
+        if self.rest.find(self.rest.client.get_dataset, self.options.dataset_id) is None:
+            dataset = bigquery.Dataset(self.options.dataset_id)
+            dataset.location = self.options.location
+            self.rest.call(self.rest.client.create_dataset, dataset, exists_ok=True)
+
+    def _prepare_events(self) -> None:
+        events = bigquery.Table(self.rest.full_name(self.options.table), schema=EVENTS)
+        events.time_partitioning = bigquery.TimePartitioning(bigquery.TimePartitioningType.DAY, _PARTITIONED_BY)
+        events.clustering_fields = _CLUSTERING
+        self._prepare_table(events, EVENTS)
+
+    def _prepare_table(self, wanted: bigquery.Table, fields: Sequence[bigquery.SchemaField]) -> None:
+        there = self.rest.find(self.rest.client.get_table, str(wanted.reference))
+        if there is None:
+            # Of two drivers that start at once, the second is told that it exists.
+            there = self.rest.call(self.rest.client.create_table, wanted, exists_ok=True)
+        found = {field.name: field for field in there.schema}
+        wrong = [told for field in fields if field.name in found and (told := _difference(field, found[field.name]))]
+        if wrong:
+            name = wanted.table_id
+            raise PermanentSinkError(SINK, f"table {name} has columns of another type: {'; '.join(wrong)}")
+        for field in fields:
+            if field.name not in found:
+                kind = f"array<{field.field_type}>" if field.mode == "REPEATED" else field.field_type
+                table = self.rest.quoted(wanted.table_id)
+                # The API's own way changes an emulator's catalogue but not its table.
+                self.rest.run("add_column", table=table, column=field.name, kind=kind)
+
+    def _prepare_view(self, view: str) -> None:
+        query = self.rest.text(view)
+        there = self.rest.find(self.rest.client.get_table, self.rest.full_name(view))
+        if there is None or (there.view_query or "").strip() != query:
+            self.rest.run("replace_view", view=self.rest.quoted(view), query=query)
+
+
+def _difference(wanted: bigquery.SchemaField, found: bigquery.SchemaField) -> str:
+    """What makes a column useless, "" when it serves."""
+    kind = _OLD_NAMES.get(found.field_type, found.field_type)
+    if kind != wanted.field_type or (found.mode == "REPEATED") != (wanted.mode == "REPEATED"):
+        return f"{found.name} is {found.mode} {kind}, not {wanted.mode} {wanted.field_type}"
+    if found.mode == "REQUIRED" and wanted.name not in _NEVER_NULL:
+        return f"{found.name} is REQUIRED, but can be NULL"
+    return ""

@@ -1,0 +1,73 @@
+"""What runs inside a Spark task: the rows of whole Kafka partitions into one pending stream.
+
+Guarantee: a task makes nothing visible. Each attempt has a stream of its own, and only the streams that the summaries
+name are committed; those of attempts that died, or that Spark ran beside another, are never seen and expire. Problems
+travel in the summary row, since an exception would lose its type between task and driver.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+
+from engagement.errors import ContractError, PermanentSinkError, TransientSinkError
+from engagement.identity import Fence
+from engagement.sinks.bigquery.client import WarehouseOptions
+from engagement.sinks.bigquery.rows import row_versions, time_bounds, to_rows
+from engagement.sinks.bigquery.stream import PendingStream
+from engagement.sinks.bigquery.summary import PartitionCounts, to_batch
+from engagement.transform.changes import Task
+from engagement.transform.partitions import by_partition
+
+
+@dataclass(frozen=True)
+class WritePlan:
+    """Which rows a task writes."""
+
+    ranges: Mapping[int, tuple[int, int]]
+    """partition -> (first offset, one past the last)."""
+    fence: Fence
+    """partition -> the next offset to take; rows below it are in the table."""
+    processed_us: int
+    """Time of processing, the same for the whole micro-batch."""
+
+
+def make_task(plan: WritePlan, options: WarehouseOptions) -> Task:
+    """Give the work of one Spark task: changes in, rows of SUMMARY_DDL out."""
+    return partial(write_partitions, plan=plan, options=options)
+
+
+def write_partitions(
+    batches: Iterable[pa.RecordBatch], *, plan: WritePlan, options: WarehouseOptions
+) -> Iterator[pa.RecordBatch]:
+    """Write what comes, one summary row per partition; nothing when nothing comes."""
+    stream, counted = PendingStream(options), dict[int, PartitionCounts]()
+    problem: TransientSinkError | PermanentSinkError | None = None
+    try:
+        for partition, changes in by_partition(batch for batch in batches if batch.num_rows):
+            counts = counted.setdefault(partition, PartitionCounts(partition))
+            for batch in changes:
+                _write(batch, counts, stream, plan)
+        stream.finish()
+    except (TransientSinkError, PermanentSinkError) as error:
+        problem = error
+    for counts in counted.values():
+        yield to_batch(counts, stream.name, problem)
+
+
+def _write(changes: pa.RecordBatch, counts: PartitionCounts, stream: PendingStream, plan: WritePlan) -> None:
+    _check_offsets(changes, counts.partition, plan)
+    following = plan.fence.get(counts.partition, 0)
+    counts.add(changes, following)
+    rows = to_rows(row_versions(changes, following), plan.processed_us)
+    if rows.num_rows:
+        counts.widen(time_bounds(rows))
+        stream.append(rows)
+
+
+def _check_offsets(changes: pa.RecordBatch, partition: int, plan: WritePlan) -> None:
+    offsets = changes.column("kafka_offset")
+    first, end = plan.ranges[partition]
+    if offsets[0].as_py() < first or offsets[-1].as_py() >= end:
+        raise ContractError(f"partition {partition}: rows outside the planned range [{first}, {end})")

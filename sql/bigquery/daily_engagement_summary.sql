@@ -1,0 +1,27 @@
+-- Every content's UTC days. Percentages are averaged in whole hundredths, half up, and scores added in units of a
+-- hundred-thousandth of a point, so that nothing depends on the order in which rows are added.
+select
+    event_date,
+    content_id,
+    max(content_slug) as content_slug,
+    max(content_title) as content_title,
+    max(content_type) as content_type,
+    count(*) as events,
+    countif(event_type = 'play') as play,
+    countif(event_type = 'pause') as pause,
+    countif(event_type = 'finish') as finish,
+    countif(event_type = 'click') as click,
+    count(distinct user_id) as unique_users,
+    coalesce(sum(engagement_seconds), 0) as engagement_seconds,
+    cast(div(2 * sum(hundredths) + count(hundredths), nullif(2 * count(hundredths), 0)) / 100 as numeric)
+        as avg_engagement_pct,
+    cast(sum(base * (10000 + least(coalesce(hundredths, 0), 10000))) / 100000 as numeric) as score
+from (
+    select
+        *,
+        date(event_timestamp) as event_date,
+        cast(engagement_pct * 100 as int64) as hundredths,
+        case event_type when 'play' then 10 when 'pause' then 5 when 'finish' then 30 when 'click' then 3 end as base
+    from {current_events}
+)
+group by event_date, content_id

@@ -1,0 +1,214 @@
+"""Changes as the warehouse's rows: names, types and values exactly as BigQuery takes them."""
+
+import json
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.builders import (
+    CONTENT_ID,
+    CONTENT_ROWS,
+    EVENT_TS,
+    KAFKA_TS,
+    Message,
+    created,
+    envelope,
+    message,
+    row,
+    updated,
+)
+
+from engagement.schemas import CONTENT
+from engagement.sinks.bigquery.client import WarehouseOptions
+from engagement.sinks.bigquery.json_value import MAX_DEPTH, to_json_value
+from engagement.sinks.bigquery.rows import ROWS, row_versions, time_bounds, to_rows
+from engagement.sinks.bigquery.summary import SUMMARY_SCHEMA, PartitionCounts, from_rows, to_batch
+from engagement.transform.changes import transform_batches
+from engagement.transform.content import Contents
+
+NOW_US = 1_795_446_001_000_000
+COMMIT_MS = 1_795_446_000_000
+
+
+def changes(*messages: Message) -> pa.RecordBatch:
+    """Contract CHANGES, without Spark."""
+    columns = {
+        "topic": ["engagement-events"] * len(messages),
+        "partition": pa.array([m.partition for m in messages], pa.int32()),
+        "offset": pa.array([m.offset for m in messages], pa.int64()),
+        "timestamp": pa.array([m.kafka_ts for m in messages], pa.timestamp("us", "UTC")),
+        "value": pa.array([m.value for m in messages], pa.binary()),
+        "header_names": pa.array([list(m.headers) for m in messages], pa.list_(pa.string())),
+    }
+    table = pa.Table.from_pylist(
+        [{**content, "publish_ts": KAFKA_TS} for content in CONTENT_ROWS],
+        schema=pa.schema(
+            [
+                *((name, pa.string()) for name in CONTENT.names[:4]),
+                ("length_seconds", pa.int32()),
+                ("publish_ts", pa.timestamp("us", "UTC")),
+            ]
+        ),
+    )
+    (batch,) = transform_batches([pa.RecordBatch.from_pydict(columns)], Contents(table))
+    return batch
+
+
+def stored(*messages: Message, following: int = 0) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = to_rows(row_versions(changes(*messages), following), NOW_US).to_pylist()
+    return rows
+
+
+def at(messages: Sequence[Message]) -> list[Message]:
+    """The same messages at offsets 0, 1, 2 …"""
+    return [Message(m.value, offset=n, headers=m.headers) for n, m in enumerate(messages)]
+
+
+MIXED = at(
+    [
+        created(),
+        updated(duration_ms=-1),
+        Message(None),
+        Message(b"\xff"),
+        message(envelope("d", before=row()), headers=("__debezium.newkey",)),
+        updated(duration_ms=5),
+        message(envelope("d", before=row())),
+        message(envelope("r", after=row())),
+    ]
+)
+
+
+def test_a_row_holds_what_the_transform_computed_under_the_public_names() -> None:
+    (found,) = stored(created(duration_ms=45_000))
+    assert found == {
+        "event_id": 1,
+        "content_id": CONTENT_ID,
+        "user_id": row()["user_id"],
+        "event_type": "play",
+        "event_timestamp": datetime.fromisoformat(EVENT_TS),
+        "duration_ms": 45_000,
+        "device": "ios",
+        "engagement_seconds": Decimal("45"),
+        "engagement_pct": Decimal("75"),
+        "content_slug": "a",
+        "content_title": "A",
+        "content_type": "podcast",
+        "content_length_seconds": 60,
+        "raw_payload": '{"a": 1}',
+        "processed_timestamp": datetime.fromtimestamp(NOW_US / 1e6, UTC),
+        "op": "c",
+        "version": 33_749_928,
+        "flags": [],
+        "kafka_partition": 0,
+        "kafka_offset": 0,
+    }
+
+
+def test_only_row_versions_above_the_fence_become_rows() -> None:
+    assert [(r["kafka_offset"], r["op"]) for r in stored(*MIXED)] == [(0, "c"), (5, "u"), (6, "d"), (7, "r")]
+    assert [r["kafka_offset"] for r in stored(*MIXED, following=6)] == [6, 7]
+
+
+def test_what_is_null_stays_null_and_flags_never_are() -> None:
+    nothing = dict.fromkeys(("content_id", "user_id", "duration_ms", "device", "raw_payload"))
+    (found,) = stored(created(**nothing))
+    assert {name for name, value in found.items() if value is None} == {
+        *nothing, "engagement_seconds", "engagement_pct",
+        "content_slug", "content_title", "content_type", "content_length_seconds",
+    }  # fmt: skip
+    assert found["flags"] == []
+
+
+def test_a_deletion_that_knows_only_its_id_is_a_row() -> None:
+    (found,) = stored(message(envelope("d", before=row(event_ts="?", event_type="?", content_id="?"))))
+    assert (found["event_id"], found["op"], found["event_timestamp"], found["event_type"]) == (1, "d", None, None)
+
+
+@pytest.mark.parametrize("duration_ms", [0, 1, 12_345, 2**31 - 1])
+def test_decimals_are_exact(duration_ms: int) -> None:
+    (found,) = stored(created(duration_ms=duration_ms))
+    assert found["engagement_seconds"] == Decimal(duration_ms) / 1000
+
+
+def test_times_beyond_what_bigquery_holds_become_null() -> None:
+    batch = changes(created())
+    places = {name: n for n, name in enumerate(batch.schema.names)}
+    for us, kept in ((253_402_300_799_999_999, True), (253_402_300_800_000_000, False), (-(2**63), False)):
+        times = pa.array([us], pa.int64()).view(pa.timestamp("us", "UTC"))
+        other = batch.set_column(places["event_ts"], "event_ts", times)
+        assert to_rows(other, NOW_US).column("event_timestamp").is_valid().to_pylist() == [kept]
+
+
+def test_an_empty_batch_has_the_schema_too() -> None:
+    rows = to_rows(row_versions(changes(Message(None)), 0), NOW_US)
+    assert (rows.num_rows, rows.schema) == (0, ROWS)
+    assert time_bounds(rows) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a": 1}', "[1,2]", '"text"', "null", "1.5", "-0", '{"a": "\\ud83d\\ude00"}', '{"a": 0.30000000000000004}',
+     "9223372036854775807", "18446744073709551615", " 1 ", "[" * MAX_DEPTH + "]" * MAX_DEPTH, '"\\u0000"'],
+)  # fmt: skip
+def test_json_stays_as_it_came(text: str) -> None:
+    assert to_json_value(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "hello", "{'a': 1}", '{"a": 1} x', "NaN", "-Infinity", "1e999", '{"a": "\\ud800"}', "\ufeff{}", "01",
+     "18446744073709551616", "1" * 5000, "3.14159265358979323846", "[" * 501 + "]" * 501, "[" * 100_000, "a\nb\x00"],
+)  # fmt: skip
+def test_what_bigquery_does_not_take_as_json_becomes_a_json_string(text: str) -> None:
+    value = to_json_value(text)
+    assert value is not None
+    assert json.loads(value) == text
+
+
+@given(st.text())
+def test_any_text_becomes_json_that_reads_back(text: str) -> None:
+    value = to_json_value(text)
+    assert value is not None
+    read = json.loads(value)
+    assert read == text or value == text
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_double_s_own_spelling_is_taken(number: float) -> None:
+    assert to_json_value(repr(number)) == repr(number)
+    assert math.isfinite(number)
+
+
+def test_each_message_has_one_outcome() -> None:
+    counts = PartitionCounts(0)
+    counts.add(changes(*MIXED), 1)
+    (task,) = from_rows(to_batch(counts, "stream", None).to_pylist())
+    summary = task.of_range(0, len(MIXED))
+    assert summary.conservation_difference == 0
+    assert (summary.read, summary.already_delivered, summary.delivered) == (8, 1, 3)
+    assert (summary.tombstones, summary.moves) == (1, 1)
+    assert summary.dead_letters == {"E_RANGE_DURATION": 1, "E_UTF8": 1}
+    # A snapshot's rows were not committed just now: they tell nothing about freshness.
+    assert summary.commit_times_ms == {COMMIT_MS: 2}
+
+
+def test_commit_times_are_rounded_down_to_tenths_of_a_second() -> None:
+    batch = changes(created())
+    place = batch.schema.get_field_index("source_ts_ms")
+    counts = PartitionCounts(0)
+    counts.add(batch.set_column(place, "source_ts_ms", pa.array([1_795_446_000_199], pa.int64())), 0)
+    assert counts.commit_times_ms == {1_795_446_000_100: 1}
+
+
+def test_a_summary_row_has_the_schema_that_spark_is_told() -> None:
+    assert to_batch(PartitionCounts(3), "", None).schema == SUMMARY_SCHEMA
+
+
+def test_options_do_not_tell_where_the_key_file_is() -> None:
+    assert "secret" not in repr(WarehouseOptions("p", "d", credentials_file="/secret/key.json"))
