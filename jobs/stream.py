@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from engagement.command import Command, Context, main
-from engagement.streaming import SINKS, build_job
+from engagement.streaming import SINKS, build_job, sinks_to_run
 
 
 def sink_names(text: str) -> tuple[str, ...]:
@@ -19,13 +19,18 @@ def sink_names(text: str) -> tuple[str, ...]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `stream`."""
     parser.add_argument(
-        "--sinks", type=sink_names, default=SINKS, metavar="NAMES", help=f"where to deliver: {','.join(SINKS)} (all)"
+        "--sinks",
+        type=sink_names,
+        default=(),
+        metavar="NAMES",
+        help=f"where to deliver: {','.join(SINKS)} (default: all that have an address)",
     )
 
 
 def run(context: Context) -> None:
     """Run until told to stop; the micro-batch under way is finished first."""
-    build_job(context.settings, context.args.sinks, context.spark_options, context.stop).run()
+    sinks = sinks_to_run(context.settings, context.args.sinks)
+    build_job(context.settings, sinks, context.spark_options, context.stop).run()
 
 
 COMMAND = Command(

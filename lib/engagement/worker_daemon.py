@@ -12,6 +12,7 @@ import pandas  # noqa: F401
 import pyarrow  # noqa: F401
 from pyspark import daemon, worker  # noqa: F401
 
+import engagement.sinks.bigquery.writer
 import engagement.sinks.redis.writer
 import engagement.transform.changes  # noqa: F401
 

@@ -13,9 +13,8 @@ select
     countif(event_type = 'click') as click,
     count(distinct user_id) as unique_users,
     coalesce(sum(engagement_seconds), 0) as engagement_seconds,
-    cast(div(2 * sum(hundredths) + count(hundredths), nullif(2 * count(hundredths), 0)) / 100 as numeric)
-        as avg_engagement_pct,
-    cast(sum(base * (10000 + least(coalesce(hundredths, 0), 10000))) / 100000 as numeric) as score
+    cast(round(sum(hundredths) / nullif(count(hundredths), 0)) / 100 as numeric(31, 2)) as avg_engagement_pct,
+    sum(base * (10000 + least(coalesce(hundredths, 0), 10000))) / 100000 as score
 from (
     select
         *,

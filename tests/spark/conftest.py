@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from engagement.embedded.bigquery import BigQuery
 from engagement.embedded.jars import spark_jars
+from engagement.embedded.site import Site
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _SETTINGS = {
@@ -39,3 +41,13 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def bigquery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BigQuery]:
+    """The embedded BigQuery, alone; a test that kills it starts it again."""
+    service = BigQuery(Site(tmp_path_factory.mktemp("engagement home"), {}))
+    service.up()
+    yield service
+    service.stop()
+    service.site.release_ports()

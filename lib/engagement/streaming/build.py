@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -13,11 +13,15 @@ from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.content import ContentHandle
 from engagement.delivery.microbatch import MicroBatchRunner, Patience
 from engagement.delivery.queries import QueryParts, QueryPlan, SinkQuery
+from engagement.embedded.bigquery import PROJECT as EMULATOR_PROJECT
 from engagement.embedded.jars import spark_jars
+from engagement.errors import ConfigError
 from engagement.monitoring.board import StatusBoard
 from engagement.session import PROJECT, bulk_session, start_session, submit_arguments
-from engagement.settings import KafkaSettings, RedisSettings, Settings
+from engagement.settings import BigQuerySettings, KafkaSettings, RedisSettings, Settings
 from engagement.sinks.base import Sink
+from engagement.sinks.bigquery.client import WarehouseOptions
+from engagement.sinks.bigquery.sink import WarehouseSink
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
 from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.meta import MetaWriter
@@ -28,15 +32,26 @@ from engagement.streaming.changes import TopicChanges, TopicHistory
 from engagement.streaming.job import RunningQuery, StreamingJob
 from engagement.streaming.report import QueryReport
 
-SINKS = ("redis", "lake")
+SINKS = ("redis", "warehouse", "lake")
 """Sinks that exist, in the order in which they are listed."""
 
 _APP_ID = "engagement"
 _RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, *[1.0] * 60)
 _RESTART_DELAYS_SECONDS = (0.5, 1.0, 2.0, 5.0)
 _STATUS_TIMEOUT_SECONDS = 2.0
+_WAREHOUSE_SECONDS = 10.0
+"""The longest between two micro-batches of the warehouse: one that just missed a trigger is then visible in time."""
 _SLOW_BATCH = 1_000_000
 """Messages a slow sink's micro-batch takes at most: with fewer, its trigger would slow down a catch-up."""
+
+
+def sinks_to_run(settings: Settings, named: Sequence[str] = ()) -> tuple[str, ...]:
+    """The sinks that were named, else all that have a destination. Raises: ConfigError."""
+    bigquery = settings.bigquery
+    reachable = bool(bigquery.project_id or bigquery.emulator_host)
+    if "warehouse" in named and not reachable:
+        raise ConfigError(["BIGQUERY_PROJECT_ID or BIGQUERY_EMULATOR_HOST is needed for --sinks warehouse"])
+    return tuple(named) or tuple(name for name in SINKS if name != "warehouse" or reachable)
 
 
 def build_job(
@@ -50,7 +65,7 @@ def build_job(
     query = (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()
     address = JdbcAddress.from_database_url(settings.postgres.database_url.get_secret_value())
     catalogue = ContentCatalogue(spark, address, query)
-    builders = {"redis": _redis_query, "lake": _lake_query}
+    builders = {"redis": _redis_query, "warehouse": _warehouse_query, "lake": _lake_query}
     context = _Shared(settings, spark, topic, positions, catalogue, stop)
     queries = [builders[name](context) for name in sinks]
     status = Redis.from_url(
@@ -83,6 +98,20 @@ def redis_options(settings: RedisSettings) -> RedisOptions:
         top_size=settings.top_size,
         stats_ttl_seconds=settings.aggregation_ttl_seconds,
         event_ttl_seconds=settings.event_ttl_seconds,
+    )
+
+
+def warehouse_options(settings: BigQuerySettings) -> WarehouseOptions:
+    """What the warehouse sink needs to know, as it travels to Spark's tasks."""
+    return WarehouseOptions(
+        project=settings.project_id or EMULATOR_PROJECT,
+        dataset=settings.dataset_id,
+        table=settings.table_id,
+        location=settings.location,
+        credentials_file=settings.credentials,
+        emulator=settings.emulator_host,
+        emulator_grpc=settings.emulator_grpc,
+        rows_per_request=settings.batch_size,
     )
 
 
@@ -119,27 +148,46 @@ def _redis_query(shared: _Shared) -> RunningQuery:
     return RunningQuery(query, content, board, lambda: meta.write(content.newest.table))
 
 
+def _warehouse_query(shared: _Shared) -> RunningQuery:
+    settings = shared.settings.bigquery
+
+    def make(report: QueryReport) -> Sink:
+        sql, options = PROJECT / "sql" / "bigquery", warehouse_options(settings)
+        return WarehouseSink(options, sql, shared.positions.topic_id, report.visible, _now)
+
+    return _slow_query(shared, "warehouse", make, min(settings.max_batch_time_seconds, _WAREHOUSE_SECONDS))
+
+
 def _lake_query(every: _Shared) -> RunningQuery:
     shared, settings = replace(every, spark=bulk_session(every.spark)), every.settings
-    board = StatusBoard("lake", clock=time.time)
+
+    def make(report: QueryReport) -> Sink:
+        lake = LakeOptions(settings.paths.lake_path, settings.lake.compact_files, settings.lake.retention_hours)
+        return LakeSink(shared.spark, lake, shared.positions.topic_id, report.visible, _now)
+
+    return _slow_query(shared, "lake", make, settings.lake.interval_seconds)
+
+
+def _slow_query(
+    shared: _Shared, name: str, make: Callable[[QueryReport], Sink], trigger_seconds: float
+) -> RunningQuery:
+    """A query that keeps rows: its pool is named after the sink, and nothing lies beside its destination."""
+    board = StatusBoard(name, clock=time.time)
     report = QueryReport(board, time.time)
-    sink = LakeSink(
-        shared.spark,
-        LakeOptions(settings.paths.lake_path, settings.lake.compact_files, settings.lake.retention_hours),
-        shared.positions.topic_id,
-        report.visible,
-        lambda: datetime.now(UTC),
-    )
     content = ContentHandle(shared.catalogue)
     plan = QueryPlan(
-        trigger_seconds=settings.lake.interval_seconds,
+        trigger_seconds=trigger_seconds,
         max_offsets_per_trigger=_SLOW_BATCH,
-        pool="lake",
+        pool=name,
         restart_delays_seconds=_RESTART_DELAYS_SECONDS,
-        starting_offsets=settings.kafka.auto_offset_reset,
+        starting_offsets=shared.settings.kafka.auto_offset_reset,
     )
-    query = _query(shared, sink, content, report, plan)
+    query = _query(shared, make(report), content, report, plan)
     return RunningQuery(query, content, board, lambda: None)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _query(shared: _Shared, sink: Sink, content: ContentHandle, report: QueryReport, plan: QueryPlan) -> SinkQuery:

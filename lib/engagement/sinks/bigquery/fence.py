@@ -63,6 +63,17 @@ class FenceRow:
             offsets[part.partition] = max(part.end, offsets.get(part.partition, 0))
         return offsets
 
+    @property
+    def step(self) -> list[tuple[int, int, int]]:
+        """What a claim is about: partition, first offset, one past the last.
+
+        >>> FenceRow("t", {0: 7, 1: 4}, "a", Claim({0: 5, 1: 4}, Written())).step
+        [(0, 5, 7)]
+        """
+        former = self.claim.former if self.claim else self.next_offsets
+        steps = ((partition, former.get(partition, 0), end) for partition, end in sorted(self.next_offsets.items()))
+        return [(partition, first, end) for partition, first, end in steps if first < end]
+
     def missing(self, ranges: Sequence[OffsetRange]) -> list[OffsetRange]:
         """Ranges that begin beyond the fence: to write them would leave a gap behind."""
         return [part for part in ranges if self.next_offsets.get(part.partition, part.start) < part.start]
@@ -100,18 +111,6 @@ def judge(answer: Answer, *, landed: bool, age_seconds: float) -> Verdict:
     if answer is Answer.GONE or (answer is Answer.REFUSED and age_seconds >= SETTLING_SECONDS):
         return Verdict.UNDO
     return Verdict.WAIT
-
-
-def holds_rows_of(row: FenceRow, found: Mapping[int, tuple[int, int]]) -> bool:
-    """Whether rows of a claim are among those found: partition -> (least, greatest offset) with its processing time.
-
-    A commit is all or nothing, so one row tells of all.
-    """
-    former = row.claim.former if row.claim else {}
-    return any(
-        former.get(partition, 0) <= least and greatest < row.next_offsets.get(partition, 0)
-        for partition, (least, greatest) in found.items()
-    )
 
 
 def start_of(known: Mapping[str, Fence], held: Fence) -> Fence:

@@ -14,7 +14,6 @@ from engagement.sinks.bigquery.fence import (
     FenceRow,
     Written,
     from_text,
-    holds_rows_of,
     start_of,
     to_text,
 )
@@ -67,15 +66,14 @@ class BigQueryLedger:
         return commit(self._options, streams)
 
     def landed(self, row: FenceRow) -> bool:
-        """Whether the events' table holds rows of this claim."""
+        """Whether the events' table holds rows of this claim: one tells of all, since a commit is all or nothing."""
         written = row.claim.written if row.claim else Written()
         parameters = [
             _time("processed", written.processed_us),
             _time("event_from", written.event_from_us),
             _time("event_to", written.event_to_us),
         ]
-        rows = self._rest.run("rows_of_claim", parameters).rows
-        return holds_rows_of(row, {found["kafka_partition"]: (found["least"], found["greatest"]) for found in rows})
+        return any(self._holds(parameters, span) for span in row.step)
 
     def finish(self, row: FenceRow) -> bool:
         """Note a claim as done; False when it is none any more."""
@@ -87,6 +85,11 @@ class BigQueryLedger:
 
     def _changes_one(self, statement: str, parameters: Sequence[Parameter]) -> bool:
         return self._rest.run(statement, parameters).affected == 1
+
+    def _holds(self, claim: Sequence[Parameter], span: tuple[int, int, int]) -> bool:
+        names = ("kafka_partition", "first_offset", "end_offset")
+        numbers = [Parameter(name, "INT64", number) for name, number in zip(names, span, strict=True)]
+        return bool(self._rest.run("rows_of_claim", [*claim, *numbers]).rows[0]["found"])
 
     def _held(self) -> Fence:
         return {row["kafka_partition"]: row["following"] for row in self._rest.run("held_offsets").rows}

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import requests
 from google.api_core.exceptions import NotFound
+from google.auth.transport.requests import AuthorizedSession
 from google.cloud import bigquery
 
 from engagement.errors import TransientSinkError
@@ -101,7 +101,7 @@ class Rest:
 def _connect(options: WarehouseOptions) -> bigquery.Client:
     if not options.emulator:
         return bigquery.Client(options.project, credentials(options), location=options.location)
-    session = requests.Session()
+    session = AuthorizedSession(credentials(options))  # type: ignore[no-untyped-call]
     session.trust_env = False  # a proxy of the environment has no business between this machine's own processes
     return bigquery.Client(
         options.project,

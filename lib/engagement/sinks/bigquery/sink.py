@@ -28,7 +28,7 @@ from engagement.sinks.bigquery.fence import FenceRow, Written
 from engagement.sinks.bigquery.ledger import BigQueryLedger
 from engagement.sinks.bigquery.protocol import FenceKeeper, Ledger
 from engagement.sinks.bigquery.rest import Rest
-from engagement.sinks.bigquery.summary import SUMMARY_DDL, TaskSummary, from_rows
+from engagement.sinks.bigquery.summary import SUMMARY_DDL, TaskSummary, from_rows, sum_up
 from engagement.sinks.bigquery.tables import WarehouseTables
 from engagement.sinks.bigquery.writer import WritePlan, make_task
 from engagement.transform.changes import Changes
@@ -57,6 +57,8 @@ class WarehouseSink:
         self._clock = clock
         self._rest = Rest(options, sql)
         self._keeper: FenceKeeper | None = None
+        self.ledger: Callable[[Rest, WarehouseOptions], Ledger] = BigQueryLedger
+        """How the fence and commits are reached; a test puts its faults between."""
         self._known: FenceRow | None = None
         """The fence as last read or moved; a step from it is refused if it has become another one since."""
 
@@ -65,7 +67,7 @@ class WarehouseSink:
         self.close()
         topic_id = self._ask_topic_id()
         WarehouseTables(self._rest, self._options).prepare()
-        self._keeper = FenceKeeper(self._ledger(), topic_id, lambda: uuid4().hex)
+        self._keeper = FenceKeeper(self.ledger(self._rest, self._options), topic_id, lambda: uuid4().hex)
 
     def fence(self) -> Fence:
         """Next offset per partition, once it is certain. Raises: TransientSinkError."""
@@ -108,9 +110,6 @@ class WarehouseSink:
         self._keeper = self._known = None
         self._rest.close()
 
-    def _ledger(self) -> Ledger:
-        return BigQueryLedger(self._rest, self._options)
-
     def _write(self, changes: Changes, plan: WritePlan) -> list[TaskSummary]:
         with _translated():
             rows = changes.each_partition(make_task(plan, self._options), SUMMARY_DDL).collect()
@@ -137,12 +136,8 @@ def _written(tasks: Sequence[TaskSummary], processed_us: int, identity: BatchIde
 
 def _summaries(tasks: Sequence[TaskSummary], ranges: Sequence[OffsetRange]) -> list[PartitionSummary]:
     """What the engine wants to know; a range whose offsets hold no rows (transaction markers) had no task."""
-    found = {task.summary.partition: task for task in tasks}
     return [
-        found[part.partition].of_range(part.start, part.end)
-        if part.partition in found
-        else PartitionSummary(part.partition, part.start, part.end)
-        for part in ranges
+        sum_up([task.summary for task in tasks if task.summary.partition == part.partition], part) for part in ranges
     ]
 
 

@@ -1,14 +1,15 @@
 """One small row per partition and task: what became of its messages, and which stream holds its rows."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from engagement.errors import PermanentSinkError, TransientSinkError
+from engagement.identity import OffsetRange
 from engagement.schemas import Kind
 from engagement.sinks.base import PartitionSummary
 from engagement.sinks.bigquery.faults import SINK
@@ -98,10 +99,6 @@ class TaskSummary:
     problem: str = ""
     is_permanent: bool = False
 
-    def of_range(self, start: int, end: int) -> PartitionSummary:
-        """The counts, for the engine."""
-        return replace(self.summary, start=start, end=end)
-
     def raise_problem(self) -> None:
         """Raise what stood in the way. Raises: TransientSinkError, PermanentSinkError."""
         if self.problem and self.is_permanent:
@@ -132,3 +129,23 @@ def _from_row(row: dict[str, Any]) -> TaskSummary:
     row["dead_letters"] = dict(row["dead_letters"])
     row["commit_times_ms"] = dict(row["commit_times_ms"])
     return TaskSummary(PartitionSummary(start=0, end=0, **row), **own)
+
+
+def sum_up(parts: Sequence[PartitionSummary], part: OffsetRange) -> PartitionSummary:
+    """One range's outcomes, of however many tasks had a share in it."""
+    letters, commits = Counter[str](), Counter[int]()
+    for each in parts:
+        letters.update(each.dead_letters)
+        commits.update(each.commit_times_ms)
+    return PartitionSummary(
+        partition=part.partition,
+        start=part.start,
+        end=part.end,
+        read=sum(each.read for each in parts),
+        delivered=sum(each.delivered for each in parts),
+        dead_letters=dict(letters),
+        tombstones=sum(each.tombstones for each in parts),
+        moves=sum(each.moves for each in parts),
+        already_delivered=sum(each.already_delivered for each in parts),
+        commit_times_ms=dict(commits),
+    )

@@ -92,12 +92,21 @@ class WarehouseTables:
         if wrong:
             name = wanted.table_id
             raise PermanentSinkError(SINK, f"table {name} has columns of another type: {'; '.join(wrong)}")
+        absent = [field for field in fields if field.name not in found]
+        if absent:
+            self._add(wanted.table_id, absent)
+
+    def _add(self, name: str, fields: Sequence[bigquery.SchemaField]) -> None:
         for field in fields:
-            if field.name not in found:
-                kind = f"array<{field.field_type}>" if field.mode == "REPEATED" else field.field_type
-                table = self.rest.quoted(wanted.table_id)
-                # The API's own way changes an emulator's catalogue but not its table.
-                self.rest.run("add_column", table=table, column=field.name, kind=kind)
+            kind = f"array<{field.field_type}>" if field.mode == "REPEATED" else field.field_type
+            self.rest.run("add_column", table=self.rest.quoted(name), column=field.name, kind=kind)
+        # An emulator's statement changes its table but not its catalogue, and its API only the catalogue.
+        there = self.rest.call(self.rest.client.get_table, self.rest.full_name(name))
+        known = {field.name for field in there.schema}
+        unknown = [field for field in fields if field.name not in known]
+        if unknown:
+            there.schema = [*there.schema, *unknown]
+            self.rest.call(self.rest.client.update_table, there, ["schema"])
 
     def _prepare_view(self, view: str) -> None:
         query = self.rest.text(view)

@@ -1,0 +1,320 @@
+"""The warehouse sink on the real emulator: each row version once, whatever comes twice and whoever dies."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from decimal import Decimal
+
+import pytest
+from google.cloud import bigquery as google
+from pyspark.sql import SparkSession
+from tests.builders import CONTENT_ID, EVENT_TS, Message, created, envelope, message, row, updated
+from tests.spark.warehouse import NOW, CrashError, Faulty, Warehouse, inserted, part, start
+
+from engagement.embedded.bigquery import BigQuery
+from engagement.errors import PermanentSinkError, TransientSinkError
+from engagement.sinks.bigquery.rest import FENCE, VIEWS
+from engagement.sinks.bigquery.tables import EVENTS
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(120)]
+
+MIXED = [
+    Message(m.value, offset=at, headers=m.headers)
+    for at, m in enumerate(
+        [
+            created(),
+            updated(duration_ms=-1),
+            Message(None),
+            Message(b"\xff"),
+            message(envelope("d", before=row()), headers=("__debezium.newkey",)),
+            updated(duration_ms=5),
+            message(envelope("d", before=row())),
+        ]
+    )
+]
+
+
+@pytest.fixture
+def warehouse(spark: SparkSession, bigquery: BigQuery) -> Iterator[Warehouse]:
+    start(bigquery)
+    warehouse = Warehouse(spark, bigquery)
+    yield warehouse
+    warehouse.close()
+
+
+def test_a_new_dataset_has_the_public_table_its_views_and_no_fence(warehouse: Warehouse) -> None:
+    assert warehouse.driver().fence() == {}
+    client = warehouse.rest.client
+    table = client.get_table(warehouse.rest.full_name("enriched_events"))
+    assert [(f.name, f.field_type, f.mode) for f in table.schema] == [(f.name, f.field_type, f.mode) for f in EVENTS]
+    assert table.time_partitioning is not None
+    assert (table.time_partitioning.type_, table.time_partitioning.field) == ("DAY", "event_timestamp")
+    assert table.clustering_fields == ["content_type", "event_type", "content_id"]
+    assert [warehouse.rows(view) for view in VIEWS] == [[], [], []]
+
+
+def test_each_message_ends_where_its_outcome_says(warehouse: Warehouse) -> None:
+    sink = warehouse.driver()
+    (summary,) = warehouse.deliver(sink, MIXED)
+    assert summary.conservation_difference == 0
+    assert (summary.read, summary.delivered, summary.tombstones, summary.moves) == (7, 3, 1, 1)
+    assert summary.dead_letters == {"E_RANGE_DURATION": 1, "E_UTF8": 1}
+    assert [(r["kafka_offset"], r["op"]) for r in warehouse.events()] == [(0, "c"), (5, "u"), (6, "d")]
+    assert sink.fence() == {0: 7}
+    assert sum(sum(times.values()) for times in warehouse.visible[-1]) == 3
+
+
+def test_rows_hold_what_the_transform_computed(warehouse: Warehouse) -> None:
+    warehouse.deliver(warehouse.driver(), [created(duration_ms=45_000)])
+    (found,) = warehouse.events()
+    assert (found["content_id"], found["content_slug"], found["content_length_seconds"]) == (CONTENT_ID, "a", 60)
+    assert (found["engagement_seconds"], found["engagement_pct"]) == (Decimal(45), Decimal(75))
+    assert (found["raw_payload"], found["flags"]) == ({"a": 1}, [])
+    assert found["event_timestamp"] == datetime.fromisoformat(EVENT_TS)
+    assert found["processed_timestamp"] == NOW
+
+
+@pytest.mark.parametrize(
+    "payload", ["it's no JSON", "", '{"a": "\\ud800"}', "1e999", "[1, 2]", 'a "quote"\n\x00\u2028', "NaN"]
+)
+def test_a_payload_of_any_kind_is_stored(warehouse: Warehouse, payload: str) -> None:
+    warehouse.deliver(warehouse.driver(), [created(raw_payload=payload)])
+    (found,) = warehouse.events()
+    assert found["raw_payload"] == ([1, 2] if payload == "[1, 2]" else payload)
+
+
+def test_a_deletion_that_knows_only_its_id_is_stored(warehouse: Warehouse) -> None:
+    deletion = message(envelope("d", before=row(event_ts="?", event_type="?", content_id="?", raw_payload=None)))
+    warehouse.deliver(warehouse.driver(), [deletion])
+    (found,) = warehouse.events()
+    assert (found["event_id"], found["op"], found["event_timestamp"]) == (1, "d", None)
+
+
+def test_many_requests_of_several_partitions_are_one_commit(warehouse: Warehouse) -> None:
+    small = Warehouse(warehouse.spark, warehouse.service, rows_per_request=2)
+    sink = small.driver()
+    messages = [*inserted(7), *inserted(5, partition=1)]
+    summaries = small.deliver(sink, messages, part(0, 7), part(0, 5, partition=1), part(3, 9, partition=2))
+    assert [(s.partition, s.delivered) for s in summaries] == [(0, 7), (1, 5), (2, 0)]
+    assert (sink.fence(), small.ids()) == ({0: 7, 1: 5, 2: 9}, [1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 4, 5])
+    small.close()
+
+
+def test_what_comes_twice_is_stored_once(warehouse: Warehouse) -> None:
+    warehouse.deliver(warehouse.driver(), MIXED)
+    events = warehouse.events()
+    (again,) = warehouse.deliver(warehouse.driver(), MIXED)
+    assert (again.read, again.already_delivered, again.delivered) == (7, 7, 0)
+    assert warehouse.events() == events
+
+
+def test_a_replay_of_old_rows_only_does_not_block_what_follows(warehouse: Warehouse) -> None:
+    sink = warehouse.driver()
+    for end in (3, 3, 5):
+        warehouse.deliver(sink, inserted(end), part(0, end))
+    assert warehouse.ids() == [1, 2, 3, 4, 5]
+
+
+def test_of_a_range_that_overlaps_only_the_rest_is_stored(warehouse: Warehouse) -> None:
+    sink = warehouse.driver()
+    warehouse.deliver(sink, inserted(3), part(0, 3))
+    (summary,) = warehouse.deliver(sink, inserted(5), part(0, 5))
+    assert (summary.already_delivered, summary.delivered) == (3, 2)
+    assert warehouse.ids() == [1, 2, 3, 4, 5]
+
+
+def test_partitions_move_by_themselves(warehouse: Warehouse) -> None:
+    sink = warehouse.driver()
+    warehouse.deliver(sink, inserted(2), part(0, 2))
+    warehouse.deliver(sink, inserted(4, partition=1), part(2, 2), part(0, 4, partition=1))
+    assert (sink.fence(), len(warehouse.events())) == ({0: 2, 1: 4}, 6)
+
+
+def test_a_range_without_rows_moves_the_fence(warehouse: Warehouse) -> None:
+    sink = warehouse.driver()
+    (summary,) = warehouse.deliver(sink, [], part(0, 9))
+    assert (summary.read, sink.fence()) == (0, {0: 9})
+
+
+def test_a_range_beyond_the_fence_waits_for_what_is_between(warehouse: Warehouse) -> None:
+    sink = warehouse.driver()
+    warehouse.deliver(sink, inserted(2), part(0, 2))
+    with pytest.raises(TransientSinkError, match="fence lies before"):
+        warehouse.deliver(sink, inserted(5)[4:], part(4, 5))
+    assert warehouse.ids() == [1, 2]
+
+
+def crash() -> None:
+    raise CrashError
+
+
+STEPS = [
+    ("claim", True, 2),
+    ("claim", False, 4),
+    ("commit", False, 4),
+    ("finish", False, 4),
+]
+"""Step, whether the crash is before it, and the fence that the next driver finds."""
+
+
+@pytest.mark.parametrize(("step", "before", "then"), STEPS)
+def test_after_a_crash_at_any_step_each_row_is_there_once(
+    warehouse: Warehouse, step: str, before: bool, then: int
+) -> None:
+    warehouse.deliver(warehouse.driver(), inserted(2))
+    dying = warehouse.driver(ledger=Faulty(step, crash, before=before))
+    with pytest.raises(CrashError):
+        warehouse.deliver(dying, inserted(4), part(0, 4))
+    next_driver = warehouse.driver()
+    assert next_driver.fence() == {0: then}
+    warehouse.deliver(next_driver, inserted(5), part(0, 5))
+    assert (warehouse.ids(), next_driver.fence()) == ([1, 2, 3, 4, 5], {0: 5})
+
+
+@pytest.mark.parametrize(
+    ("step", "before", "then"), [("claim", True, 2), ("claim", False, 2), ("commit", False, 4), ("finish", False, 4)]
+)
+def test_a_warehouse_killed_at_any_step_holds_each_row_once(
+    warehouse: Warehouse, step: str, before: bool, then: int
+) -> None:
+    """Its streams are gone then: a claim whose commit never came is undone."""
+    warehouse.deliver(warehouse.driver(), inserted(2))
+
+    def kill() -> None:
+        warehouse.kill_and_restart()
+        crash()
+
+    dying = warehouse.driver(ledger=Faulty(step, kill, before=before))
+    with pytest.raises(CrashError):
+        warehouse.deliver(dying, inserted(4), part(0, 4))
+    next_driver = warehouse.driver()
+    assert next_driver.fence() == {0: then}
+    warehouse.deliver(next_driver, inserted(5), part(0, 5))
+    assert (warehouse.ids(), next_driver.fence()) == ([1, 2, 3, 4, 5], {0: 5})
+
+
+@pytest.mark.parametrize("step", ["claim", "commit", "finish"])
+def test_the_same_driver_goes_on_after_an_answer_was_lost(warehouse: Warehouse, step: str) -> None:
+    lost = iter([True])
+
+    def lose() -> None:
+        if next(lost, False):
+            raise TransientSinkError("warehouse", "lost answer")
+
+    sink = warehouse.driver(ledger=Faulty(step, lose))
+    with pytest.raises(TransientSinkError, match="lost answer"):
+        warehouse.deliver(sink, inserted(3), part(0, 3))
+    assert sink.fence() == {0: 3}
+    (summary,) = warehouse.deliver(sink, inserted(4), part(0, 4))
+    assert (summary.already_delivered, summary.delivered, warehouse.ids()) == (3, 1, [1, 2, 3, 4])
+
+
+def overtaking(act: Callable[[], None]) -> Callable[[], datetime]:
+    """A clock that does something the first time it is asked: a driver asks it before its tasks write."""
+    turns = iter([act])
+
+    def clock() -> datetime:
+        for turn in turns:
+            turn()
+            break
+        return NOW
+
+    return clock
+
+
+def test_of_two_drivers_that_write_the_same_rows_at_once_one_is_refused_and_goes_on_from_the_other(
+    warehouse: Warehouse,
+) -> None:
+    first = warehouse.driver()
+    second = warehouse.driver(overtaking(lambda: warehouse.deliver(first, inserted(3), part(0, 3)) and None))
+    with pytest.raises(TransientSinkError, match="another driver"):
+        warehouse.deliver(second, inserted(5), part(0, 5))
+    assert warehouse.ids() == [1, 2, 3]
+    (summary,) = warehouse.deliver(second, inserted(5), part(0, 5))
+    assert (summary.already_delivered, summary.delivered) == (3, 2)
+    assert warehouse.ids() == [1, 2, 3, 4, 5]
+
+
+def test_a_driver_that_finds_another_s_open_claim_brings_its_rows_and_the_other_notices(warehouse: Warehouse) -> None:
+    other = warehouse.driver()
+    slow = warehouse.driver(ledger=Faulty("claim", lambda: other.fence() and None))
+    with pytest.raises(TransientSinkError, match="not confirmed"):
+        warehouse.deliver(slow, inserted(3), part(0, 3))
+    assert (slow.fence(), warehouse.ids()) == ({0: 3}, [1, 2, 3])
+
+
+def test_a_topic_that_was_made_again_starts_at_its_beginning(warehouse: Warehouse) -> None:
+    warehouse.deliver(warehouse.driver(), inserted(2))
+    warehouse.topic_id = "second"
+    sink = warehouse.driver()
+    assert sink.fence() == {}
+    warehouse.deliver(sink, inserted(1))
+    assert (sink.fence(), len(warehouse.events())) == ({0: 1}, 3)
+
+
+def test_a_claim_is_not_mistaken_for_rows_of_an_older_topic_at_the_same_offsets(warehouse: Warehouse) -> None:
+    warehouse.deliver(warehouse.driver(), inserted(2))
+    warehouse.topic_id = "second"
+    later = NOW.replace(minute=1)
+
+    def kill() -> None:
+        warehouse.kill_and_restart()
+        crash()
+
+    dying = warehouse.driver(lambda: later, Faulty("claim", kill))
+    with pytest.raises(CrashError):
+        warehouse.deliver(dying, inserted(2))
+    assert warehouse.driver().fence() == {}
+    warehouse.deliver(warehouse.driver(lambda: later), inserted(2))
+    assert len(warehouse.events()) == 4
+
+
+def test_a_table_without_a_fence_tells_it_by_its_rows(warehouse: Warehouse) -> None:
+    warehouse.deliver(warehouse.driver(), inserted(3))
+    warehouse.rest.client.delete_table(warehouse.rest.full_name(FENCE))
+    assert warehouse.driver().fence() == {0: 3}
+
+
+def test_a_column_that_an_older_table_lacks_is_added(warehouse: Warehouse) -> None:
+    make_table(warehouse, [field for field in EVENTS if field.name not in ("flags", "op")])
+    warehouse.deliver(warehouse.driver(), inserted(1))
+    (found,) = warehouse.events()
+    assert (found["flags"], found["op"]) == ([], "c")
+
+
+def test_a_column_of_another_type_stops_before_any_row_is_read(warehouse: Warehouse) -> None:
+    make_table(warehouse, [google.SchemaField("event_id", "STRING")])
+    with pytest.raises(PermanentSinkError, match="event_id is NULLABLE STRING, not NULLABLE INT64"):
+        warehouse.driver()
+
+
+def make_table(warehouse: Warehouse, fields: list[google.SchemaField]) -> None:
+    client = warehouse.rest.client
+    client.create_dataset(warehouse.options.dataset_id)
+    client.create_table(google.Table(warehouse.rest.full_name("enriched_events"), schema=fields))
+
+
+def test_a_view_of_an_older_release_is_replaced(warehouse: Warehouse) -> None:
+    warehouse.driver()
+    view = warehouse.rest.quoted("current_events")
+    warehouse.rest.run_text(f"create or replace view {view} as select 1 as event_id")
+    warehouse.deliver(warehouse.driver(), inserted(2))
+    assert sorted(found["kafka_offset"] for found in warehouse.rows("current_events")) == [0, 1]
+
+
+def test_a_warehouse_that_is_away_is_waited_for(warehouse: Warehouse) -> None:
+    sink = warehouse.driver()
+    warehouse.kill()
+    with pytest.raises(TransientSinkError, match="cannot be reached"):
+        sink.fence()
+    with pytest.raises(TransientSinkError):
+        warehouse.deliver(sink, inserted(1))
+    start(warehouse.service)
+    warehouse.deliver(sink, inserted(1))
+    assert warehouse.ids() == [1]
+
+
+def test_the_fence_names_its_micro_batch_for_people(warehouse: Warehouse) -> None:
+    warehouse.deliver(warehouse.driver(), inserted(1))
+    (found,) = warehouse.rows(FENCE)
+    assert (found["batch"], found["state"], json.loads(found["next_offsets"])) == ("app/generation/3", "done", {"0": 1})

@@ -1,0 +1,131 @@
+"""The warehouse's views agree with plain Python over the rows that were put in."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+from tests.builders import BAD_LENGTH_ID, CONTENT_ID, NEWSLETTER_ID, Message, envelope, message, row
+from tests.reference.scoring import enrich, half_up
+from tests.spark.warehouse import Warehouse, start
+
+from engagement.embedded.bigquery import BigQuery
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(120)]
+
+LENGTHS = {CONTENT_ID: 60, NEWSLETTER_ID: None, BAD_LENGTH_ID: 0, None: None}
+USERS = [f"9b2d7c10-8f4a-4e0b-a1c3-d5e6f7a8b9c{n}" for n in range(3)]
+TYPES = ("play", "pause", "finish", "click")
+
+
+def events() -> list[dict[str, Any]]:
+    """Rows whose values walk through all kinds of content, event, length and NULL."""
+    contents = list(LENGTHS)
+    return [
+        row(
+            id=n + 1,
+            content_id=contents[n % 4],
+            user_id=[*USERS, None][n // 4 % 4],
+            event_type=TYPES[n // 2 % 4],
+            event_ts=f"2026-11-{22 + n % 2}T{n % 5 + 10}:59:59.999999Z",
+            duration_ms=[None, 0, 3, 12_345, 60_000, 61_003, 2_147_483_647][n % 7],
+        )
+        for n in range(60)
+    ]
+
+
+def changed(old: dict[str, Any]) -> dict[str, Any]:
+    """The same event later, an hour on and longer."""
+    return {**old, "event_ts": "2026-11-23T15:00:00Z", "duration_ms": 33_333}
+
+
+@pytest.fixture(scope="module")
+def warehouse(spark: SparkSession, bigquery: BigQuery) -> Iterator[Warehouse]:
+    start(bigquery)
+    warehouse = Warehouse(spark, bigquery)
+    warehouse.deliver(warehouse.driver(), stored())
+    yield warehouse
+    warehouse.close()
+
+
+def stored() -> list[Message]:
+    """Every event inserted, every fifth one changed, every seventh one deleted; versions grow."""
+    rows = events()
+    documents = [envelope("c", after=each, lsn=1000 + n) for n, each in enumerate(rows)]
+    documents += [envelope("u", after=changed(e), before=e, lsn=2000 + n) for n, e in enumerate(rows) if n % 5 == 0]
+    documents += [envelope("d", before=e, lsn=3000 + n) for n, e in enumerate(rows) if n % 7 == 0]
+    return [message(document, offset=n) for n, document in enumerate(documents)]
+
+
+def expected_current() -> list[dict[str, Any]]:
+    return [changed(e) if n % 5 == 0 else e for n, e in enumerate(events()) if n % 7 != 0]
+
+
+def test_current_events_are_the_newest_versions_of_what_was_not_deleted(warehouse: Warehouse) -> None:
+    found = {(r["event_id"], r["duration_ms"], r["op"]) for r in warehouse.rows("current_events")}
+    assert found == {(e["id"], e["duration_ms"], "u" if e["id"] % 5 == 1 else "c") for e in expected_current()}
+    assert len(warehouse.rows("current_events")) == len(expected_current())
+
+
+def test_a_backfill_s_row_is_older_than_any_change(warehouse: Warehouse) -> None:
+    copy = warehouse.rest.quoted("enriched_events")
+    warehouse.rest.run_text(
+        f"insert into {copy} (event_id, op, version, duration_ms, processed_timestamp) "  # noqa: S608 a name of ours
+        "values (2, 'r', 0, 7, timestamp '2030-01-01 00:00:00+00')"
+    )
+    (found,) = [r for r in warehouse.rows("current_events") if r["event_id"] == 2]
+    assert (found["op"], found["duration_ms"]) == ("c", 0)
+
+
+def time_of(event: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(event["event_ts"]).astimezone(UTC)
+
+
+def totals(group: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What both views say of some events, in exact numbers."""
+    computed = [enrich(e["event_type"], e["duration_ms"], LENGTHS[e["content_id"]]) for e in group]
+    percentages = [Fraction(c.pct) for c in computed if c.pct is not None]
+    return {
+        "events": len(group),
+        "unique_users": len({e["user_id"] for e in group if e["user_id"]}),
+        "engagement_seconds": sum((c.seconds for c in computed if c.seconds is not None), Decimal(0)),
+        "avg_engagement_pct": half_up(sum(percentages, Fraction(0)) / len(percentages)) if percentages else None,
+        "score": Decimal(sum(c.units for c in computed)).scaleb(-5),
+    }
+
+
+def test_the_daily_summary_adds_up_every_content_s_day(warehouse: Warehouse) -> None:
+    groups: dict[tuple[date, str | None], list[dict[str, Any]]] = defaultdict(list)
+    for event in expected_current():
+        groups[time_of(event).date(), event["content_id"]].append(event)
+    found = {(r["event_date"], r["content_id"]): r for r in warehouse.rows("daily_engagement_summary")}
+    assert found.keys() == groups.keys()
+    for key, group in groups.items():
+        expected = totals(group)
+        found[key]["score"] = Decimal(repr(found[key]["score"]))  # one division of a whole number: nothing has drifted
+        assert {name: found[key][name] for name in expected} == expected, key
+        assert {kind: found[key][kind] for kind in TYPES} == {
+            kind: sum(e["event_type"] == kind for e in group) for kind in TYPES
+        }
+    assert found[date(2026, 11, 23), CONTENT_ID]["content_title"] == "A"
+
+
+def test_the_hourly_trends_add_up_every_kind_s_hour(warehouse: Warehouse) -> None:
+    kinds = {CONTENT_ID: "podcast", NEWSLETTER_ID: "newsletter", BAD_LENGTH_ID: "video", None: None}
+    groups: dict[tuple[datetime, str | None, str], list[dict[str, Any]]] = defaultdict(list)
+    for event in expected_current():
+        hour = time_of(event).replace(minute=0, second=0, microsecond=0)
+        groups[hour, kinds[event["content_id"]], event["event_type"]].append(event)
+    found = {
+        (r["hour_bucket"], r["content_type"], r["event_type"]): r for r in warehouse.rows("hourly_engagement_trends")
+    }
+    assert found.keys() == groups.keys()
+    for key, group in groups.items():
+        expected = totals(group)
+        del expected["score"]
+        assert {name: found[key][name] for name in expected} == expected, key
+        assert found[key]["unique_contents"] == len({e["content_id"] for e in group if e["content_id"]})

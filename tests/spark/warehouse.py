@@ -1,0 +1,142 @@
+"""A warehouse of its own for each test, in the real emulator, and what tests do to it."""
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import psutil
+from pyspark.sql import SparkSession
+from tests.builders import Message, created
+from tests.spark import frames
+
+from engagement.embedded.bigquery import BigQuery
+from engagement.identity import BatchIdentity, OffsetRange
+from engagement.sinks.base import CommitTimes, PartitionSummary
+from engagement.sinks.bigquery.client import WarehouseOptions
+from engagement.sinks.bigquery.fence import Answer, FenceRow
+from engagement.sinks.bigquery.ledger import BigQueryLedger
+from engagement.sinks.bigquery.rest import Rest
+from engagement.sinks.bigquery.sink import WarehouseSink
+
+NOW = datetime(2026, 11, 23, 15, 0, 1, tzinfo=UTC)
+IDENTITY = BatchIdentity("app", "generation", 3)
+SQL = Path(__file__).resolve().parents[2] / "sql" / "bigquery"
+TOPIC = "engagement-events"
+Result = TypeVar("Result")
+
+
+def start(service: BigQuery) -> None:
+    """Start the emulator unless it runs, on the ports it had."""
+    service.up()
+    service.site.release_ports()
+
+
+class CrashError(Exception):
+    """kill -9 of the driver, wherever a test wants it."""
+
+
+class Faulty:
+    """The real ledger, with something that happens before or after one of its steps."""
+
+    def __init__(self, step: str, act: Callable[[], None], *, before: bool = False) -> None:
+        self._step, self._act, self._before = step, act, before
+
+    def __call__(self, rest: Rest, options: WarehouseOptions) -> "Faulty":
+        self._real = BigQueryLedger(rest, options)
+        return self
+
+    def _run(self, step: str, call: Callable[[], Result]) -> Result:
+        if step == self._step and self._before:
+            self._act()
+        result = call()
+        if step == self._step and not self._before:
+            self._act()
+        return result
+
+    def read(self, topic_id: str) -> FenceRow | None:
+        return self._run("read", lambda: self._real.read(topic_id))
+
+    def seed(self, topic_id: str, token: str) -> None:
+        self._run("seed", lambda: self._real.seed(topic_id, token))
+
+    def claim(self, read_token: str, row: FenceRow) -> bool:
+        return self._run("claim", lambda: self._real.claim(read_token, row))
+
+    def commit(self, streams: tuple[str, ...]) -> Answer:
+        return self._run("commit", lambda: self._real.commit(streams))
+
+    def landed(self, row: FenceRow) -> bool:
+        return self._run("landed", lambda: self._real.landed(row))
+
+    def finish(self, row: FenceRow) -> bool:
+        return self._run("finish", lambda: self._real.finish(row))
+
+    def undo(self, row: FenceRow) -> bool:
+        return self._run("undo", lambda: self._real.undo(row))
+
+
+class Warehouse:
+    """One dataset, and the drivers that write to it."""
+
+    def __init__(self, spark: SparkSession, service: BigQuery, rows_per_request: int = 1000) -> None:
+        self.spark, self.service, self.topic_id = spark, service, "first"
+        settings = service.settings()
+        self.options = WarehouseOptions(
+            project=settings["BIGQUERY_PROJECT_ID"],
+            dataset=f"test_{uuid4().hex[:12]}",
+            emulator=settings["BIGQUERY_EMULATOR_HOST"],
+            emulator_grpc=settings["BIGQUERY_EMULATOR_GRPC_HOST"],
+            rows_per_request=rows_per_request,
+        )
+        self.rest = Rest(self.options, SQL)
+        self.visible: list[Sequence[CommitTimes]] = []
+
+    def driver(self, clock: Callable[[], datetime] = lambda: NOW, ledger: Faulty | None = None) -> WarehouseSink:
+        sink = WarehouseSink(self.options, SQL, lambda: self.topic_id, self.visible.append, clock)
+        sink.ledger = ledger or sink.ledger
+        sink.open()
+        return sink
+
+    def deliver(self, sink: WarehouseSink, messages: Sequence[Message], *ranges: OffsetRange) -> list[PartitionSummary]:
+        planned = ranges or (part(0, len(messages)),)
+        return sink.deliver(frames.changes(self.spark, messages), planned, IDENTITY, final=True)
+
+    def rows(self, table: str = "enriched_events") -> list[dict[str, Any]]:
+        answer = self.rest.run_text(f"select * from {self.rest.quoted(table)}")  # noqa: S608 a name of ours
+        return [dict(row) for row in answer.rows]
+
+    def events(self) -> list[dict[str, Any]]:
+        return sorted(self.rows(), key=lambda row: (row["kafka_partition"], row["kafka_offset"]))
+
+    def ids(self) -> list[int]:
+        return [row["event_id"] for row in self.events()]
+
+    def close(self) -> None:
+        start(self.service)
+        delete = self.rest.client.delete_dataset
+        self.rest.call(delete, self.options.dataset_id, delete_contents=True, not_found_ok=True)
+        self.rest.close()
+
+    def kill_and_restart(self) -> None:
+        """Kill -9 of the emulator: what was committed stays, streams are forgotten."""
+        self.kill()
+        start(self.service)
+
+    def kill(self) -> None:
+        pid = self.service.status().pid
+        assert pid is not None
+        process = psutil.Process(pid)
+        os.kill(pid, signal.SIGKILL)
+        psutil.wait_procs([process], timeout=10)
+
+
+def part(start: int, end: int, partition: int = 0) -> OffsetRange:
+    return OffsetRange(TOPIC, partition, start, end)
+
+
+def inserted(count: int, partition: int = 0) -> list[Message]:
+    return [Message(created(id=n + 1).value, offset=n, partition=partition) for n in range(count)]
