@@ -1,0 +1,46 @@
+"""Which sinks a job runs: those that were named, else those that have an address."""
+
+import pytest
+
+from engagement.errors import ConfigError
+from engagement.settings import BigQuerySettings, Settings
+from engagement.streaming import SINKS, sinks_to_run
+from engagement.streaming.build import warehouse_options
+
+NOWHERE = Settings()
+EMULATED = Settings(bigquery=BigQuerySettings(emulator_host="127.0.0.1:9050"))
+REAL = Settings(bigquery=BigQuerySettings(project_id="a-project"))
+
+
+def test_without_an_address_the_warehouse_is_left_out() -> None:
+    assert sinks_to_run(NOWHERE) == tuple(name for name in SINKS if name != "warehouse")
+
+
+@pytest.mark.parametrize("settings", [EMULATED, REAL])
+def test_with_one_all_sinks_run(settings: Settings) -> None:
+    assert sinks_to_run(settings) == SINKS
+
+
+def test_a_warehouse_that_was_asked_for_and_has_no_address_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="BIGQUERY_PROJECT_ID or BIGQUERY_EMULATOR_HOST"):
+        sinks_to_run(NOWHERE, ("redis", "warehouse"))
+
+
+def test_what_was_named_runs_and_nothing_else() -> None:
+    assert sinks_to_run(NOWHERE, ("lake",)) == ("lake",)
+    assert sinks_to_run(EMULATED, ("warehouse",)) == ("warehouse",)
+
+
+def test_every_setting_of_the_warehouse_reaches_the_sink() -> None:
+    settings = BigQuerySettings(
+        credentials="key.json", project_id="p", dataset_id="d", table_id="t", location="EU", batch_size=7,
+        emulator_host="localhost:1", emulator_grpc_host="localhost:2",
+    )  # fmt: skip
+    options = warehouse_options(settings)
+    assert (options.dataset_id, options.table_path) == ("p.d", "projects/p/datasets/d/tables/t")
+    assert (options.credentials_file, options.location, options.rows_per_request) == ("key.json", "EU", 7)
+    assert (options.emulator, options.emulator_grpc) == ("localhost:1", "localhost:2")
+
+
+def test_an_emulator_without_a_project_gets_the_embedded_one_s() -> None:
+    assert warehouse_options(EMULATED.bigquery).project == "engagement"
