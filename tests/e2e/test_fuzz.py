@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400 * PATIENCE)]
 MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "50000"))
 SEED = int(os.environ.get("FUZZ_SEED", "20261123"))
 TOPIC = "engagement-fuzz"
+DATASET = "engagement_fuzz"
 PARTITIONS = 3
 MAX_BYTES = 16 * 1024 * 1024
 DRAIN_SECONDS = 180
@@ -49,10 +50,10 @@ def fuzz_job(world: World, tmp_path: Path) -> Iterator[StreamJob]:
     url = world.env["REDIS_URL"].rsplit("/", 1)[0] + "/1"
     environment = world.job_environment(
         KAFKA_TOPIC_ENGAGEMENT_EVENTS=TOPIC, CHECKPOINT_PATH=str(tmp_path), LAKE_PATH=str(tmp_path / "lake"),
-        REDIS_URL=url, REDIS_DB="1",
+        REDIS_URL=url, REDIS_DB="1", BIGQUERY_DATASET_ID=DATASET,
     )  # fmt: skip
     with closing(Redis.from_url(url, decode_responses=True)) as client:
-        job = StreamJob(environment, client, world.home / "logs" / "fuzz.log", "redis,lake")
+        job = StreamJob(environment, client, world.home / "logs" / "fuzz.log", "redis,warehouse,lake")
         try:
             job.start_and_wait()
             yield job
@@ -170,6 +171,7 @@ def test_every_fuzzed_message_has_exactly_the_outcome_of_the_reference(
     assert totals["already_delivered"] == 0
     assert totals["read"] == MESSAGES
     LakeOracle(servers, TOPIC, tmp_path / "lake").await_equality(DRAIN_SECONDS)
+    world.warehouse_oracle(TOPIC, DATASET).await_equality(DRAIN_SECONDS)
     assert "starting again" not in fuzz_job.text(), "a batch failed and was repeated"
     assert fuzz_job.status()["state"] == "running"
     assert fuzz_job.stop() == 0

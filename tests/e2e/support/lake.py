@@ -1,114 +1,26 @@
-"""The lake against the topic itself, read by a plain client and decoded by the reference: each message once."""
+"""The lake against the topic: each message once, in one of its two tables."""
 
-import time
-from contextlib import closing
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from deltalake import DeltaTable
-from tests.e2e.support.processes import PATIENCE
-from tests.reference.decode import Outcome, decode
-
-_COLUMNS = ("op", "version", "event_id", "content_id", "user_id", "event_type", "event_ts", "duration_ms", "device")
-_SHOWN = 10
-_POLL_SECONDS = 0.5
-_READ_SECONDS = 30.0
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-Place = tuple[int, int]
-"""Kafka partition and offset."""
+from tests.e2e.support.topic import COLUMNS, Place, TopicOracle, Values, compare
 
 
 @dataclass
-class LakeOracle:
-    """What the topic holds, read on at each look, and what the lake makes of it."""
+class LakeOracle(TopicOracle):
+    """What the lake makes of a topic."""
 
-    bootstrap: str
-    topic: str
     folder: Path
-    events: dict[Place, tuple[Any, ...]] = field(default_factory=dict)
-    letters: dict[Place, tuple[str | None, bytes | None]] = field(default_factory=dict)
-    _next: dict[int, int] = field(default_factory=dict)
 
-    def await_equality(self, limit_seconds: float) -> None:
-        """Wait until both tables hold what they must. Raises: AssertionError that says what differs."""
-        deadline = time.monotonic() + limit_seconds * PATIENCE
-        while differences := self.look():
-            if time.monotonic() > deadline:
-                shown = "\n  ".join(differences[:_SHOWN])
-                raise AssertionError(f"the lake differs in {len(differences)} places:\n  {shown}")
-            time.sleep(_POLL_SECONDS)
-
-    def look(self) -> list[str]:
-        """What differs now."""
-        self._read_on()
+    def differences(self) -> list[str]:
+        """What differs from what was read of the topic."""
         return [
-            *_differences("event", self.events, self._rows("enriched_events", _COLUMNS)),
-            *_differences("dead letter", self.letters, self._rows("dead_letters", ("code", "raw_value"))),
+            *compare("event", self.events, self._rows("enriched_events", COLUMNS)),
+            *compare("dead letter", dict(self.letters), self._rows("dead_letters", ("code", "raw_value"))),
         ]
 
-    def _rows(self, table: str, columns: tuple[str, ...]) -> list[tuple[Place, tuple[Any, ...]]]:
+    def _rows(self, table: str, columns: tuple[str, ...]) -> list[tuple[Place, Values]]:
         rows = DeltaTable(self.folder / table).to_pyarrow_table(columns=["kafka_partition", "kafka_offset", *columns])
         partitions, offsets, *values = (column.to_pylist() for column in rows.columns)
         return list(zip(zip(partitions, offsets, strict=True), zip(*values, strict=True), strict=True))
-
-    def _read_on(self) -> None:
-        settings = {
-            "bootstrap.servers": self.bootstrap,
-            "group.id": "lake-oracle",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-        }
-        with closing(Consumer(settings)) as consumer:
-            partitions = set(consumer.list_topics(self.topic, timeout=10).topics[self.topic].partitions)
-            consumer.assign([TopicPartition(self.topic, p, self._next.get(p, 0)) for p in partitions])
-            deadline = time.monotonic() + _READ_SECONDS
-            while partitions:
-                assert time.monotonic() < deadline, f"the topic cannot be read to its end: {partitions} are left"
-                for message in consumer.consume(1000, timeout=1.0):
-                    error = message.error()
-                    if error is None:
-                        self._take(message)
-                    elif error.code() == KafkaError._PARTITION_EOF:
-                        partitions.discard(message.partition())
-                    else:
-                        raise AssertionError(str(error))
-
-    def _take(self, message: Message) -> None:
-        place, value = (int(message.partition() or 0), int(message.offset() or 0)), message.value()
-        at = _EPOCH + timedelta(milliseconds=message.timestamp()[1])
-        headers = tuple(name for name, _ in message.headers() or [])
-        outcome = decode(None if value is None else bytes(value), place[1], at, headers)
-        self._next[place[0]] = place[1] + 1
-        if outcome.kind == "dead_letter":
-            self.letters[place] = (outcome.code, value)
-        elif outcome.kind == "change":
-            self.events[place] = _expected(outcome)
-
-
-def _expected(outcome: Outcome) -> tuple[Any, ...]:
-    row = outcome.images[0]
-    moment = None if row.event_ts_micros is None else _EPOCH + timedelta(microseconds=row.event_ts_micros)
-    fields = (row.event_id, row.content_id, row.user_id, row.event_type, moment, row.duration_ms, row.device)
-    return (outcome.op, outcome.version, *fields)
-
-
-def _differences(
-    what: str, expected: dict[Place, tuple[Any, ...]], rows: list[tuple[Place, tuple[Any, ...]]]
-) -> list[str]:
-    found = dict(rows)
-    both = expected.keys() & found.keys()
-    return [
-        *([f"{len(rows) - len(found)} {what}s are doubled"] if len(rows) > len(found) else []),
-        *(f"{what} {place} is lost" for place in expected.keys() - both),
-        *(f"{what} {place} should not be there" for place in found.keys() - both),
-        *(
-            f"{what} {place} is {found[place]}, not {expected[place]}"
-            for place in both
-            if found[place] != expected[place]
-        ),
-    ]

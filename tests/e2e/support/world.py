@@ -19,6 +19,7 @@ from tests.e2e.support.lake import LakeOracle
 from tests.e2e.support.ledger import Ledger
 from tests.e2e.support.oracle import Oracle, Verdict
 from tests.e2e.support.processes import PROJECT, JobProcess, await_that, leftovers
+from tests.e2e.support.warehouse import WarehouseOracle
 from tests.e2e.support.watcher import Watcher
 from tests.e2e.support.workload import Event, Workload, content_ids, insert, make_contents
 
@@ -122,6 +123,7 @@ class World:
         self.redis = Redis.from_url(self.env["REDIS_URL"], decode_responses=True, socket_timeout=5)
         self.oracle = Oracle(self.connect, self.redis, self.window)
         self.lake = LakeOracle(self.env["KAFKA_BOOTSTRAP_SERVERS"], TOPIC, Path(self.env["LAKE_PATH"]))
+        self.warehouse = self.warehouse_oracle(TOPIC, self.env["BIGQUERY_DATASET_ID"])
         self.job = StreamJob(self.job_environment(), self.redis, self.home / "logs" / "stream.log")
         self.job.start_and_wait()
         with suppress(AssertionError):  # the test of the snapshot judges it; here it would fail all others too
@@ -145,6 +147,12 @@ class World:
         """What `stack env` prints."""
         return self.stack.env()
 
+    def warehouse_oracle(self, topic: str, dataset: str) -> WarehouseOracle:
+        """A comparison of a topic with the dataset that a job writes it to."""
+        env = self.env
+        servers, emulator = env["KAFKA_BOOTSTRAP_SERVERS"], env["BIGQUERY_EMULATOR_HOST"]
+        return WarehouseOracle(servers, topic, env["BIGQUERY_PROJECT_ID"], dataset, emulator)
+
     def job_environment(self, **changes: str) -> dict[str, str]:
         """Environment of a job in this world: a small window, contents re-read often."""
         return {
@@ -154,6 +162,7 @@ class World:
             "REDIS_AGGREGATION_WINDOW_MINUTES": str(WINDOW_MINUTES),
             "CONTENT_REFRESH_SECONDS": str(CONTENT_REFRESH_SECONDS),
             "LAKE_INTERVAL_SECONDS": "4",
+            "BIGQUERY_MAX_BATCH_TIME_SECONDS": "2",
             # These jobs live for seconds: they never earn back what the optimizing compiler costs.
             "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             **changes,
