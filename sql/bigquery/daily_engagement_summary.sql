@@ -1,5 +1,5 @@
 -- Every content's UTC days. Percentages are averaged in whole hundredths, half up, and scores added in units of a
--- hundred-thousandth of a point, so that nothing depends on the order in which rows are added.
+-- hundred-thousandth of a point; each is divided once, so that nothing depends on the order in which rows are added.
 select
     event_date,
     content_id,
@@ -13,7 +13,7 @@ select
     countif(event_type = 'click') as click,
     count(distinct user_id) as unique_users,
     coalesce(sum(engagement_seconds), 0) as engagement_seconds,
-    cast(round(sum(hundredths) / nullif(count(hundredths), 0)) / 100 as numeric(31, 2)) as avg_engagement_pct,
+    round(sum(hundredths) / nullif(count(hundredths), 0)) / 100 as avg_engagement_pct,
     sum(base * (10000 + least(coalesce(hundredths, 0), 10000))) / 100000 as score
 from (
     select

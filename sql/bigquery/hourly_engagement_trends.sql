@@ -7,7 +7,7 @@ select
     count(distinct user_id) as unique_users,
     count(distinct content_id) as unique_contents,
     coalesce(sum(engagement_seconds), 0) as engagement_seconds,
-    cast(round(sum(hundredths) / nullif(count(hundredths), 0)) / 100 as numeric(31, 2)) as avg_engagement_pct
+    round(sum(hundredths) / nullif(count(hundredths), 0)) / 100 as avg_engagement_pct
 from (
     select
         *,
