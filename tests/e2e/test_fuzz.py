@@ -49,7 +49,7 @@ def fuzz_job(world: World, tmp_path: Path) -> Iterator[StreamJob]:
     make_topic(world.env["KAFKA_BOOTSTRAP_SERVERS"])
     url = world.env["REDIS_URL"].rsplit("/", 1)[0] + "/1"
     environment = world.job_environment(
-        KAFKA_TOPIC_ENGAGEMENT_EVENTS=TOPIC, CHECKPOINT_PATH=str(tmp_path), LAKE_PATH=str(tmp_path / "lake"),
+        KAFKA_TOPIC_ENGAGEMENT_EVENTS=TOPIC, CHECKPOINT_PATH=str(tmp_path), LAKE_PATH=str(tmp_path / "tables"),
         REDIS_URL=url, REDIS_DB="1", BIGQUERY_DATASET_ID=DATASET,
     )  # fmt: skip
     with closing(Redis.from_url(url, decode_responses=True)) as client:
@@ -170,7 +170,7 @@ def test_every_fuzzed_message_has_exactly_the_outcome_of_the_reference(
     assert totals["delivered"] + totals["moves"] == changes
     assert totals["already_delivered"] == 0
     assert totals["read"] == MESSAGES
-    LakeOracle(servers, TOPIC, tmp_path / "lake").await_equality(DRAIN_SECONDS)
+    LakeOracle(servers, TOPIC, tmp_path / "tables").await_equality(DRAIN_SECONDS)
     world.warehouse_oracle(TOPIC, DATASET).await_equality(DRAIN_SECONDS)
     assert "starting again" not in fuzz_job.text(), "a batch failed and was repeated"
     assert fuzz_job.status()["state"] == "running"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from tests.spark.warehouse import Warehouse, start
 
 from engagement.embedded.bigquery import BigQuery
 from engagement.embedded.jars import spark_jars
@@ -47,7 +48,15 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 def bigquery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BigQuery]:
     """The embedded BigQuery, alone; a test that kills it starts it again."""
     service = BigQuery(Site(tmp_path_factory.mktemp("engagement home"), {}))
-    service.up()
+    start(service)
     yield service
     service.stop()
-    service.site.release_ports()
+
+
+@pytest.fixture
+def warehouse(spark: SparkSession, bigquery: BigQuery) -> Iterator[Warehouse]:
+    """A dataset of the test's own."""
+    start(bigquery)
+    warehouse = Warehouse(spark, bigquery)
+    yield warehouse
+    warehouse.close()
