@@ -3,6 +3,7 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import duckdb
 from deltalake import DeltaTable
@@ -53,7 +54,9 @@ def compare_lake(database: Connection, lake: Path, sql_folder: Path, after: int)
 
 
 def _files(table: Path) -> list[str]:
-    return DeltaTable(table).file_uris() if DeltaTable.is_deltatable(str(table)) else []
+    if not DeltaTable.is_deltatable(str(table)):
+        return []
+    return [unquote(uri) for uri in DeltaTable(table).file_uris()]  # a space in the path comes as %20
 
 
 def _count(files: list[str]) -> int:
