@@ -19,7 +19,7 @@ IMPORT_SECONDS = 120
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "identity", "schemas", "scoring"}),
     frozenset({"settings", "retry", "transform"}),
-    frozenset({"logs", "session", "sources", "sinks.base"}),
+    frozenset({"logs", "session", "sources", "sinks.base", "sinks.delta"}),
     frozenset({"command", "sinks.bigquery", "sinks.lake", "sinks.redis"}),
     frozenset({"delivery", "monitoring", "embedded", "generator"}),
     frozenset({"streaming", "demo", "worker_daemon"}),
@@ -56,6 +56,7 @@ HARMLESS = {
 NEVER = {
     *(("sinks.redis", part) for part in ("sources", "settings")),
     *(("sinks.lake", part) for part in ("sources", "settings")),
+    *(("sinks.delta", part) for part in ("sources", "settings")),
     *(("sinks.bigquery", part) for part in ("sources", "settings")),
     *(("sources", "settings"), ("delivery", "settings")),
 }

@@ -15,8 +15,10 @@ from tests.spark import frames
 from engagement.errors import PermanentSinkError, TransientSinkError
 from engagement.identity import BatchIdentity, OffsetRange
 from engagement.sinks.base import CommitTimes, PartitionSummary
+from engagement.sinks.delta.tables import DEAD_LETTERS
+from engagement.sinks.delta.upkeep import UpkeepPlan
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
-from engagement.sinks.lake.tables import DEAD_LETTERS, EVENTS
+from engagement.sinks.lake.tables import EVENTS
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
 
@@ -34,7 +36,7 @@ class Lake:
         self.visible: list[Sequence[CommitTimes]] = []
 
     def driver(self, clock: Callable[[], datetime] = lambda: NOW, compact_files: int = 0) -> LakeSink:
-        options = LakeOptions(str(self.folder), compact_files, retention_hours=168)
+        options = LakeOptions(str(self.folder), UpkeepPlan(compact_files))
         sink = LakeSink(self.spark, options, lambda: self.topic_id, self.visible.append, clock)
         sink.open()
         return sink

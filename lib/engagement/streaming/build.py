@@ -22,6 +22,7 @@ from engagement.settings import BigQuerySettings, KafkaSettings, RedisSettings, 
 from engagement.sinks.base import Sink
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.sink import WarehouseSink
+from engagement.sinks.delta.upkeep import UpkeepPlan
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
 from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.meta import MetaWriter
@@ -162,7 +163,8 @@ def _lake_query(every: _Shared) -> RunningQuery:
     shared, settings = replace(every, spark=bulk_session(every.spark)), every.settings
 
     def make(report: QueryReport) -> Sink:
-        lake = LakeOptions(settings.paths.lake_path, settings.lake.compact_files, settings.lake.retention_hours)
+        upkeep = UpkeepPlan(settings.lake.compact_files, settings.lake.retention_hours)
+        lake = LakeOptions(settings.paths.lake_path, upkeep)
         return LakeSink(shared.spark, lake, shared.positions.topic_id, report.visible, _now)
 
     return _slow_query(shared, "lake", make, settings.lake.interval_seconds)

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from engagement.identity import OffsetRange
 from engagement.schemas import Kind
 from engagement.sinks.base import PartitionSummary
-from engagement.sinks.lake.fence import Place
+from engagement.sinks.delta.fence import Place
 
 _COMMIT_STEP_MS = 100
 _SNAPSHOT = "r"

@@ -1,4 +1,4 @@
-"""The lake's fence as it travels in a commit."""
+"""A Delta table's fence as it travels in a commit."""
 
 import json
 
@@ -8,23 +8,23 @@ from hypothesis import strategies as st
 
 from engagement.errors import ContractError
 from engagement.identity import BatchIdentity, OffsetRange
-from engagement.sinks.lake.fence import LakeFence, Place, fence_of
+from engagement.sinks.delta.fence import DeltaFence, Place, fence_of
 
 IDENTITY = BatchIdentity("app", "generation", 7)
 SMALL, LARGE = st.integers(0, 99), st.integers(0, 2**62)
 OFFSETS = st.dictionaries(SMALL, LARGE, max_size=4)
 PLACES = st.dictionaries(SMALL, st.tuples(LARGE, LARGE), max_size=3)
-FENCES = st.builds(LakeFence, st.text(max_size=5), OFFSETS, PLACES)
+FENCES = st.builds(DeltaFence, st.text(max_size=5), OFFSETS, PLACES)
 RANGES = st.lists(st.builds(OffsetRange, st.just("events"), SMALL, SMALL, SMALL))
 
 
 @given(FENCES)
-def test_what_a_commit_carries_is_read_back(fence: LakeFence) -> None:
+def test_what_a_commit_carries_is_read_back(fence: DeltaFence) -> None:
     assert fence_of(fence.to_metadata(IDENTITY)) == fence
 
 
 def test_a_commit_names_its_micro_batch_for_people() -> None:
-    assert json.loads(LakeFence("t", {}).to_metadata(IDENTITY))["batch"] == "app/generation/7"
+    assert json.loads(DeltaFence("t", {}).to_metadata(IDENTITY))["batch"] == "app/generation/7"
 
 
 @pytest.mark.parametrize("metadata", [None, "", "compacted by hand", "[]", "7", '{"other": 1}'])
@@ -39,16 +39,16 @@ def test_a_damaged_fence_is_an_error_and_not_an_empty_one(damaged: str) -> None:
 
 
 @given(FENCES, FENCES)
-def test_only_equal_fences_have_the_same_successor(one: LakeFence, other: LakeFence) -> None:
+def test_only_equal_fences_have_the_same_successor(one: DeltaFence, other: DeltaFence) -> None:
     assert (one.successor == other.successor) == (one == other)
 
 
 def test_the_order_in_which_partitions_were_seen_does_not_matter() -> None:
-    assert LakeFence("t", {0: 1, 1: 2}).successor == LakeFence("t", {1: 2, 0: 1}).successor
+    assert DeltaFence("t", {0: 1, 1: 2}).successor == DeltaFence("t", {1: 2, 0: 1}).successor
 
 
 @given(FENCES, RANGES, PLACES)
-def test_a_fence_never_goes_back(fence: LakeFence, ranges: list[OffsetRange], places: dict[int, Place]) -> None:
+def test_a_fence_never_goes_back(fence: DeltaFence, ranges: list[OffsetRange], places: dict[int, Place]) -> None:
     after = fence.after(ranges, places)
     assert all(after.next_offsets[partition] >= offset for partition, offset in fence.next_offsets.items())
     assert all(after.next_offsets[part.partition] >= part.end for part in ranges)

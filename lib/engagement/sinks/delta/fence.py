@@ -1,4 +1,4 @@
-"""The lake's fence: it travels with the commit that adds the rows, and only its successor can be committed once.
+"""A Delta table's fence: it travels with the commit that adds the rows, and only its successor can be committed once.
 
 Where it lies: as JSON in the commit's `userMetadata`, together with the rows, in one Delta transaction.
 
@@ -23,7 +23,7 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class LakeFence:
+class DeltaFence:
     """How far a table has got in one topic; `topic_id` changes when a topic is deleted and made again."""
 
     topic_id: str
@@ -31,11 +31,11 @@ class LakeFence:
     places: Mapping[int, Place] = field(default_factory=dict)
     """Partition -> the farthest place in the source's log whose changes the table holds."""
 
-    def after(self, ranges: Sequence[OffsetRange], places: Mapping[int, Place]) -> "LakeFence":
+    def after(self, ranges: Sequence[OffsetRange], places: Mapping[int, Place]) -> "DeltaFence":
         """The fence once these ranges, whose changes reach to these places, are in the table; it never goes back.
 
         >>> ranges = [OffsetRange("events", 0, 5, 6), OffsetRange("events", 1, 0, 3)]
-        >>> LakeFence("t", {0: 7}).after(ranges, {}).next_offsets
+        >>> DeltaFence("t", {0: 7}).after(ranges, {}).next_offsets
         {0: 7, 1: 3}
         """
         offsets, farthest = dict(self.next_offsets), dict(self.places)
@@ -43,7 +43,7 @@ class LakeFence:
             offsets[part.partition] = max(part.end, offsets.get(part.partition, 0))
         for partition, place in places.items():
             farthest[partition] = max(place, farthest.get(partition, place))
-        return LakeFence(self.topic_id, offsets, farthest)
+        return DeltaFence(self.topic_id, offsets, farthest)
 
     @property
     def successor(self) -> str:
@@ -62,7 +62,7 @@ class LakeFence:
         }
 
 
-def fence_of(metadata: str | None) -> LakeFence | None:
+def fence_of(metadata: str | None) -> DeltaFence | None:
     """The fence in a commit's metadata; None when it carries none (made by somebody else, or upkeep).
 
     Raises: ContractError when it carries one that cannot be read.
@@ -76,6 +76,6 @@ def fence_of(metadata: str | None) -> LakeFence | None:
     try:
         fence = found[_KEY]
         places = {int(p): (int(commit), int(own)) for p, (commit, own) in fence["places"].items()}
-        return LakeFence(str(fence["topic_id"]), {int(p): int(offset) for p, offset in fence["next"].items()}, places)
+        return DeltaFence(str(fence["topic_id"]), {int(p): int(offset) for p, offset in fence["next"].items()}, places)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ContractError(f"a commit of the lake carries a fence that cannot be read: {metadata!r}") from error
+        raise ContractError(f"a commit carries a fence that cannot be read: {metadata!r}") from error

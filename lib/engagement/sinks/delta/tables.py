@@ -1,0 +1,108 @@
+"""A table of the lake: how it is made, and what is done with one that is there already; and dead letters' table."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from delta.tables import DeltaTable
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from engagement.errors import PermanentSinkError, TransientSinkError, first_line
+from engagement.schemas import DEAD_LETTER
+
+KAFKA_DATE = "kafka_date"
+FENCED = (("delta.setTransactionRetentionDuration", "interval 30 days"),)
+"""Properties of a table whose commits carry a fence: Delta may forget the ids of old transactions."""
+
+DEAD_LETTERS = T.StructType(
+    [
+        *DEAD_LETTER,
+        T.StructField("sink", T.StringType()),  # NULL: refused by the transform, for every sink
+        T.StructField("attempts", T.IntegerType()),
+        T.StructField("batch_id", T.StringType()),  # BatchIdentity of the micro-batch that stored it
+        T.StructField("status", T.StringType()),  # new, replayed, discarded
+        T.StructField(KAFKA_DATE, T.DateType()),  # partition: the UTC day of kafka_ts
+    ]
+)
+"""`dead_letters`: one row per (topic, kafka_partition, kafka_offset, stage)."""
+
+_SAME_LETTER = " and ".join(
+    f"stored.{name} = new.{name}" for name in (KAFKA_DATE, "topic", "kafka_partition", "kafka_offset", "stage")
+)
+
+
+@dataclass(frozen=True)
+class LakeTable:
+    """One Delta table of a sink; nothing is touched before `prepare`."""
+
+    sink: str
+    path: str
+    schema: T.StructType
+    partition_by: str
+    properties: tuple[tuple[str, str], ...] = ()
+
+    def prepare(self, spark: SparkSession) -> None:
+        """Make it if it is missing, add columns that it lacks. Raises: PermanentSinkError for a column of another type.
+
+        Columns that only the table has stay; new rows leave them NULL.
+        """
+        builder = DeltaTable.createIfNotExists(spark).location(self.path)
+        builder = builder.addColumns(self.schema).partitionedBy(self.partition_by)
+        for name, value in self.properties:
+            builder = builder.property(name, value)
+        builder.execute()
+        there = {field.name: field.dataType for field in self.read(spark).schema}
+        wrong = [
+            f"{field.name} is {there[field.name].simpleString()}, not {field.dataType.simpleString()}"
+            for field in self.schema
+            if field.name in there and there[field.name] != field.dataType
+        ]
+        if wrong:
+            raise PermanentSinkError(self.sink, f"table {self.path} has columns of another type: {'; '.join(wrong)}")
+        if any(field.name not in there for field in self.schema):
+            nothing = spark.createDataFrame([], self.schema)
+            nothing.write.format("delta").mode("append").option("mergeSchema", "true").save(self.path)
+
+    def read(self, spark: SparkSession) -> DataFrame:
+        """Its rows as they are now."""
+        return spark.read.format("delta").load(self.path)
+
+    def open(self, spark: SparkSession) -> DeltaTable:
+        """Delta's own handle."""
+        return DeltaTable.forPath(spark, self.path)
+
+
+def dead_letters_table(sink: str, lake: str) -> LakeTable:
+    """The table of dead letters, which every sink that refuses something adds to."""
+    return LakeTable(sink, f"{lake}/dead_letters", DEAD_LETTERS, KAFKA_DATE, FENCED)
+
+
+def stored_dead_letters(refused: DataFrame, batch_id: str, sink: str | None, attempts: Column) -> DataFrame:
+    """In: DEAD_LETTER. Out: DEAD_LETTERS, new. Rows: 1 -> 1. Shuffle: none. `sink` None: refused for every sink."""
+    return refused.select(
+        *DEAD_LETTER.names,
+        F.lit(sink).cast("string").alias("sink"),
+        attempts.cast("int").alias("attempts"),
+        F.lit(batch_id).alias("batch_id"),
+        F.lit("new").alias("status"),
+        F.to_date("kafka_ts").alias(KAFKA_DATE),
+    )
+
+
+def merge_dead_letters(spark: SparkSession, table: LakeTable, letters: DataFrame) -> None:
+    """Add the letters (DEAD_LETTERS) that the table lacks; what it has keeps its status."""
+    stored = table.open(spark).alias("stored")
+    stored.merge(letters.alias("new"), _SAME_LETTER).whenNotMatchedInsertAll().execute()
+
+
+@contextmanager
+def translated(sink: str) -> Iterator[None]:
+    """Turn Spark's and Delta's errors into TransientSinkError; a JVM that has gone stays what it is."""
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        raise TransientSinkError(sink, first_line(error)) from error
