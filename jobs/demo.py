@@ -43,7 +43,7 @@ def run(context: Context) -> int:
     stack = Stack(home, context.environment)
     with ExitStack() as cleanup:
         cleanup.callback(stack.down, progress=say)
-        say("demo: starting PostgreSQL, Kafka, Connect, Redis and BigQuery")
+        say("demo: starting PostgreSQL, Kafka, Connect, Redis, BigQuery and a receiver")
         stack.up(say)
         port = free_metrics_port(context.settings.monitoring)
         environment = child_environment(context.environment, stack.env(), port)

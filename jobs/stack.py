@@ -1,4 +1,4 @@
-"""`stack`: the embedded services alone (PostgreSQL, Kafka, Connect with its connector, Redis, a BigQuery emulator)."""
+"""`stack`: the embedded services alone: PostgreSQL, Kafka, Connect with its connector, Redis, BigQuery, a receiver."""
 
 import argparse
 import os

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 PROJECT = Path(__file__).resolve().parents[2]
 TOPIC = "engagement-events"
 ARRIVAL_SECONDS = 60.0
-NAMES = ("postgres", "kafka", "redis", "bigquery", "connect")
+NAMES = ("postgres", "kafka", "redis", "bigquery", "receiver", "connect")
 
 
 @pytest.fixture(scope="module")

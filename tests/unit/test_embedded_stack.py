@@ -46,6 +46,13 @@ def test_a_project_without_credentials_is_the_emulators(tmp_path: Path) -> None:
     assert {status.name: status.state for status in stack.status()}["bigquery"] == "stopped"
 
 
+def test_a_receiver_of_the_caller_gets_neither_token_nor_secret_of_ours(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, {"EXTERNAL_SYSTEM_URL": "https://partner/events"})
+    told = {name: value for name, value in stack.env().items() if name.startswith("EXTERNAL")}
+    assert told == {"EXTERNAL_SYSTEM_URL": "https://partner/events"}
+    assert {status.name: status.state for status in stack.status()}["receiver"] == "external"
+
+
 def test_env_names_every_setting_that_the_jobs_need(tmp_path: Path) -> None:
     wanted = {
         "DATABASE_URL",
@@ -56,6 +63,9 @@ def test_env_names_every_setting_that_the_jobs_need(tmp_path: Path) -> None:
         "BIGQUERY_DATASET_ID",
         "BIGQUERY_EMULATOR_HOST",
         "BIGQUERY_EMULATOR_GRPC_HOST",
+        "EXTERNAL_SYSTEM_URL",
+        "EXTERNAL_SYSTEM_TOKEN",
+        "EXTERNAL_SYSTEM_SIGNING_SECRET",
         "LAKE_PATH",
         "CHECKPOINT_PATH",
     }

@@ -152,7 +152,7 @@ class SeenProbe(FreshnessProbe):
 
 def test_the_capture_is_what_the_demo_shows() -> None:
     capture = next(text for _, text in code_blocks(ENGLISH) if text.startswith("$ ./spark-submit.sh demo\n"))
-    services = ("postgres", "kafka", "redis", "bigquery", "connect", "stream", "serve", "generate")
+    services = ("postgres", "kafka", "redis", "bigquery", "receiver", "connect", "stream", "serve", "generate")
     ranked = re.findall(r"│ +\d+ │ (.*?) +│ +([\d.]+) │ │", capture)
     moment = Moment(
         seconds=83.4,

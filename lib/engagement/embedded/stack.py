@@ -15,11 +15,12 @@ from engagement.embedded.connect import Connect
 from engagement.embedded.kafka import Kafka
 from engagement.embedded.postgres import Postgres
 from engagement.embedded.process import write_private
+from engagement.embedded.receiver import Receiver
 from engagement.embedded.redis import Redis
 from engagement.embedded.service import Progress, Service, ServiceStatus
 from engagement.embedded.site import Site
 
-SERVICES: tuple[type[Service], ...] = (Postgres, Kafka, Redis, BigQuery, Connect)
+SERVICES: tuple[type[Service], ...] = (Postgres, Kafka, Redis, BigQuery, Receiver, Connect)
 LOCK_SECONDS = 300.0
 # What --purge may remove; ENGAGEMENT_HOME could be set to a folder that holds other things as well.
 PURGED = ("checkpoints", "demo", "lake", "logs", "run", "secrets", "ports.json", "stack.env", "stack.lock")
@@ -34,7 +35,7 @@ class Stack:
 
     `home` is ENGAGEMENT_HOME. `env` holds the caller's own variables: one that names a service (DATABASE_URL,
     KAFKA_BOOTSTRAP_SERVERS, KAFKA_CONNECT_URL, REDIS_URL, BIGQUERY_EMULATOR_HOST, or BIGQUERY_PROJECT_ID with
-    GOOGLE_APPLICATION_CREDENTIALS) wins, and that service is not started.
+    GOOGLE_APPLICATION_CREDENTIALS, EXTERNAL_SYSTEM_URL) wins, and that service is not started.
     Every method may be called from several processes at once; they take turns.
     """
 

@@ -1,0 +1,84 @@
+"""The example receiver: stands for the partner's system that every event is posted to, with a token and signatures."""
+
+import base64
+import os
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import requests
+
+from engagement.embedded.process import ProcessSpec
+from engagement.embedded.service import Service
+from engagement.embedded.site import LOOPBACK, Site
+
+USUAL_PORT = 8090
+ANSWER_SECONDS = 5.0
+LIBRARY = Path(__file__).resolve().parents[2]
+BROUGHT = ("EXTERNAL_SYSTEM_URL", "EXTERNAL_SYSTEM_TOKEN", "EXTERNAL_SYSTEM_SIGNING_SECRET")
+
+
+class Receiver(Service):
+    """The external system."""
+
+    name: ClassVar[str] = "receiver"
+    variable: ClassVar[str] = "EXTERNAL_SYSTEM_URL"
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._rest = requests.Session()
+        # A proxy of the environment has no business on the loopback.
+        self._rest.trust_env = False
+
+    @property
+    def port(self) -> int:
+        """Its port on the loopback."""
+        return self.site.port(self.name, USUAL_PORT)
+
+    @property
+    def given(self) -> dict[str, str]:
+        """A receiver of the caller's, with what it asks for: ours must never get to it."""
+        env = self.site.env
+        return {name: env[name] for name in BROUGHT if env.get(name)} if env.get(self.variable) else {}
+
+    def settings(self) -> dict[str, str]:
+        """Its address, and what it asks of whoever posts there."""
+        return {
+            "EXTERNAL_SYSTEM_URL": f"http://{LOOPBACK}:{self.port}/events",
+            "EXTERNAL_SYSTEM_TOKEN": self.site.secret("receiver_token"),
+            "EXTERNAL_SYSTEM_SIGNING_SECRET": self._signing_secret,
+        }
+
+    def address(self) -> str:
+        """Where it listens."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def prepare(self) -> None:
+        """Choose its port."""
+        self.site.choose_port(self.name, USUAL_PORT)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def spec(self) -> ProcessSpec:
+        """Run it in this Python."""
+        env = {
+            "PATH": os.defpath,
+            "TZ": "UTC",
+            "PYTHONPATH": str(LIBRARY),
+            "RECEIVER_HOST": LOOPBACK,
+            "RECEIVER_PORT": str(self.port),
+            "RECEIVER_FOLDER": str(self.folder),
+            "RECEIVER_TOKEN": self.site.secret("receiver_token"),
+            "RECEIVER_SIGNING_SECRET": self._signing_secret,
+        }
+        return self.process_spec((sys.executable, "-m", "engagement.embedded.receiver_server"), env)
+
+    def answers(self) -> bool:
+        """Ask for its health, which no planned fault touches."""
+        try:
+            return self._rest.get(f"{self.address()}/health", timeout=ANSWER_SECONDS).ok
+        except requests.RequestException:
+            return False
+
+    @property
+    def _signing_secret(self) -> str:
+        return "whsec_" + base64.b64encode(self.site.secret("receiver_signing").encode()).decode()
