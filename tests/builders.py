@@ -29,7 +29,9 @@ class Message:
     partition: int = 0
     kafka_ts: datetime = KAFKA_TS
     headers: tuple[str, ...] = ()
-    """Names only: the transform looks at nothing else."""
+    """Names only: of other headers the transform looks at nothing else."""
+    replay_of: int | None = None
+    """Offset of the refused message that this one stands for."""
 
 
 def row(**columns: object) -> dict[str, object]:

@@ -39,6 +39,8 @@ class Kind(StrEnum):
 
 
 EVENT_TYPES = ("play", "pause", "finish", "click")
+REPLAY_OF = "engagement.replay_of"
+"""Header of a dead letter that is sent again: the offset, in the same partition, of the message it stands for."""
 ROW_COLUMNS = ("id", "content_id", "user_id", "event_type", "event_ts", "duration_ms", "device", "raw_payload")
 """The columns of engagement_events, in table order, which is also the order of the checks."""
 
@@ -66,6 +68,7 @@ NARROW_MESSAGES = T.StructType(
     [
         *_fields(("topic", _TEXT), ("partition", _INT), ("offset", _LONG), ("timestamp", _TIME)),
         *_fields(("value", T.BinaryType()), ("header_names", T.ArrayType(_TEXT))),  # names: NULL without headers
+        *_fields(("replay_of", _LONG)),  # value of the header REPLAY_OF; NULL for all but replays
     ]
 )
 """MESSAGES without what nobody reads."""
@@ -96,6 +99,7 @@ IMAGES = T.StructType(
             ("code", _TEXT),  # DeadLetterCode; NULL unless kind is dead_letter
             ("detail", _TEXT),  # a short reason that never quotes the payload; NULL like code
             ("raw_value", T.BinaryType()),  # the message's bytes; NULL unless kind is dead_letter
+            ("header_names", T.ArrayType(_TEXT)),  # of its headers; NULL unless kind is dead_letter
             ("is_version", T.BooleanType()),  # true on exactly one row per message; false on an update's `before`
             ("effect", _INT),  # +1 the image counts on the board, -1 it is taken back, 0 neither
             ("op", _TEXT),  # c, r, u, d; on dead letters also t (TRUNCATE), and NULL when none of these was given
@@ -104,6 +108,7 @@ IMAGES = T.StructType(
             ("lsn", _LONG),  # second of source.sequence, else source.lsn; NULL for flat rows
             ("source_ts_ms", _LONG),  # commit time in the source, ms since 1970; NULL when absent
             ("half", _INT),  # 0 for a move's `d`, 1 else: a move's two messages share (commit_lsn, lsn)
+            ("replay_of", _LONG),  # offset of the refused message whose place this one takes; NULL for all others
             ("event_id", _LONG),  # NULL for tombstones and where the id itself is bad
             ("content_id", _TEXT),  # UUID in lower case; this and all below are NULL on dead letters
             ("user_id", _TEXT),
@@ -151,6 +156,10 @@ ENRICHED_EVENT = T.StructType(
 """One row per row version: the public schema."""
 
 DEAD_LETTER = T.StructType(
-    [*_POSITION, *_fields(("raw_value", T.BinaryType()), ("stage", _TEXT), ("code", _TEXT), ("detail", _TEXT))]
+    [
+        *_POSITION,
+        *_fields(("raw_value", T.BinaryType()), ("header_names", T.ArrayType(_TEXT))),
+        *_fields(("stage", _TEXT), ("code", _TEXT), ("detail", _TEXT)),
+    ]
 )
 """A refused message as the transform knows it; attempts, batch id and status are added where it is stored."""

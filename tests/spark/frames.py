@@ -14,11 +14,13 @@ from engagement.transform.content import SharedContents
 
 def messages(spark: SparkSession, given: Iterable[Message]) -> DataFrame:
     """Contract MESSAGES."""
-    rows = [
-        (None, m.value, "engagement-events", m.partition, m.offset, m.kafka_ts, [(h, b"") for h in m.headers] or None)
-        for m in given
-    ]
+    rows = [(None, m.value, "engagement-events", m.partition, m.offset, m.kafka_ts, _headers(m) or None) for m in given]
     return spark.createDataFrame(rows, schemas.MESSAGES)
+
+
+def _headers(message: Message) -> list[tuple[str, bytes]]:
+    replay = [] if message.replay_of is None else [(schemas.REPLAY_OF, str(message.replay_of).encode())]
+    return [(name, b"") for name in message.headers] + replay
 
 
 def changes(

@@ -1,6 +1,7 @@
 """The lake sink on real Delta tables: each row version and each dead letter once, whatever comes twice."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -106,6 +107,7 @@ def test_each_message_ends_where_its_outcome_says(lake: Lake) -> None:
     assert {(r.stage, r.status, r.attempts, r.sink, r.batch_id) for r in lake.letters()} == {
         ("decode", "new", 1, None, str(IDENTITY))
     }
+    assert {(r.history, tuple(r.header_names or ())) for r in lake.letters()} == {(None, ())}
     assert sink.fence() == {0: 7}
     assert sum(sum(times.values()) for times in lake.visible[-1]) == 3
 
@@ -158,6 +160,19 @@ def test_versions_that_the_source_sends_again_under_new_offsets_are_stored_once(
     assert [(r.event_id, r.kafka_offset) for r in lake.events()] == [(1, 1), (2, 2), (3, 3), (4, 4), (5, 15)]
     (summary,) = lake.deliver(sink, [Message(later(6), offset=20)], part(16, 21))
     assert (summary.delivered, summary.repeats) == (1, 0)
+
+
+def test_a_replay_is_a_version_of_its_own_time_and_stored_once(lake: Lake) -> None:
+    sink = lake.driver()
+    lake.deliver(sink, [Message(later(n), offset=n) for n in (1, 5)], part(1, 6))
+    replay = Message(later(3), offset=6, replay_of=3)
+    (summary,) = lake.deliver(sink, [replay], part(6, 7))
+    assert (summary.delivered, summary.repeats, summary.commit_times_ms) == (1, 0, {})
+    (summary,) = lake.deliver(sink, [replace(replay, offset=7), Message(later(6), offset=8)], part(7, 9))
+    assert (summary.delivered, summary.repeats) == (1, 1)
+    assert [(r.event_id, r.version, r.kafka_offset) for r in lake.events()] == [
+        (n, LSN + 16 * n, at) for n, at in ((1, 1), (5, 5), (3, 6), (6, 8))
+    ]
 
 
 def test_versions_that_come_again_within_one_micro_batch_are_stored_once(lake: Lake) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
-from tests.builders import CONTENT_ID, CONTENT_ROWS, Message, created, envelope, message, row, updated
+from tests.builders import CONTENT_ID, CONTENT_ROWS, KAFKA_TS, Message, created, envelope, message, row, updated
 from tests.spark import frames
 
 from engagement import schemas
@@ -94,6 +94,23 @@ def test_events_are_the_row_versions_and_dead_letters_keep_their_bytes(spark: Sp
         (3, "decode", "E_UTF8"),
     ]
     assert [bytes(r["raw_value"]) for r in refused] == [_MIXED[1].value, b"\xff"]
+
+
+def test_a_replay_names_its_letter_and_a_letter_keeps_its_headers(spark: SparkSession) -> None:
+    refused = message(envelope("d", before=row(id=0)), offset=1, headers=("__debezium.newkey",))
+    given = [Message(created().value, replay_of=7), refused, created()]
+    changes = frames.changes(spark, given)
+    found = changes.frame().orderBy("kafka_offset", "replay_of")
+    assert [r["replay_of"] for r in found.collect()] == [None, 7, None]
+    assert [r["header_names"] for r in dead_letters(changes.frame()).collect()] == [["__debezium.newkey"]]
+
+
+@pytest.mark.parametrize("value", [b"", b"a", b"1.5", b"99999999999999999999", None])
+def test_a_header_that_is_no_offset_makes_no_replay(spark: SparkSession, value: bytes | None) -> None:
+    rows = [(None, created().value, "events", 0, 0, KAFKA_TS, [(schemas.REPLAY_OF, value)])]
+    changes = frames.of_messages(spark, spark.createDataFrame(rows, schemas.MESSAGES))
+    (found,) = changes.frame().collect()
+    assert (found["kind"], found["replay_of"]) == ("change", None)
 
 
 def test_rows_of_a_partition_stay_in_offset_order(spark: SparkSession) -> None:

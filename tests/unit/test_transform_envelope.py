@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -20,7 +21,7 @@ from tests.reference.instant import parse_instant as parse_instant_again
 from tests.reference.strict_json import plain, read_plain
 from tests.reference.vectors import message_vectors, vector_message
 
-from engagement.transform.envelope import Effect, Outcome, read_message
+from engagement.transform.envelope import Effect, Headers, Outcome, Place, read_message
 from engagement.transform.instant import parse_instant
 from engagement.transform.json_text import RECURSION_LIMIT, JsonReader, to_compact_text
 
@@ -38,7 +39,8 @@ def _deep_recursion() -> Iterator[None]:
 
 
 def _read(message: builders.Message) -> Outcome:
-    return read_message(JsonReader(), message.value, message.offset, micros_of(message.kafka_ts), message.headers)
+    headers = Headers(message.headers, message.replay_of)
+    return read_message(JsonReader(), message.value, message.offset, micros_of(message.kafka_ts), headers)
 
 
 def _outcome_fields(outcome: Outcome) -> dict[str, object]:
@@ -135,6 +137,21 @@ def test_values_nested_deeper_than_1000_levels_are_no_json(depth: int) -> None:
     outcome = _read(builders.Message(nested))
     assert outcome.refusal is not None
     assert outcome.refusal.detail == ("not one JSON object" if depth > 1000 else "no row")
+
+
+def test_a_replay_stands_for_the_message_it_names_and_takes_nothing_back() -> None:
+    update = builders.updated(duration_ms=5)
+    replay = _read(replace(update, offset=99, replay_of=_OFFSET))
+    assert replay.place == Place(builders.LSN)
+    assert [(effect.is_version, effect.effect) for effect in replay.effects] == [(True, 1)]
+    assert len(_read(update).effects) == 2
+    flat = _read(replace(builders.message(builders.row()), offset=99, replay_of=_OFFSET))
+    assert flat.place == Place(_OFFSET + 1)
+
+
+def test_a_replayed_move_is_still_a_move() -> None:
+    moved = builders.message(builders.envelope("d", before=builders.row()), headers=("__debezium.newkey",))
+    assert str(_read(replace(moved, replay_of=_OFFSET)).kind) == "move"
 
 
 def test_a_commit_time_far_ahead_of_its_message_is_not_believed() -> None:

@@ -46,6 +46,7 @@ def changes(*messages: Message) -> pa.RecordBatch:
         "timestamp": pa.array([m.kafka_ts for m in messages], pa.timestamp("us", "UTC")),
         "value": pa.array([m.value for m in messages], pa.binary()),
         "header_names": pa.array([list(m.headers) for m in messages], pa.list_(pa.string())),
+        "replay_of": pa.array([m.replay_of for m in messages], pa.int64()),
     }
     table = pa.Table.from_pylist(
         [{**content, "publish_ts": KAFKA_TS} for content in CONTENT_ROWS],

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from engagement.schemas import CHANGES
+from engagement.schemas import CHANGES, REPLAY_OF
 from engagement.transform.content import Contents, SharedContents
 from engagement.transform.decode import decode_batch
 from engagement.transform.enrich import enrich_batch
@@ -31,8 +31,12 @@ def narrow_messages(messages: DataFrame) -> DataFrame:
 
     In: MESSAGES. Out: NARROW_MESSAGES. Rows: 1 -> 1. Shuffle: none.
     """
-    header_names = F.col("headers")["key"].alias("header_names")
-    return messages.select("topic", "partition", "offset", "timestamp", "value", header_names)
+    names, values = F.col("headers")["key"], F.col("headers")["value"]
+    # Places count from 1, 0 is "absent"; `get` counts from 0 and gives NULL for what is not there.
+    replayed = F.get(values, F.array_position(names, REPLAY_OF).cast("int") - 1)
+    replay_of = replayed.cast("string").try_cast("long")
+    columns = ("topic", "partition", "offset", "timestamp", "value")
+    return messages.select(*columns, names.alias("header_names"), replay_of.alias("replay_of"))
 
 
 def transform_batches(batches: Iterable[pa.RecordBatch], contents: Contents) -> Iterator[pa.RecordBatch]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from engagement.schemas import IMAGES, Kind
-from engagement.transform.envelope import Effect, Outcome, read_message
+from engagement.transform.envelope import Effect, Headers, Outcome, read_message
 from engagement.transform.json_text import JsonReader
 
 _CARRIED = ("topic", "partition", "offset", "timestamp")
@@ -25,16 +25,18 @@ def decode_batch(reader: JsonReader, batch: pa.RecordBatch) -> pa.RecordBatch:
     then the row to take back. Order: kept. Never raises for a row, whatever its bytes.
     """
     kafka_us = batch.column("timestamp").cast(_TIME).view(_LONG).to_pylist()
-    given = [batch.column(name).to_pylist() for name in ("value", "offset", "header_names")]
+    given = [batch.column(name).to_pylist() for name in ("value", "offset", "header_names", "replay_of")]
     outcomes = [
-        read_message(reader, value, offset, at, names or ())
-        for value, offset, names, at in zip(*given, kafka_us, strict=True)
+        read_message(reader, value, offset, at, Headers(names or (), replay_of))
+        for value, offset, names, replay_of, at in zip(*given, kafka_us, strict=True)
     ]
     rows = [(i, o, effect) for i, o in enumerate(outcomes) for effect in o.effects]
     origins, row_outcomes, effects = zip(*rows, strict=True) if rows else ((),) * 3
     messages = batch.select(_CARRIED).take(pa.array(origins, _INT))
+    replays = batch.column("replay_of").take(pa.array(origins, _INT))
     # A message is refused once, on the row of its own version; what its `before` takes back is a change like others.
     refused = [o.refusal if e.is_version else None for o, e in zip(row_outcomes, effects, strict=True)]
+    kept = pa.array([i if r else None for i, r in zip(origins, refused, strict=True)], _INT)
     columns = {
         "topic": messages.column("topic"),
         "kafka_partition": messages.column("partition"),
@@ -43,9 +45,9 @@ def decode_batch(reader: JsonReader, batch: pa.RecordBatch) -> pa.RecordBatch:
         "kind": pa.array([o.kind if e.is_version else Kind.CHANGE for _, o, e in rows], _TEXT),
         "code": pa.array([None if r is None else r.code for r in refused], _TEXT),
         "detail": pa.array([None if r is None else r.detail for r in refused], _TEXT),
-        "raw_value": batch.column("value").take(
-            pa.array([i if r else None for i, r in zip(origins, refused, strict=True)], _INT)
-        ),
+        "raw_value": batch.column("value").take(kept),
+        "header_names": batch.column("header_names").take(kept),
+        "replay_of": replays,
         **_outcome_columns(row_outcomes),
         **_effect_columns(effects),
     }

@@ -17,6 +17,14 @@ _MAX_LONG = 2**63 - 1
 _MS_US = 1000
 
 
+class Headers(NamedTuple):
+    """What a message's headers say."""
+
+    names: Sequence[str] = ()
+    replay_of: int | None = None
+    """Offset, in the same partition, of the refused message that this one stands for; None for all but replays."""
+
+
 class Effect(NamedTuple):
     """A row image and what it does on the board."""
 
@@ -57,11 +65,12 @@ class _Change(NamedTuple):
     place: Place
 
 
+_NO_HEADERS = Headers()
 _NOTHING = (Effect(Image(), is_version=True, effect=0),)
 
 
 def read_message(
-    reader: JsonReader, value: bytes | None, offset: int | None, kafka_us: int, headers: Sequence[str] = ()
+    reader: JsonReader, value: bytes | None, offset: int | None, kafka_us: int, headers: Headers = _NO_HEADERS
 ) -> Outcome:
     """The outcome of a message, whatever its bytes; raises nothing.
 
@@ -70,7 +79,8 @@ def read_message(
         value: the message's bytes; None is a tombstone.
         offset: its place in the partition; None for a row that backfill read from the table.
         kafka_us: Kafka's time of the message, microseconds since 1970.
-        headers: names of its headers.
+        headers: what they say. A replay gives no take-back and no place in the source's log: its `before` was taken
+            back when it was refused, or lies behind it, and its place has long been passed.
 
     """
     if value is None:
@@ -78,14 +88,16 @@ def read_message(
     document = reader.read(value)
     if isinstance(document, Refusal):
         return Outcome(Kind.DEAD_LETTER, _NOTHING, document)
-    change = _open(document, offset, kafka_us, headers)
+    is_replay = headers.replay_of is not None
+    change = _open(document, headers.replay_of if is_replay else offset, kafka_us, headers.names)
     own, refusal = _judge_own(change, kafka_us)
-    effects = (own, *_take_back(change, kafka_us)) if change.op == "u" else (own,)
-    moves = change.op == "d" and NEW_KEY in headers
+    effects = (own, *_take_back(change, kafka_us)) if change.op == "u" and not is_replay else (own,)
+    moves = change.op == "d" and NEW_KEY in headers.names
     kind = Kind.DEAD_LETTER if refusal else Kind.MOVE if moves else Kind.CHANGE
     # Anything else would quote the payload; `t` stays, since a TRUNCATE raises an alarm of its own.
     op = change.op if change.op in _OPS or change.op == _TRUNCATE else None
-    return Outcome(kind, effects, refusal, op, change.place, 0 if moves else 1)
+    place = Place(change.place.version) if is_replay else change.place
+    return Outcome(kind, effects, refusal, op, place, 0 if moves else 1)
 
 
 def _open(root: JsonObject, offset: int | None, kafka_us: int, headers: Sequence[str]) -> _Change:

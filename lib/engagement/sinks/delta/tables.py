@@ -18,6 +18,16 @@ KAFKA_DATE = "kafka_date"
 FENCED = (("delta.setTransactionRetentionDuration", "interval 30 days"),)
 """Properties of a table whose commits carry a fence: Delta may forget the ids of old transactions."""
 
+ACTION = T.StructType(
+    [
+        T.StructField("at", T.TimestampType()),
+        T.StructField("who", T.StringType()),  # user@machine
+        T.StructField("action", T.StringType()),  # replayed, discarded
+        T.StructField("detail", T.StringType()),
+    ]
+)
+"""What somebody has done with a dead letter."""
+
 DEAD_LETTERS = T.StructType(
     [
         *DEAD_LETTER,
@@ -25,6 +35,7 @@ DEAD_LETTERS = T.StructType(
         T.StructField("attempts", T.IntegerType()),
         T.StructField("batch_id", T.StringType()),  # BatchIdentity of the micro-batch that stored it
         T.StructField("status", T.StringType()),  # new, replayed, discarded
+        T.StructField("history", T.ArrayType(ACTION)),  # oldest first, only ever added to; NULL: nothing was done yet
         T.StructField(KAFKA_DATE, T.DateType()),  # partition: the UTC day of kafka_ts
     ]
 )
@@ -89,6 +100,7 @@ def stored_dead_letters(refused: DataFrame, batch_id: str, sink: str | None, att
         attempts.cast("int").alias("attempts"),
         F.lit(batch_id).alias("batch_id"),
         F.lit("new").alias("status"),
+        F.lit(None).cast(DEAD_LETTERS["history"].dataType).alias("history"),
         F.to_date("kafka_ts").alias(KAFKA_DATE),
     )
 

@@ -39,10 +39,13 @@ class Findings:
     """Partition -> where they end."""
     in_order: bool
     """Whether commit times and offsets rise together, as they do unless the source sends something again."""
+    replays: bool
+    """Whether there are dead letters that were sent again: they have no place in the source's log."""
 
     def may_repeat(self, places: Mapping[int, Place]) -> bool:
         """Whether some new changes may be in the table already, which has those up to `places`."""
-        return not self.in_order or any(places.get(p, (-1, -1)) >= first for p, first in self.first_places.items())
+        behind = any(places.get(p, (-1, -1)) >= first for p, first in self.first_places.items())
+        return behind or self.replays or not self.in_order
 
     def without(self, repeats: Mapping[int, int]) -> "Findings":
         """The same, after so many changes of each partition turned out to be repeats."""
@@ -72,6 +75,7 @@ def look_at(changes: DataFrame, ranges: Sequence[OffsetRange], is_old: Column) -
             F.max("kafka_offset").alias("last_offset"),
             F.min(in_log).alias("first_place"),
             F.max(in_log).alias("last_place"),
+            F.count("replay_of").alias("replays"),
         )
         .collect()
     )
@@ -89,6 +93,7 @@ def look_at(changes: DataFrame, ranges: Sequence[OffsetRange], is_old: Column) -
         {p: min(tuple(row.first_place) for row in group) for p, group in _by_partition(placed).items()},
         {p: max(tuple(row.last_place) for row in group) for p, group in _by_partition(placed).items()},
         all(_rises(group) for group in _by_partition(new).values()),
+        any(row.replays and not row.is_old for row in rows),
     )
 
 
