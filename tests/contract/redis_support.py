@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         ("op", pa.string()),
         *((name, pa.int64()) for name in ("version", "commit_lsn", "lsn", "source_ts_ms")),
         ("half", pa.int32()),
+        ("replay_of", pa.int64()),
         ("event_id", pa.int64()),
         *((name, pa.string()) for name in ("content_id", "user_id", "event_type")),
         ("event_ts", pa.timestamp("us", "UTC")),
@@ -82,6 +83,7 @@ class Origin:
     half: int = 1
     kind: str = "change"
     code: str | None = None
+    replay_of: int | None = None
 
 
 def image(event: Event, origin: Origin, effect: int = 1, *, is_version: bool = True) -> Row:
@@ -110,6 +112,7 @@ def image(event: Event, origin: Origin, effect: int = 1, *, is_version: bool = T
         "lsn": origin.lsn,
         "source_ts_ms": origin.ts_ms,
         "half": origin.half,
+        "replay_of": origin.replay_of,
         "event_id": event.event_id,
         "flags": [],
         **(dict.fromkeys(shown) if refused else shown),

@@ -2,12 +2,14 @@
 
 Incremental: a message's valid `after` adds, its valid `before` takes back; sums commute, so nothing is remembered.
 Rebuild (a partition from before the window on): the last share of every event is remembered as well, so that exact
-duplicates and snapshot rows cannot count twice.
+duplicates and snapshot rows cannot count twice, and replays of dead letters count in the place of the message that
+they stand for: see replays.py. Outside a rebuild both are only reported, which asks for one.
 """
 
 from collections.abc import Callable
 
 from engagement.sinks.redis.delta import BUCKET_US, FAR_AHEAD_US, MINUTE_US, Delta, Outcomes, Share
+from engagement.sinks.redis.replays import ReplayBook
 from engagement.sinks.redis.rows import Rows
 from engagement.sinks.redis.shard import Position, ShardState
 
@@ -23,7 +25,8 @@ _BEGINNING = Position(-1, -1, -1)
 class ShardAggregator:
     """Aggregates a partition's chunks in order; keeps the position, and in a rebuild every event's last share."""
 
-    def __init__(self, state: ShardState, *, rebuild: bool) -> None:
+    def __init__(self, state: ShardState, *, rebuild: bool, since: int = 0) -> None:
+        """`since` is the first offset that is read: of what came before, a rebuild knows nothing."""
         self.outcomes = Outcomes()
         self._skip_below = state.next_offset
         self._rebuild = rebuild
@@ -33,6 +36,10 @@ class ShardAggregator:
         self._place, self._newest_ts, self._ids = (start.commit_lsn, start.lsn), start.ts_ms, set(start.ids)
         self._check_refused = state.refused > 0
         self._refusals: dict[int, bool] = {}
+        self._replays = ReplayBook(since)
+        self._check_replays = state.replayed > 0
+        self._released = (_NO_ID, -1)
+        """Event and offset of the message that has ended a replay: its own `before` takes nothing back."""
         self._held: dict[int, tuple[int | None, int, Share | None]] = {}
         self._count: dict[str, Callable[[Rows, int], None]] = {
             "change": self._count_change,
@@ -98,6 +105,8 @@ class ShardAggregator:
         self.outcomes.moves += 1
 
     def _is_repeat(self, rows: Rows, i: int) -> bool:
+        if rows.replay_of[i] is not None:
+            return False
         event_id, half = rows.event_ids[i] or _NO_ID, rows.halves[i]
         if self._rebuild and event_id in self._held and rows.versions[i]:
             version, last_half, _ = self._held[event_id]
@@ -125,6 +134,11 @@ class ShardAggregator:
 
     def _act(self, delta: Delta, rows: Rows, i: int) -> None:
         effect, event_id = rows.effects[i], rows.event_ids[i]
+        if rows.replay_of[i] is not None:
+            self._replay(delta, rows, i, rows.replay_of[i] or 0)
+            return
+        if event_id is not None:
+            self._end_replay(delta, rows, i, event_id)
         if effect > 0:
             self._give(delta, rows, i)
         elif effect < 0:
@@ -140,6 +154,43 @@ class ShardAggregator:
         if rows.kinds[i] == "change" and rows.content_ids[i] is not None:
             delta.fresh.append(i)
 
+    def _replay(self, delta: Delta, rows: Rows, i: int, replay_of: int) -> None:
+        event_id, share = rows.event_ids[i], _share(rows, i)
+        if event_id is None or rows.effects[i] == 0:
+            return
+        if rows.kinds[i] == "change" and rows.content_ids[i] is not None:
+            delta.fresh.append(i)
+        if not self._rebuild:
+            if share:
+                delta.snapshots[share.event_us // BUCKET_US] += 1
+                delta.replayed[str(event_id)] = share.event_us
+        elif self._replays.takes(event_id, replay_of, rows.versions[i] or 0):
+            self._release(delta, event_id)
+            if rows.effects[i] > 0 and share:
+                self._replays.counted.add(event_id)
+                delta.replayed[str(event_id)] = share.event_us
+                self._add(delta, rows, i, share)
+
+    def _end_replay(self, delta: Delta, rows: Rows, i: int, event_id: int) -> None:
+        """The source speaks about an event again: what it says has taken the place of any replay."""
+        if not self._rebuild:
+            if self._check_replays and rows.is_version[i]:
+                delta.touched.append(str(event_id))
+            return
+        self._replays.note(event_id, rows.offsets[i], rows.versions[i] or 0)
+        if event_id in self._replays.counted:
+            self._replays.counted.discard(event_id)
+            self._released = (event_id, rows.offsets[i])
+            delta.replayed[str(event_id)] = None
+            self._release(delta, event_id)
+
+    def _release(self, delta: Delta, event_id: int) -> None:
+        """Take an event's last share back, whatever a `before` may say."""
+        version, half, share = self._held.get(event_id, (None, 0, None))
+        if share:
+            delta.add(share, -1)
+        self._held[event_id] = (version, half, None)
+
     def _give(self, delta: Delta, rows: Rows, i: int) -> None:
         event_id, share = rows.event_ids[i], _share(rows, i)
         if event_id is None:
@@ -149,9 +200,11 @@ class ShardAggregator:
                 if share:
                     delta.snapshots[share.event_us // BUCKET_US] += 1
                 return
-            former = self._held.get(event_id, (None, 0, None))[2]
-            if former:
-                delta.add(former, -1)
+            self._release(delta, event_id)
+        self._add(delta, rows, i, share)
+
+    def _add(self, delta: Delta, rows: Rows, i: int, share: Share | None) -> None:
+        event_id = rows.event_ids[i] or _NO_ID
         if self._rebuild:
             self._held[event_id] = (rows.versions[i], rows.halves[i], share)
         self._forget_refusal(delta, event_id)
@@ -169,7 +222,7 @@ class ShardAggregator:
 
     def _take(self, delta: Delta, rows: Rows, i: int) -> None:
         event_id, share = rows.event_ids[i], _share(rows, i)
-        if event_id is None:
+        if event_id is None or self._released == (event_id, rows.offsets[i]):
             return
         was_held = self._held.get(event_id, (None, 0, None))[2] is not None
         if self._rebuild:

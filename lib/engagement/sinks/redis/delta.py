@@ -64,6 +64,10 @@ class Delta:
     snapshots: Counter[int] = field(default_factory=Counter)
     refused: dict[str, int | None] = field(default_factory=dict)
     """event id -> its event time in microseconds (refused), or None: forget it."""
+    replayed: dict[str, int | None] = field(default_factory=dict)
+    """event id -> event time in microseconds of a replay that speaks for it, or None: it does no more."""
+    touched: list[str] = field(default_factory=list)
+    """Events with a new message, in a shard that remembers replays: of these only a recount knows what counts."""
     fresh: list[int] = field(default_factory=list)
     """Numbers of the rows whose event belongs into recent_events."""
 
@@ -87,6 +91,7 @@ class Delta:
 
     def pack(self, header: "Header") -> bytes:
         """Give the argument of apply.lua."""
+        replayed = [(at, event_id) for event_id, at in self.replayed.items() if at is not None]
         refused = [(at, event_id) for event_id, at in self.refused.items() if at is not None]
         return bytes(
             msgpack.packb(
@@ -104,6 +109,9 @@ class Delta:
                     "refused_add": [value for pair in refused for value in pair],
                     "refused_drop": [event_id for event_id, at in self.refused.items() if at is None],
                     "refused_limit": REFUSED_LIMIT,
+                    "replayed_add": [value for pair in replayed for value in pair],
+                    "replayed_drop": [event_id for event_id, at in self.replayed.items() if at is None],
+                    "touched": self.touched,
                 }
             )
         )

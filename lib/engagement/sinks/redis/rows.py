@@ -26,6 +26,7 @@ class Rows:
     lsns: list[int | None]
     source_ts: list[int | None]
     halves: list[int]
+    replay_of: list[int | None]
     event_ids: list[int | None]
     content_ids: list[str | None]
     user_ids: list[str | None]
@@ -53,7 +54,7 @@ def read_rows(batch: pa.RecordBatch) -> Rows:
         return values
 
     names = ("kafka_offset", "kind", "code", "is_version", "effect", "op", "version", "commit_lsn", "lsn")
-    more = ("source_ts_ms", "half", "event_id", "content_id", "user_id", "event_type")
+    more = ("source_ts_ms", "half", "replay_of", "event_id", "content_id", "user_id", "event_type")
     columns = [plain(name) for name in (*names, *more)]
     columns += [microseconds(batch.column("event_ts")), plain("duration_ms")]
     columns += [unscaled(batch.column("engagement_pct")), plain("units")]

@@ -37,6 +37,8 @@ class ShardState:
     position: Position | None = None
     refused: int = 0
     """Rows remembered as once refused for being too far in the future."""
+    replayed: int = 0
+    """Events that count by a replay, whose later messages name another `before`."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Applied:
 
     late: int
     snapshots: int
-    """Snapshot rows inside the window or ahead of it: not applied, the shard has to be rebuilt."""
+    """Snapshot rows and replays inside the window or ahead of it (not applied), messages that follow such a replay."""
     untaken: int
     window_end: int
     lost_users: int
@@ -91,7 +93,7 @@ class Shard:
     def read_state(self, raw: Answer) -> ShardState:
         """Read its answer. Raises: ShardLostError."""
         answer = _checked(self.partition, raw)
-        head = {name.decode(): value.decode() for name, value in zip(answer[1::2], answer[2::2], strict=True)}
+        head = {name.decode(): value.decode() for name, value in zip(answer[2::2], answer[3::2], strict=True)}
         return ShardState(
             generation=head["generation"],
             next_offset=int(head["next"]),
@@ -100,6 +102,7 @@ class Shard:
             window_seconds=int(head["window_seconds"]),
             position=_position(head),
             refused=int(answer[0]),
+            replayed=int(answer[1]),
         )
 
     def apply(self, blob: bytes) -> Applied:

@@ -173,7 +173,7 @@ class RedisSink:
 
     def _tell(self, tasks: Sequence[TaskSummary], keeper: RedisKeeper) -> None:
         if any(task.snapshots for task in tasks):
-            keeper.request_rebuild("snapshot rows")
+            keeper.request_rebuild("snapshot rows or replayed dead letters")
         if other := sum(task.other_database for task in tasks):
             self._observer.alarm(
                 f"{other} message(s) with an older LSN but a newer commit time: another or a restored database speaks; "

@@ -39,7 +39,7 @@ class TaskSummary:
 
     summary: PartitionSummary
     snapshots: int = 0
-    """Snapshot rows inside the window: counted nowhere until the shard is rebuilt."""
+    """Snapshot rows and replays inside the window, and what came after such a replay: a matter for a rebuild."""
     other_database: int = 0
     """Messages with an older LSN but a newer commit time: raise an alarm that names `reconcile`."""
     untaken: int = 0

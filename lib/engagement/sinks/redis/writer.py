@@ -116,8 +116,9 @@ class PartitionWriter:
 
     def _attempt(self, batches: Iterable[pa.RecordBatch]) -> TaskSummary:
         state = self._open()
-        aggregator, counts, done = ShardAggregator(state, rebuild=self.plan.rebuild), _Counts(), state.next_offset
         first, end = self._range
+        aggregator = ShardAggregator(state, rebuild=self.plan.rebuild, since=first)
+        counts, done = _Counts(), state.next_offset
         for chunk in chunks(batches, self.plan.chunk_rows):
             self._check_offsets(chunk)
             if self.plan.rebuild and not self.plan.final and (unknown := unknown_content(chunk)):

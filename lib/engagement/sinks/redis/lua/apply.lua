@@ -53,6 +53,10 @@ for i = 1, #d.snapshots, 2 do
     snapshots = snapshots + d.snapshots[i + 1]
   end
 end
+-- A message about an event that a replay speaks for says what the source had before, not what was counted.
+for _, event_id in ipairs(d.touched) do
+  if redis.call('ZSCORE', base .. 'replayed', event_id) then snapshots = snapshots + 1 end
+end
 
 flush() -- its first write is refused when Redis is out of memory; after it nothing is
 for _, part in ipairs(d.users) do
@@ -76,5 +80,7 @@ if #d.refused_add > 0 then
   -- Those farthest ahead go first: none of them can matter before its time comes.
   redis.call('ZREMRANGEBYRANK', base .. 'refused', d.refused_limit, -1)
 end
+chunked('ZREM', base .. 'replayed', d.replayed_drop)
+chunked('ZADD', base .. 'replayed', d.replayed_add)
 redis.call('HSET', base .. 'fence', 'next', number(d.to), unpack(d.fence))
 return {'ok', late, snapshots, untaken, window.last, lost_users}

@@ -6,7 +6,7 @@ local STAMPS, FLOOR = 10, 11  -- in a bucket's entry: {offset_us, count, ...} of
 local KEPT_STAMPS = 32   -- newest distinct times kept per content and bucket, so that a take-back still finds the last one
 local ARGS = 1000        -- values per command: Lua's unpack stops at about 8,000
 local CHANGED_SLACK = 10000  -- entries `changed` may hold beyond twice the contents before its tail is cut
-local GENERATION_KEYS = {'fence', 'buckets', 'totals', 'changed', 'refused'}
+local GENERATION_KEYS = {'fence', 'buckets', 'totals', 'changed', 'refused', 'replayed'}
 
 local root = string.sub(KEYS[1], 1, -8)  -- KEYS[1] is `engagement:{p0}:current`
 local base                               -- root .. generation .. ':'
@@ -49,7 +49,7 @@ local function open_shard(generation)
     generation = current
   end
   base = root .. generation .. ':'
-  local kinds = {fence = 'hash', buckets = 'zset', totals = 'hash', changed = 'zset', refused = 'zset'}
+  local kinds = {fence = 'hash', buckets = 'zset', totals = 'hash', changed = 'zset', refused = 'zset', replayed = 'zset'}
   for name, kind in pairs(kinds) do
     if wrong(base .. name, kind) then return {'wrongtype', base .. name} end
   end
@@ -252,7 +252,9 @@ local function flush()
   end
   chunked('ZADD', base .. 'changed', changed)
   if window.moved then
-    redis.call('ZREMRANGEBYSCORE', base .. 'refused', '-inf', '(' .. number(window.first * 1e6))
+    for _, name in ipairs({'refused', 'replayed'}) do
+      redis.call('ZREMRANGEBYSCORE', base .. name, '-inf', '(' .. number(window.first * 1e6))
+    end
     trim_changed()
   end
 end
