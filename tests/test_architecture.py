@@ -21,6 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"settings", "retry", "transform"}),
     frozenset({"logs", "session", "sources", "sinks.base", "sinks.delta"}),
     frozenset({"command", "sinks.bigquery", "sinks.lake", "sinks.redis"}),
+    frozenset({"dead_letters"}),
     frozenset({"delivery", "monitoring", "embedded", "generator"}),
     frozenset({"streaming", "demo", "worker_daemon"}),
     frozenset({"benchmark"}),

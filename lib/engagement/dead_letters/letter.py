@@ -1,0 +1,73 @@
+"""A dead letter's name, and what is known of it."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+NEW, REPLAYED, DISCARDED = "new", "replayed", "discarded"
+STATUSES = (NEW, REPLAYED, DISCARDED)
+_ID = re.compile(r"([A-Za-z0-9._-]{1,249}):(\d{1,10}):(\d{1,19}):([a-z0-9_-]{1,40})")
+
+
+class LetterId(NamedTuple):
+    """Where a message was refused; no two letters share one.
+
+    >>> str(LetterId("engagement-events", 2, 1234, "decode"))
+    'engagement-events:2:1234:decode'
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    stage: str
+
+    def __str__(self) -> str:
+        return f"{self.topic}:{self.partition}:{self.offset}:{self.stage}"
+
+
+def parse_id(text: str) -> LetterId:
+    """The id that `str(LetterId)` wrote. Raises: ValueError.
+
+    >>> parse_id("engagement-events:2:1234:decode").offset
+    1234
+    """
+    found = _ID.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no dead letter's id: topic:partition:offset:stage, as `list` prints it")
+    topic, partition, offset, stage = found.groups()
+    return LetterId(topic, int(partition), int(offset), stage)
+
+
+class Action(NamedTuple):
+    """Something that somebody has done with a letter."""
+
+    at: datetime
+    who: str
+    action: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A letter without its bytes."""
+
+    id: LetterId
+    kafka_ts: datetime
+    code: str
+    detail: str
+    sink: str | None
+    """The sink that refused it; None: the transform, for every sink."""
+    attempts: int
+    batch_id: str
+    status: str
+    history: tuple[Action, ...] = ()
+
+
+@dataclass(frozen=True)
+class FullLetter:
+    """A letter with its message."""
+
+    letter: Letter
+    value: bytes
+    header_names: tuple[str, ...] = ()

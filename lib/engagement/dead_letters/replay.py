@@ -1,0 +1,193 @@
+"""Sending letters again: through the transform's own checks, to the destination that lacks them, then noted.
+
+Guarantee: one effect per letter. Where a crash can fall, and why the next run repairs it:
+
+* before a destination's `send` has returned: it holds all of these messages or none (see topic.py), and knows which.
+* between the effect and its mark in the table: the letters look new, but `sent_before` knows them and they are marked.
+* after the mark: they are no longer selected.
+"""
+
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from engagement.dead_letters.letter import DISCARDED, NEW, REPLAYED, Action, FullLetter, LetterId
+from engagement.dead_letters.selection import TRANSFORM, Selection
+from engagement.dead_letters.table import LetterTable, Place
+from engagement.errors import ConfigError
+from engagement.transform.envelope import Headers, Outcome, read_message
+from engagement.transform.json_text import RECURSION_LIMIT, JsonReader, Refusal
+
+SLICE_LETTERS, SLICE_BYTES = 2_000, 32 * 1024 * 1024
+"""What is read and sent at once: the bound of the memory that a replay takes."""
+MARK_LETTERS = 20_000
+"""Sent letters after which the table is written: each time rewrites the files that they lie in."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A letter on its way: the message that stands for it, which the transform takes."""
+
+    letter: FullLetter
+    value: bytes
+    outcome: Outcome
+
+    @property
+    def id(self) -> LetterId:
+        """The letter's."""
+        return self.letter.letter.id
+
+    @property
+    def content_id(self) -> str | None:
+        """The message's key."""
+        return self.outcome.effects[0].image.content_id
+
+
+class Destination(Protocol):
+    """Where letters of one kind go; every method raises TransientError and PermanentError."""
+
+    def sent_before(self) -> Mapping[LetterId, str]:
+        """Letters it has taken already, with what is known of that; asked once, before the first `send`."""
+        ...
+
+    def send(self, replays: Sequence[Replay]) -> Mapping[LetterId, str]:
+        """Send; returns what was taken, with where it went. What it leaves out was refused again."""
+        ...
+
+
+@dataclass
+class Tally:
+    """How far a run is."""
+
+    selected: int
+    dry_run: bool = False
+    sent: int = 0
+    sent_before: int = 0
+    """Taken by a destination in a run that ended before it could note that."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Letters that would be refused again, by code; they stay as they are."""
+
+    def __str__(self) -> str:
+        verb = "would be sent" if self.dry_run else "sent"
+        parts = [f"{self.sent:,} of {self.selected:,} {verb} again"]
+        if self.sent_before:
+            parts.append(f"{self.sent_before:,} had been sent before and are noted now")
+        if self.refused:
+            codes = ", ".join(f"{code} {count:,}" for code, count in self.refused.most_common())
+            parts.append(f"{sum(self.refused.values()):,} would be refused again and stay as they are ({codes})")
+        return "; ".join(parts)
+
+
+def judge(reader: JsonReader, letter: FullLetter, value: bytes, now: datetime) -> Replay | Refusal:
+    """What the transform would make of `value` in the letter's place, if it came now."""
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
+    now_us = (now - _EPOCH) // timedelta(microseconds=1)
+    place = letter.letter.id.offset
+    outcome = read_message(reader, value, place, now_us, Headers(letter.header_names, place))
+    return outcome.refusal or Replay(letter, value, outcome)
+
+
+class Replayer:
+    """One run; `report` is told how far it is after every slice."""
+
+    def __init__(
+        self,
+        table: LetterTable,
+        destinations: Mapping[str, Destination],
+        who: str,
+        clock: Callable[[], datetime],
+        report: Callable[[Tally], None],
+    ) -> None:
+        """`destinations` by the name of the sink that refused, TRANSFORM for those that no sink did."""
+        self._table = table
+        self._destinations = destinations
+        self._who = who
+        self._clock = clock
+        self._report = report
+        self._reader = JsonReader()
+        self._unmarked: dict[Place, Action] = {}
+
+    def run(self, selection: Selection, payload: bytes | None = None, *, dry_run: bool = False) -> Tally:
+        """Send what is selected; `payload` stands for the message of the one letter that is.
+
+        Raises: ConfigError for letters that nothing here can send; TransientError, PermanentError.
+        """
+        places = self._table.places(selection)
+        self._check(places)
+        tally = Tally(len(places), dry_run)
+        try:
+            for sink in dict.fromkeys(place.sink or TRANSFORM for place in places):
+                of_sink = [place for place in places if (place.sink or TRANSFORM) == sink]
+                self._replay(sink, of_sink, selection, payload, tally)
+        finally:
+            self._mark()
+        return tally
+
+    def settle(self, selection: Selection) -> int:
+        """Mark the letters that a destination has and the table does not know of yet; returns how many."""
+        places = self._table.places(selection)
+        for sink in {place.sink or TRANSFORM for place in places} & self._destinations.keys():
+            before = self._destinations[sink].sent_before()
+            self._note({place: before[place.id] for place in places if place.id in before})
+        return self._mark()
+
+    def _check(self, places: Sequence[Place]) -> None:
+        unknown = sorted({place.sink or TRANSFORM for place in places} - self._destinations.keys())
+        if unknown:
+            raise ConfigError([f"letters of {name} cannot be sent again: it has no address" for name in unknown])
+
+    def _replay(
+        self, sink: str, places: Sequence[Place], selection: Selection, payload: bytes | None, tally: Tally
+    ) -> None:
+        destination = self._destinations[sink]
+        before: Mapping[LetterId, str] = {} if tally.dry_run else destination.sent_before()
+        known = {place: before[place.id] for place in places if place.id in before}
+        self._note(known)
+        tally.sent_before += len(known)
+        where = {place.id: place for place in places}
+        for part in slices([place for place in places if place not in known]):
+            ready = self._ready(self._table.messages(part, selection), payload, tally)
+            taken = {replay.id: "" for replay in ready} if tally.dry_run else destination.send(ready)
+            tally.sent += len(taken)
+            if not tally.dry_run:
+                corrected = "" if payload is None else f", corrected: sha256 {hashlib.sha256(payload).hexdigest()}"
+                self._note({where[letter]: f"{how}{corrected}" for letter, how in taken.items()})
+            self._report(tally)
+
+    def _ready(self, letters: Sequence[FullLetter], payload: bytes | None, tally: Tally) -> list[Replay]:
+        judged = [
+            judge(self._reader, letter, letter.value if payload is None else payload, self._clock())
+            for letter in letters
+        ]
+        tally.refused.update(str(found.code) for found in judged if isinstance(found, Refusal))
+        return [found for found in judged if isinstance(found, Replay)]
+
+    def _note(self, taken: Mapping[Place, str]) -> None:
+        now = self._clock()
+        self._unmarked |= {place: Action(now, self._who, REPLAYED, how) for place, how in taken.items()}
+        if len(self._unmarked) >= MARK_LETTERS:
+            self._mark()
+
+    def _mark(self) -> int:
+        """Also a letter that was discarded meanwhile: that it was sent is a fact."""
+        marks, self._unmarked = self._unmarked, {}
+        return self._table.mark(marks, REPLAYED, leaving=(NEW, DISCARDED))
+
+
+def slices(places: Sequence[Place]) -> Iterator[list[Place]]:
+    """Cut into pieces of bounded number and size; a message that is larger by itself makes a piece of its own."""
+    part: list[Place] = []
+    size = 0
+    for place in places:
+        if part and (len(part) >= SLICE_LETTERS or size + place.size > SLICE_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(place)
+        size += place.size
+    if part:
+        yield part
