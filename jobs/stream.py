@@ -2,25 +2,17 @@
 
 import argparse
 import sys
+from functools import partial
 
-from engagement.command import Command, Context, main
+from engagement.command import Command, Context, main, names_of
 from engagement.streaming import SINKS, build_job, sinks_to_run
-
-
-def sink_names(text: str) -> tuple[str, ...]:
-    """Parse `--sinks`: known names, separated by commas."""
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    unknown = [name for name in names if name not in SINKS]
-    if unknown or not names:
-        raise argparse.ArgumentTypeError(f"{text!r}: choose from {', '.join(SINKS)}")
-    return names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `stream`."""
     parser.add_argument(
         "--sinks",
-        type=sink_names,
+        type=partial(names_of, SINKS),
         default=(),
         metavar="NAMES",
         help=f"where to deliver: {','.join(SINKS)} (default: all that have an address)",

@@ -114,6 +114,15 @@ def split_spark_options(words: Sequence[str]) -> tuple[list[str], tuple[str, ...
     return list(words[:place]), tuple(words[place + 1 :])
 
 
+def names_of(known: Sequence[str], text: str) -> tuple[str, ...]:
+    """Parse an argument that lists known names, separated by commas."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(f"{text!r}: choose from {', '.join(known)}")
+    return tuple(dict.fromkeys(names))
+
+
 def positive_int(text: str) -> int:
     """Parse an argument that must be a whole number of at least 1."""
     return int(_number(text, least=1, kind=int))

@@ -41,6 +41,8 @@ class Kind(StrEnum):
 EVENT_TYPES = ("play", "pause", "finish", "click")
 REPLAY_OF = "engagement.replay_of"
 """Header of a dead letter that is sent again: the offset, in the same partition, of the message it stands for."""
+TABLE_TOPIC = "postgresql.engagement_events"
+"""What stands for the topic on dead letters of rows that were read from the table; their offset is the row's id."""
 ROW_COLUMNS = ("id", "content_id", "user_id", "event_type", "event_ts", "duration_ms", "device", "raw_payload")
 """The columns of engagement_events, in table order, which is also the order of the checks."""
 
@@ -72,6 +74,21 @@ NARROW_MESSAGES = T.StructType(
     ]
 )
 """MESSAGES without what nobody reads."""
+
+TABLE_ROWS = T.StructType(
+    _fields(
+        ("id", _LONG),
+        ("content_id", _TEXT),  # UUID in lower case
+        ("user_id", _TEXT),
+        ("event_type", _TEXT),
+        ("event_us", _LONG),  # event_ts in microseconds since 1970; NULL for the infinite times
+        ("duration_ms", _INT),
+        ("device", _TEXT),
+        ("raw_payload", _TEXT),  # JSON
+        ("read_ts", _TIME),  # when the chunk was read
+    )
+)
+"""Rows of engagement_events as backfill reads them from the table; the database's own types vouch for each column."""
 
 CONTENT = T.StructType(
     _fields(

@@ -38,7 +38,7 @@ from engagement.settings.show import shown_value
 
 both = pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
 
-LATER_SECTIONS = {"external", "backfill"}
+LATER_SECTIONS = {"external"}
 LATER_ATTRIBUTES = {"pool_size", "max_overflow", "max_processing_time_seconds"}
 """Settings that are declared and checked but that nothing reads yet; a test below holds this true."""
 LATER = {ENGLISH: "later", ARABIC: "لاحقًا"}

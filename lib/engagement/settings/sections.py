@@ -178,8 +178,8 @@ class GenerationSettings(Section):
 class BackfillSettings(Section):
     """Reading history again."""
 
-    batch_size: Annotated[int, Interval(ge=1, le=10_000_000)] = setting("BACKFILL_BATCH_SIZE", 50_000)
-    """Rows per chunk, 1..10000000."""
+    batch_size: Annotated[int, Interval(ge=1, le=10_000_000)] = setting("BACKFILL_BATCH_SIZE", 1_000_000)
+    """Rows per chunk, which is one commit and what a restart may repeat, 1..10000000; a task reads 50000 of them."""
     start_date: date | None = setting("BACKFILL_START_DATE", None)
     """First day, YYYY-MM-DD in UTC, when the command names none."""
     end_date: date | None = setting("BACKFILL_END_DATE", None)

@@ -11,7 +11,10 @@ The contract every sink keeps, whatever it writes to:
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
+
+from pyspark.sql import DataFrame
 
 from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.transform.changes import Changes
@@ -97,4 +100,59 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Let go of connections and threads; safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A bounded piece of history, to be put into a destination as far as it lacks it."""
+
+    name: str
+    """The same for the same piece of the same run, also after a restart; letters, digits and _."""
+    changes: DataFrame
+    """Contract CHANGES. Nothing has run yet, and it may run more than once."""
+    key: tuple[str, ...]
+    """What tells whether a row is there: event_id (any version of it), or event_id and version."""
+    ids: tuple[int, int] | None = None
+    """Smallest and largest event_id, None when nobody knows."""
+    times: tuple[datetime, datetime] | None = None
+    """Earliest event_ts, and one that is later than all; None when nobody knows."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of a chunk; counts are row versions, read = written + already_there."""
+
+    read: int
+    written: int
+    dead_letters: int = 0
+    """Rows beside these that were refused."""
+
+    @property
+    def already_there(self) -> int:
+        """Rows that the destination held before."""
+        return self.read - self.written
+
+
+class Loader(Protocol):
+    """A destination that takes history beside its stream."""
+
+    @property
+    def name(self) -> str:
+        """The sink's name."""
+        ...
+
+    def open(self) -> None:
+        """Make or check its tables. Raises: TransientSinkError, PermanentSinkError."""
+        ...
+
+    def load(self, chunk: Chunk) -> Loaded:
+        """Add what is missing of a chunk; a repetition, also beside another one, adds nothing.
+
+        Raises: TransientSinkError, also when another backfill was faster; PermanentSinkError.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections; safe to call twice."""
         ...

@@ -21,9 +21,13 @@ from engagement.transform.content import Contents, SharedContents
 from engagement.transform.decode import decode_batch
 from engagement.transform.enrich import enrich_batch
 from engagement.transform.json_text import RECURSION_LIMIT, JsonReader
+from engagement.transform.table import decode_rows, place_refused
 
 Task = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 """What a sink does with the changes (contract CHANGES) of one Spark task: whole Kafka partitions, in offset order."""
+
+Transform = Callable[[Iterable[pa.RecordBatch], Contents], Iterator[pa.RecordBatch]]
+"""`transform_batches` for messages, `transform_rows` for rows of the table; out come CHANGES."""
 
 
 def narrow_messages(messages: DataFrame) -> DataFrame:
@@ -50,13 +54,25 @@ def transform_batches(batches: Iterable[pa.RecordBatch], contents: Contents) -> 
         yield enrich_batch(decode_batch(reader, batch), contents)
 
 
+def transform_rows(batches: Iterable[pa.RecordBatch], contents: Contents) -> Iterator[pa.RecordBatch]:
+    """The same for rows that were read from the table.
+
+    In: TABLE_ROWS. Out: CHANGES; only dead letters have a place (`place_refused`). Rows: 1 -> 1. Order: kept.
+    """
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
+    reader = JsonReader()
+    for batch in batches:
+        yield place_refused(enrich_batch(decode_rows(reader, batch), contents), batch.column("id"))
+
+
 @dataclass(frozen=True)
 class Changes:
     """Messages that will go through the transform, joined with the catalogue as it stands now. Nothing runs yet."""
 
     messages: DataFrame
-    """Contract NARROW_MESSAGES."""
+    """Contract NARROW_MESSAGES; TABLE_ROWS for `transform_rows`."""
     contents: SharedContents
+    transform: Transform = transform_batches
 
     def frame(self) -> DataFrame:
         """The changes as a frame (contract CHANGES). Shuffle: none; a task holds whole Kafka partitions.
@@ -74,11 +90,13 @@ class Changes:
         return replace(self, messages=self.messages.where(F.col("partition").isin(list(partitions))))
 
     def _run(self, task: Task | None, schema: T.StructType | str) -> DataFrame:
-        return self.messages.mapInArrow(partial(_run_task, contents=self.contents.variable, task=task), schema)
+        return self.messages.mapInArrow(
+            partial(_run_task, transform=self.transform, contents=self.contents.variable, task=task), schema
+        )
 
 
 def _run_task(
-    batches: Iterable[pa.RecordBatch], *, contents: Broadcast[Contents], task: Task | None
+    batches: Iterable[pa.RecordBatch], *, transform: Transform, contents: Broadcast[Contents], task: Task | None
 ) -> Iterator[pa.RecordBatch]:
-    changes = transform_batches(batches, contents.value)
+    changes = transform(batches, contents.value)
     return changes if task is None else task(changes)

@@ -16,6 +16,7 @@ _ANY = re.compile(
 _CYCLE_YEARS, _CYCLE_US = 400, 146_097 * 86_400 * SECOND_US
 """The calendar repeats itself after this many years, which are this many microseconds."""
 _ANY_CYCLE = 2000
+_LAST_PLAIN_YEAR = 9999
 _ZONE_LIMIT_MINUTES = 18 * 60
 _HOUR_MINUTES = 60
 
@@ -55,3 +56,16 @@ def _zone_minutes(sign: str | None, hours: str | None, minutes: str | None) -> i
     if int(minutes or 0) >= _HOUR_MINUTES or total > _ZONE_LIMIT_MINUTES:
         return None
     return -total if sign == "-" else total
+
+
+def to_text(micros: int) -> str:
+    """The time as ISO 8601 text that `parse_instant` reads back, whatever its year.
+
+    >>> to_text(0), to_text(-62_167_219_200_000_001)
+    ('1970-01-01T00:00:00.000000Z', '-0001-12-31T23:59:59.999999Z')
+    """
+    cycles, within = divmod(micros, _CYCLE_US)
+    moment = _EPOCH + within * _MICROSECOND
+    year = moment.year + cycles * _CYCLE_YEARS
+    sign = "" if 0 <= year <= _LAST_PLAIN_YEAR else "-" if year < 0 else "+"
+    return f"{sign}{abs(year):04}{moment:-%m-%dT%H:%M:%S.%f}Z"

@@ -15,7 +15,8 @@ FUTURE_LIMIT_US = 5 * 60 * SECOND_US
 
 _COLUMNS = frozenset(ROW_COLUMNS)
 _TYPES = frozenset(EVENT_TYPES)
-_YEAR_2000_US = 946_684_800 * SECOND_US
+YEAR_2000_US = 946_684_800 * SECOND_US
+"""The earliest time an event may have."""
 _INT_MAX, _INT_MIN = 2**31 - 1, -(2**31)
 _UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 
@@ -105,7 +106,7 @@ def _read_time(value: Json, kafka_us: int) -> tuple[int | None, Refusal | None]:
         return None, Refusal(DeadLetterCode.E_TS, "event_ts is no time with a zone")
     if event_us > kafka_us + FUTURE_LIMIT_US:
         return None, Refusal(DeadLetterCode.E_TS_FUTURE, "event_ts is over 5 minutes ahead of Kafka time")
-    if event_us < _YEAR_2000_US:
+    if event_us < YEAR_2000_US:
         return None, Refusal(DeadLetterCode.E_TS_RANGE, "event_ts is before 2000")
     return event_us, None
 

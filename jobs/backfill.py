@@ -1,0 +1,57 @@
+"""`backfill`: history through the same transform into the sinks, beside the stream."""
+
+import argparse
+import sys
+from functools import partial
+
+from engagement.backfill.build import SINKS, SOURCES, make_request
+from engagement.backfill.command import backfill, dry_run
+from engagement.backfill.request import span_of
+from engagement.command import Command, Context, main, names_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `backfill`."""
+    add = parser.add_argument
+    add("--start-date", metavar="D", help="first UTC day, or instant with a zone (default: BACKFILL_START_DATE)")
+    add("--end-date", metavar="D", help="where it ends, itself excluded (default: BACKFILL_END_DATE)")
+    sinks = f"where to: {','.join(SINKS)} (default: warehouse and lake; redis: its live window is counted again)"
+    add("--sinks", type=partial(names_of, SINKS), default=(), metavar="NAMES", help=sinks)
+    add("--source", choices=SOURCES, default=SOURCES[0], help="where from: lake and kafka may hold what was purged")
+    add("--dry-run", action="store_true", help="count the rows by day and say what would be done; write nothing")
+    add("--restart", action="store_true", help="look at every chunk again, also after a run that did not end")
+
+
+def say(text: str) -> None:
+    """One line on the terminal."""
+    sys.stdout.write(f"backfill: {text}\n")
+    sys.stdout.flush()
+
+
+def run(context: Context) -> int:
+    """Fill, and say what became of it."""
+    args, settings = context.args, context.settings
+    days = settings.backfill.start_date, settings.backfill.end_date
+    start, end = (None if day is None else day.isoformat() for day in days)
+    span = span_of(args.start_date or start, args.end_date or end)
+    request = make_request(settings, span, args.source, args.sinks)
+    if args.dry_run:
+        for line in dry_run(settings, request):
+            say(line)
+        return 0
+    done = backfill(settings, request, context.spark_options, context.stop, say, restart=args.restart)
+    return 0 if done else 1
+
+
+COMMAND = Command(
+    name="backfill",
+    summary="Add history to warehouse and lake as far as they lack it; safe to repeat, to kill, and beside the stream.",
+    run=run,
+    add_arguments=add_arguments,
+    needs=("DATABASE_URL",),
+    stops_itself=True,
+    uses_spark=True,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(COMMAND))

@@ -1,0 +1,180 @@
+"""Settings to a runnable backfill."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from uuid import uuid4
+
+from pyspark.sql import SparkSession
+
+from engagement.backfill.ledger import Ledger
+from engagement.backfill.run import Backfill, Pace, Source
+from engagement.backfill.sources import LakeSource, TableSource, TopicSource
+from engagement.delivery.content import ContentHandle
+from engagement.embedded.jars import spark_jars
+from engagement.errors import ConfigError
+from engagement.identity import Fence
+from engagement.session import PROJECT, bulk_session, start_session, submit_arguments
+from engagement.settings import Settings
+from engagement.sinks.base import Loader, Sink
+from engagement.sinks.bigquery.load import WarehouseLoader
+from engagement.sinks.bigquery.sink import WarehouseSink
+from engagement.sinks.lake.backfill import LakeLoader
+from engagement.sinks.lake.sink import LakeOptions, LakeSink
+from engagement.sinks.lake.tables import events_table
+from engagement.sinks.redis.board import RedisBoard
+from engagement.sinks.redis.client import connect
+from engagement.sinks.redis.ranges import RangeWriter
+from engagement.sinks.redis.rebuild import BoardRebuild
+from engagement.sources.content import ContentCatalogue, JdbcAddress
+from engagement.sources.history import EventsTable, Span
+from engagement.sources.kafka import TopicPositions
+from engagement.streaming.build import kafka_topic, redis_options, warehouse_options
+from engagement.streaming.changes import TopicHistory
+
+SOURCES = ("postgres", "lake", "kafka")
+TABLES = ("warehouse", "lake")
+"""Sinks that keep rows, and are filled unless others are named."""
+SINKS = (*TABLES, "redis")
+APP_ID = "engagement-backfill"
+_SQL, WAREHOUSE_SQL = PROJECT / "sql" / "backfill", PROJECT / "sql" / "bigquery"
+_RUN_CHARACTERS = 12
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be filled from where."""
+
+    span: Span
+    source: str
+    sinks: tuple[str, ...]
+
+
+def make_request(settings: Settings, span: Span, source: str, named: Sequence[str]) -> Request:
+    """Choose the sinks. Raises: ConfigError with every reason why that cannot be done."""
+    bigquery, problems = settings.bigquery, list[str]()
+    reachable = bool(bigquery.project_id or bigquery.emulator_host)
+    usual = [name for name in TABLES if name != source and (name != "warehouse" or reachable)]
+    sinks = tuple(named) or tuple(usual)
+    if "warehouse" in sinks and not reachable:
+        problems.append("BIGQUERY_PROJECT_ID or BIGQUERY_EMULATOR_HOST is needed for --sinks warehouse")
+    if source == "lake" and "lake" in sinks:
+        problems.append("--source lake cannot fill the lake from itself")
+    needed = {
+        "KAFKA_BOOTSTRAP_SERVERS": (settings.kafka.bootstrap_servers, source != "postgres" or "redis" in sinks),
+        "REDIS_URL": (settings.redis.url.get_secret_value(), "redis" in sinks),
+    }
+    problems += [
+        f"{name} is not set, and is needed here" for name, (value, used) in needed.items() if used and not value
+    ]
+    if not sinks:
+        problems.append("there is no sink to fill: name one with --sinks, or set BIGQUERY_PROJECT_ID")
+    if problems:
+        raise ConfigError(problems)
+    return Request(span, source, sinks)
+
+
+def events_of(settings: Settings) -> EventsTable:
+    """The events table of the source database."""
+    return EventsTable(settings.postgres.database_url.get_secret_value(), _SQL)
+
+
+def start_spark(settings: Settings, spark_options: Sequence[str]) -> SparkSession:
+    """Spark's JVM, with a session for many rows."""
+    arguments = submit_arguments(spark_jars(), spark_options, settings.processing.spark_master)
+    return bulk_session(start_session(APP_ID, arguments))
+
+
+def build_backfill(
+    settings: Settings, request: Request, spark: SparkSession, stop: threading.Event, say: Callable[[str], None]
+) -> Backfill:
+    """Put it together; nothing is opened before it runs."""
+    source = _source(settings, request, spark, stop, say)
+    loaders = [loader_of(settings, name, spark) for name in request.sinks if name in TABLES]
+    identity = "|".join((events_of(settings).identity(), request.source, str(request.span)))
+    name = hashlib.sha256(identity.encode()).hexdigest()[:_RUN_CHARACTERS]
+    ledger = Ledger(settings.paths.engagement_home / "backfill" / f"{name}.jsonl", _new_run)
+    return Backfill(source, loaders, ledger, say, Pace(time.monotonic, stop))
+
+
+def loader_of(settings: Settings, name: str, spark: SparkSession) -> Loader:
+    """The loader of a sink that keeps rows."""
+    if name == "lake":
+        return LakeLoader(spark, settings.paths.lake_path, now)
+    guard = partial(events_of(settings).exclusively, "engagement backfill into the warehouse")
+    return WarehouseLoader(warehouse_options(settings.bigquery), WAREHOUSE_SQL, guard, now)
+
+
+def catalogue_of(settings: Settings, spark: SparkSession) -> ContentCatalogue:
+    """The contents in PostgreSQL."""
+    address = JdbcAddress.from_database_url(settings.postgres.database_url.get_secret_value())
+    return ContentCatalogue(spark, address, (PROJECT / "sql" / "postgres" / "read_content.sql").read_text())
+
+
+def recount_board(settings: Settings, spark: SparkSession) -> None:
+    """Count the live ranking again from Kafka, beside the running one, and swap it in.
+
+    The stream may run: what its micro-batches put into the former board after the swap was read is refused by the new
+    one, whose fence lies before it, and is read from Kafka again. Raises: TransientError, PermanentSinkError.
+    """
+    topic, options = kafka_topic(settings.kafka), redis_options(settings.redis)
+    with closing(TopicPositions(topic)) as positions, closing(connect(options)) as client:
+        board = RedisBoard(client, options)
+        board.open()
+        content = ContentHandle(catalogue_of(settings, spark))
+        content.refresh()
+        history = TopicHistory(spark, topic, positions, content)
+        BoardRebuild(board, RangeWriter(client, options), history, nullcontext, APP_ID).run("backfill")
+
+
+def common_fence(settings: Settings, sinks: Sequence[str], spark: SparkSession) -> Fence:
+    """The offsets below which the streams of all these sinks have delivered everything. Raises: TransientError."""
+    with closing(TopicPositions(kafka_topic(settings.kafka))) as positions:
+        lake = LakeOptions(settings.paths.lake_path)
+        warehouse = warehouse_options(settings.bigquery)
+        makers: dict[str, Callable[[], Sink]] = {
+            "lake": lambda: LakeSink(spark, lake, positions.topic_id, _nobody, now),
+            "warehouse": lambda: WarehouseSink(warehouse, WAREHOUSE_SQL, positions.topic_id, _nobody, now),
+        }
+        fences: list[Fence] = []
+        for name in sinks:
+            if name in makers:
+                sink = makers[name]()
+                try:
+                    sink.open()
+                    fences.append(sink.fence())
+                finally:
+                    sink.close()
+    shared = set[int].intersection(*(set(fence) for fence in fences)) if fences else set[int]()
+    return {partition: min(fence[partition] for fence in fences) for partition in shared}
+
+
+def now() -> datetime:
+    """The wall clock, aware."""
+    return datetime.now(UTC)
+
+
+def _source(
+    settings: Settings, request: Request, spark: SparkSession, stop: threading.Event, say: Callable[[str], None]
+) -> Source:
+    rows = settings.backfill.batch_size
+    topic, catalogue = kafka_topic(settings.kafka), catalogue_of(settings, spark)
+    fence = partial(common_fence, settings, request.sinks, spark)
+    if request.source == "lake":
+        return LakeSource(spark, events_table(settings.paths.lake_path), request.span, fence)
+    if request.source == "kafka":
+        return TopicSource(spark, topic, TopicPositions(topic), catalogue, request.span, rows, fence)
+    return TableSource(spark, events_of(settings), catalogue, request.span, rows, now, stop, say)
+
+
+def _nobody(_times: object) -> None:
+    """Nobody asks when rows became visible."""
+
+
+def _new_run() -> str:
+    return f"backfill_{uuid4().hex[:_RUN_CHARACTERS]}"

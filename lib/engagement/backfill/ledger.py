@@ -1,0 +1,111 @@
+"""The chunk ledger: which chunks a backfill consists of, and which of them each sink holds, in one local file.
+
+Lines of JSON, only ever added to, each on disk before the next chunk begins. A run that was killed goes on with the
+same plan, and so with the same chunks under the same names; a line cut short by the crash is left out, and its chunk
+repeated, which adds nothing. Of two runs at once each sees what the other has done; should both load a chunk, the
+destination holds it once (sinks.base.Loader). A finished ledger is replaced: the next run looks at everything again.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One chunk of a plan."""
+
+    parts: tuple[tuple[int, ...], ...]
+    """What the source reads it by: ranges of ids, days or offsets; see the source."""
+    rows: int
+    """Rows that it was seen to hold when it was planned."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The chunks of a run; `run` tells it apart from an earlier run over the same range."""
+
+    run: str
+    chunks: tuple[Planned, ...]
+
+    def name(self, number: int) -> str:
+        """The name of a chunk, for jobs and commits.
+
+        >>> Plan("ab12", ()).name(7)
+        'ab12_000007'
+        """
+        return f"{self.run}_{number:06}"
+
+
+class Ledger:
+    """One backfill's file; opens nothing before it is asked."""
+
+    def __init__(self, path: Path, new_run: Callable[[], str]) -> None:
+        self._path = path
+        self._new_run = new_run
+
+    def unfinished(self) -> Plan | None:
+        """The plan of a run that did not end; None when there is nothing to go on with."""
+        plan: Plan | None = None
+        for line in self._lines():
+            if "plan" in line:
+                plan = Plan(line["plan"], tuple(_planned(chunk) for chunk in line["chunks"]))
+            elif plan and line.get("finished") == plan.run:
+                plan = None
+        return plan
+
+    def begin(self, chunks: Sequence[Planned]) -> Plan:
+        """Begin a run; what the file held before is of no use any more."""
+        plan = Plan(self._new_run(), tuple(chunks))
+        listed = [[chunk.parts, chunk.rows] for chunk in plan.chunks]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._path.with_name(f"{self._path.name}.{plan.run}")
+        fresh.write_text(json.dumps({"plan": plan.run, "chunks": listed}) + "\n")
+        fresh.replace(self._path)
+        return plan
+
+    def done(self, plan: Plan, sink: str) -> set[int]:
+        """Numbers of the chunks that a sink holds, by this run or another one of the same plan."""
+        return {
+            int(line["chunk"]) for line in self._lines() if line.get("done") == plan.run and line.get("sink") == sink
+        }
+
+    def note_done(self, plan: Plan, sink: str, number: int) -> None:
+        """Keep that a sink holds a chunk."""
+        self._add({"done": plan.run, "sink": sink, "chunk": number})
+
+    def finish(self, plan: Plan) -> None:
+        """Keep that nothing of the plan is left to do."""
+        self._add({"finished": plan.run})
+
+    def _add(self, line: dict[str, object]) -> None:
+        # The line break comes first, so that a line that a crash cut short does not swallow this one.
+        data = ("\n" + json.dumps(line) + "\n").encode()
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _lines(self) -> list[dict[str, Any]]:
+        if not self._path.is_file():
+            return []
+        found = [_parsed(text) for text in self._path.read_text().splitlines() if text]
+        return [line for line in found if line is not None]
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None  # cut short by a crash
+    return line if isinstance(line, dict) else None
+
+
+def _planned(chunk: Sequence[Any]) -> Planned:
+    parts, rows = chunk
+    return Planned(tuple(tuple(int(number) for number in part) for part in parts), int(rows))

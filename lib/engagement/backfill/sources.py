@@ -1,0 +1,182 @@
+"""The three places where history can be read: PostgreSQL's table, the lake, and what Kafka still holds."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as day_time
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from engagement.backfill.ledger import Planned
+from engagement.identity import Fence, OffsetRange
+from engagement.schemas import CHANGES, Kind
+from engagement.sinks.base import Chunk
+from engagement.sinks.delta.tables import LakeTable
+from engagement.sinks.lake.tables import EVENT_DATE
+from engagement.sources.content import ContentCatalogue, ContentSnapshot
+from engagement.sources.history import EventsTable, IdRange, Span
+from engagement.sources.kafka import KafkaTopic, TopicPositions
+from engagement.transform.changes import Changes, narrow_messages, transform_rows
+
+PIECE_ROWS = 50_000
+"""Rows that one task reads; a chunk is as many pieces as it takes."""
+_WRITERS_SECONDS = 60.0
+_LOOK_SECONDS = 0.5
+ONE_VERSION, ONE_EVENT = ("event_id", "version"), ("event_id",)
+
+
+@dataclass
+class TableSource:
+    """Rows as PostgreSQL holds them now: version 0, older than any change that the stream delivers.
+
+    Contents are read before the rows of each chunk. A row that came later with a content that came later is the
+    stream's: its version, with that content, is newer than ours.
+    """
+
+    spark: SparkSession
+    table: EventsTable
+    catalogue: ContentCatalogue
+    span: Span
+    chunk_rows: int
+    now: Callable[[], datetime]
+    stop: threading.Event
+    say: Callable[[str], None]
+    _contents: ContentSnapshot | None = field(default=None, init=False)
+
+    def await_writers(self) -> Sequence[str]:
+        """Wait a minute at most for transactions that had written before this began and may hold rows of the range."""
+        older, deadline = self.table.open_writers(), time.monotonic() + _WRITERS_SECONDS
+        while older and time.monotonic() < deadline and not self.stop.is_set():
+            self.say(f"waiting for {len(older)} transaction(s) that wrote before this began and are still open")
+            self.stop.wait(_LOOK_SECONDS)
+            still = self.table.open_writers()
+            older = {name: pid for name, pid in older.items() if name in still}
+        return [f"transaction {name} (process {pid or 'none: prepared'})" for name, pid in older.items()]
+
+    def plan(self) -> list[Planned]:
+        """Ranges of ids without gaps between them, so that what is committed meanwhile is in one of them."""
+        pieces = self.table.pieces(self.span, min(PIECE_ROWS, self.chunk_rows))
+        following = [piece.first for piece in pieces[1:]]
+        joined = [(p.first, end - 1, p.rows) for p, end in zip(pieces, following, strict=False)]
+        joined += [(p.first, p.last, p.rows) for p in pieces[-1:]]
+        size = max(1, self.chunk_rows // PIECE_ROWS)
+        groups = [joined[at : at + size] for at in range(0, len(joined), size)]
+        return [Planned(tuple(group), sum(rows for _, _, rows in group)) for group in groups]
+
+    def chunk(self, planned: Planned, name: str) -> Chunk:
+        """The chunk's rows through the transform."""
+        pieces = [IdRange(*part) for part in planned.parts]
+        self._contents = self.catalogue.load(self._contents)
+        rows = self.table.read(self.spark, pieces, self.span, self.now())
+        changes = Changes(rows, self._contents.contents, transform_rows).frame()
+        return Chunk(name, changes, ONE_EVENT, (pieces[0].first, pieces[-1].last))
+
+
+@dataclass
+class LakeSource:
+    """Row versions as the lake keeps them, enriched when they were delivered; none that a stream has yet to deliver."""
+
+    spark: SparkSession
+    events: LakeTable
+    span: Span
+    fence: Callable[[], Fence]
+    """What the streams of all sinks to fill have taken."""
+
+    def await_writers(self) -> Sequence[str]:
+        """Nobody: what is committed to the lake is there."""
+        return ()
+
+    def plan(self) -> list[Planned]:
+        """A chunk a day."""
+        days = self._rows().groupBy(EVENT_DATE).count().orderBy(EVENT_DATE).collect()
+        return [Planned(((row[EVENT_DATE].toordinal(),),), row["count"]) for row in days]
+
+    def chunk(self, planned: Planned, name: str) -> Chunk:
+        """The day's row versions as they are."""
+        ((ordinal,),) = planned.parts
+        day = date.fromordinal(ordinal)
+        begin = datetime.combine(day, day_time(), UTC)
+        changes = without_place(_as_changes(self._rows().where(F.col(EVENT_DATE) == day)))
+        return Chunk(name, changes, ONE_VERSION, times=(begin, begin + timedelta(days=1)))
+
+    def _rows(self) -> DataFrame:
+        days = F.col(EVENT_DATE).between(self.span.start.date(), self.span.end.date())
+        partition, offset = F.col("kafka_partition"), F.col("kafka_offset")
+        taken = [(partition == number) & (offset < following) for number, following in self.fence().items()]
+        old = reduce(Column.__or__, taken, partition.isNull())
+        return self.events.read(self.spark).where(days & old & _within(F.col("event_ts"), self.span))
+
+
+@dataclass
+class TopicSource:
+    """Messages as long as Kafka keeps them, through the transform, as far as the sinks' streams have taken them.
+
+    What lies beyond a sink's fence is its stream's to deliver; added here as well it would be there twice.
+    """
+
+    spark: SparkSession
+    topic: KafkaTopic
+    positions: TopicPositions
+    catalogue: ContentCatalogue
+    span: Span
+    chunk_rows: int
+    fence: Callable[[], Fence]
+    """What the streams of all sinks to fill have taken."""
+    _contents: ContentSnapshot | None = field(default=None, init=False)
+
+    def await_writers(self) -> Sequence[str]:
+        """Nobody: an unfinished transaction's messages come to the stream."""
+        return ()
+
+    def plan(self) -> list[Planned]:
+        """Offsets of all partitions, since nobody knows which hold events of the range."""
+        fence = self.fence()
+        return [
+            Planned(((partition, start, end),), end - start)
+            for partition, (first, _) in sorted(self.positions.bounds().items())
+            for start, end in _steps(first, fence.get(partition, 0), self.chunk_rows)
+        ]
+
+    def chunk(self, planned: Planned, name: str) -> Chunk:
+        """The range's messages, of which events outside the span are left out; those without a time go by Kafka's."""
+        ranges = [OffsetRange(self.topic.topic, *part) for part in planned.parts]
+        self._contents = self.catalogue.load(self._contents)
+        messages = narrow_messages(self.topic.read(self.spark, ranges))
+        changes = Changes(messages, self._contents.contents).frame()
+        wanted = _within(F.coalesce("event_ts", "kafka_ts"), self.span)
+        return Chunk(name, without_place(changes.where(wanted)), ONE_VERSION, times=(self.span.start, self.span.end))
+
+
+def _steps(first: int, last: int, size: int) -> Iterator[tuple[int, int]]:
+    for start in range(first, last, size):
+        yield start, min(start + size, last)
+
+
+def _within(moment: Column, span: Span) -> Column:
+    return (moment >= F.lit(span.start)) & (moment < F.lit(span.end))
+
+
+def without_place(changes: DataFrame) -> DataFrame:
+    """Row versions without their place in Kafka, which says of a table how far its stream has got. In and out: CHANGES.
+
+    Dead letters keep theirs, which is their name.
+    """
+    refused = F.col("kind") == str(Kind.DEAD_LETTER)
+    places = ("kafka_partition", "kafka_offset", "kafka_ts")
+    return changes.withColumns({name: F.when(refused, F.col(name)) for name in places})
+
+
+def _as_changes(events: DataFrame) -> DataFrame:
+    """In: the lake's row versions. Out: CHANGES; what the lake does not keep is NULL. Rows: 1 -> 1."""
+    known = {"kind": F.lit(str(Kind.CHANGE)), "is_version": F.lit(True)}
+    columns = [
+        (F.col(column.name) if column.name in events.columns else known.get(column.name, F.lit(None)))
+        .cast(column.dataType)
+        .alias(column.name)
+        for column in CHANGES
+    ]
+    return events.select(*columns)

@@ -1,0 +1,89 @@
+"""What runs inside a Spark task of a backfill: the task's row versions as one Parquet file and one load job.
+
+A task that Spark runs again makes the same job again: BigQuery knows it by its id and does not load twice, and what
+loads twice all the same (an emulator knows no ids) is inserted once.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from google.cloud import bigquery
+from pyspark import TaskContext
+
+from engagement.schemas import Kind
+from engagement.sinks.bigquery.client import WarehouseOptions
+from engagement.sinks.bigquery.jobs import JOB_SECONDS, run_job
+from engagement.sinks.bigquery.rest import Rest
+from engagement.sinks.bigquery.rows import ROWS, time_bounds, to_rows
+from engagement.sinks.bigquery.tables import EVENTS
+
+STAGED_DDL = "rows bigint, refused bigint, event_from_us bigint, event_to_us bigint"
+"""One row a task: row versions loaded, dead letters among its rows, bounds of the loaded rows' times."""
+_STAGED = pa.schema([(name.split()[0], pa.int64()) for name in STAGED_DDL.split(", ")])
+STAGING = tuple(bigquery.SchemaField(field.name, "STRING") if field.field_type == "JSON" else field for field in EVENTS)
+"""The events' columns; JSON travels as text, which a load job cannot read as anything else."""
+
+
+@dataclass(frozen=True)
+class StagingPlan:
+    """Where a chunk's rows go."""
+
+    options: WarehouseOptions
+    table: str
+    """Full name of the staging table, which exists."""
+    name: str
+    """What job ids begin with: the same for the same staging table, and for no other."""
+    processed_us: int
+
+
+def stage(plan: StagingPlan) -> "partial[Iterator[pa.RecordBatch]]":
+    """Give the work of one Spark task: changes (contract CHANGES) in, rows of STAGED_DDL out."""
+    return partial(_stage, plan=plan)
+
+
+def _stage(batches: Iterable[pa.RecordBatch], *, plan: StagingPlan) -> Iterator[pa.RecordBatch]:
+    rows = refused = 0
+    bounds: list[int] = []
+    with tempfile.TemporaryFile() as file:
+        with pq.ParquetWriter(file, ROWS) as writer:
+            for batch in batches:
+                kind = batch.column("kind")
+                refused += pc.sum(pc.equal(kind, str(Kind.DEAD_LETTER))).as_py() or 0
+                versions = batch.filter(pc.and_(pc.equal(kind, str(Kind.CHANGE)), batch.column("is_version")))
+                if versions.num_rows:
+                    stored = to_rows(versions, plan.processed_us)
+                    writer.write_batch(stored)
+                    rows += stored.num_rows
+                    bounds += [us for us in time_bounds(stored) if us is not None]
+        if rows:
+            _load(file, plan)
+    summary = [rows, refused, min(bounds, default=None), max(bounds, default=None)]
+    yield pa.RecordBatch.from_arrays([pa.array([value], pa.int64()) for value in summary], schema=_STAGED)
+
+
+def _load(file: IO[bytes], plan: StagingPlan) -> None:
+    file.seek(0)
+    digest = hashlib.sha256(file.read()).hexdigest()[:16]
+    context = TaskContext.get()
+    rest = Rest(plan.options, Path())
+    try:
+        name = f"{plan.name}_{context.partitionId() if context else 0}_{digest}"
+        run_job(rest.client, name, lambda job_id: _start(rest.client, file, plan.table, job_id))
+    finally:
+        rest.close()
+
+
+def _start(client: bigquery.Client, file: IO[bytes], table: str, job_id: str) -> bigquery.LoadJob:
+    parquet: Any = bigquery.ParquetOptions()  # type: ignore[no-untyped-call]
+    parquet.enable_list_inference = True  # flags as an array of texts, not of records
+    config = bigquery.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_APPEND", schema=STAGING)
+    config.parquet_options = parquet
+    return client.load_table_from_file(file, table, rewind=True, job_id=job_id, job_config=config, timeout=JOB_SECONDS)

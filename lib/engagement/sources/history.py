@@ -1,0 +1,134 @@
+"""The events table itself: what lies in a range of event times, by ids, and its rows read in parallel over JDBC.
+
+Ranges of ids come from the rows as they are (`row_number` over the primary key): gaps, clusters and late events do not
+make one reader wait for another, and nothing is skipped by counting (OFFSET).
+
+A row that somebody has written but not committed cannot be read. `open_writers` names such transactions, so that a
+backfill can wait for those that were there before it began: what a later one brings is the stream's to deliver.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from engagement.errors import TransientError, first_line
+from engagement.schemas import TABLE_ROWS
+from engagement.sources.content import JdbcAddress
+
+_FETCH_ROWS = 10_000
+"""Rows a JDBC reader holds at once; by itself PostgreSQL's driver would hold them all."""
+_CONNECT_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Span:
+    """Event times, `start` inclusive, `end` exclusive."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True)
+class IdRange:
+    """Ids, both ends inclusive, and how many rows of the span they were seen to hold."""
+
+    first: int
+    last: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class DayCount:
+    """The rows of one UTC day."""
+
+    day: date
+    rows: int
+    first_id: int
+    last_id: int
+
+
+class EventsTable:
+    """Reads `engagement_events`; connects for each question. Every method raises TransientError without PostgreSQL."""
+
+    def __init__(self, database_url: str, sql: Path) -> None:
+        self._url = database_url
+        self._sql = sql
+
+    def count_days(self, span: Span) -> list[DayCount]:
+        """The days that hold rows of the span, with their number."""
+        return [DayCount(*row) for row in self._ask("count_days", {"start": span.start, "end": span.end})]
+
+    def pieces(self, span: Span, rows: int) -> list[IdRange]:
+        """Ranges of ids that hold so many rows of the span each, the last one fewer; together all of them."""
+        found = self._ask("plan_pieces", {"start": span.start, "end": span.end, "rows": rows})
+        return [IdRange(*row) for row in found]
+
+    def open_writers(self) -> dict[str, int | None]:
+        """Transactions that have written to the table and are still open -> their process, None for prepared ones."""
+        return {str(transaction): pid for transaction, pid in self._ask("open_writers", {})}
+
+    def identity(self) -> str:
+        """The database, told apart from all others; it stays the same when the address changes."""
+        ((system, name),) = self._run("select system_identifier, current_database() from pg_control_system()", {})
+        return f"{system}/{name}"
+
+    def read(self, spark: SparkSession, pieces: Sequence[IdRange], span: Span, read_ts: datetime) -> DataFrame:
+        """The rows of some ranges of ids and a span of event times, one task a range. Out: TABLE_ROWS."""
+        parts = [f"id between {piece.first} and {piece.last} and {_within(span)}" for piece in pieces]
+        return self._rows(spark, "read_rows", parts, read_ts)
+
+    def _rows(self, spark: SparkSession, statement: str, parts: Sequence[str], read_ts: datetime) -> DataFrame:
+        rows = self._load(spark, statement, parts)
+        return rows.withColumn("read_ts", F.lit(read_ts)).select(*TABLE_ROWS.names)
+
+    def _load(self, spark: SparkSession, statement: str, parts: Sequence[str]) -> DataFrame:
+        address = JdbcAddress.from_database_url(self._url)
+        query = (self._sql / f"{statement}.sql").read_text(encoding="utf-8")
+        properties = {**address.properties, "fetchsize": str(_FETCH_ROWS)}
+        return spark.read.jdbc(address.url, f"({query}) as event_rows", predicates=list(parts), properties=properties)
+
+    @contextmanager
+    def exclusively(self, what: str) -> Iterator[None]:
+        """Hold a lock of that name among all users of this database; waits for it, and it goes with the connection."""
+        with self._connected() as database, database.cursor() as cursor:
+            cursor.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (what,))
+            yield
+
+    def _ask(self, statement: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        return self._run((self._sql / f"{statement}.sql").read_text(encoding="utf-8"), parameters)
+
+    def _run(self, text: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        with self._connected() as database, database.cursor() as cursor:
+            cursor.execute(text, parameters)
+            return cursor.fetchall()
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        try:
+            database = psycopg2.connect(
+                self._url,
+                connect_timeout=_CONNECT_SECONDS,
+                application_name="engagement-backfill",
+                options="-c timezone=UTC",
+            )
+            try:
+                database.autocommit = True
+                yield database
+            finally:
+                database.close()
+        except psycopg2.Error as error:
+            raise TransientError(
+                f"PostgreSQL (DATABASE_URL) did not answer as it should: {first_line(error)}"
+            ) from error
+
+
+def _within(span: Span) -> str:
+    return f"event_ts >= '{span.start.isoformat()}' and event_ts < '{span.end.isoformat()}'"

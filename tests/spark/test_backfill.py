@@ -1,0 +1,338 @@
+"""History and stream into the same tables of a real lake and a real warehouse, in every order, killed and repeated."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from google.cloud.bigquery import Table
+from pyspark.sql import DataFrame, Row, SparkSession
+from tests.builders import Message, envelope, message, row
+from tests.spark import frames
+from tests.spark.history import READ, History, Seed
+from tests.spark.warehouse import IDENTITY, NOW, SQL, CrashError, Warehouse, part
+
+from engagement.errors import TransientSinkError
+from engagement.sinks.base import Chunk, Loaded, Loader
+from engagement.sinks.bigquery.load import WarehouseLoader
+from engagement.sinks.bigquery.rest import Answered, Parameter, Rest
+from engagement.sinks.lake.backfill import LakeLoader
+from engagement.sinks.lake.sink import LakeOptions, LakeSink
+from engagement.transform.changes import Changes
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
+
+SEEDS = 50
+Held = dict[str, Any]
+
+
+class Place(Protocol):
+    """A sink, its loader, and what its table holds."""
+
+    def stream(self, messages: Sequence[Message], first: int) -> None: ...
+
+    def loader(self) -> Loader: ...
+
+    def rows(self) -> list[Held]: ...
+
+
+@dataclass
+class Lake:
+    spark: SparkSession
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.sink = LakeSink(self.spark, LakeOptions(str(self.folder)), lambda: "first", _nobody, lambda: NOW)
+        self.sink.open()
+
+    def stream(self, messages: Sequence[Message], first: int) -> None:
+        self.sink.deliver(_changes(self.spark, messages, first), _ranges(messages, first), IDENTITY, final=True)
+
+    def loader(self) -> LakeLoader:
+        loader = LakeLoader(self.spark, str(self.folder), lambda: READ)
+        loader.open()
+        return loader
+
+    def rows(self) -> list[Held]:
+        return [row.asDict() for row in self.sink.events.read(self.spark).collect()]
+
+    def letters(self) -> list[Held]:
+        return [row.asDict() for row in self.sink.dead_letters.read(self.spark).collect()]
+
+
+@dataclass
+class Bank:
+    """The warehouse, with the lake's names for its columns."""
+
+    warehouse: Warehouse
+    lock: Any = None
+
+    def __post_init__(self) -> None:
+        self.sink = self.warehouse.driver()
+        self.lock = self.lock or threading.Lock()
+
+    def stream(self, messages: Sequence[Message], first: int) -> None:
+        changes = _changes(self.warehouse.spark, messages, first)
+        self.sink.fence()
+        self.sink.deliver(changes, _ranges(messages, first), IDENTITY, final=True)
+
+    def loader(self) -> WarehouseLoader:
+        loader = WarehouseLoader(self.warehouse.options, SQL, lambda: self.lock, lambda: READ)
+        loader.open()
+        return loader
+
+    def rows(self) -> list[Held]:
+        return [{**row, "event_ts": row["event_timestamp"]} for row in self.warehouse.rows()]
+
+
+@pytest.fixture(params=["lake", "warehouse"])
+def place(request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path) -> Place:
+    if request.param == "lake":
+        return Lake(spark, tmp_path / "a lake")
+    return Bank(request.getfixturevalue("warehouse"))
+
+
+@pytest.fixture
+def history(spark: SparkSession) -> History:
+    return History(spark)
+
+
+def _nobody(_times: object) -> None:
+    """Nobody asks when rows became visible."""
+
+
+def _changes(spark: SparkSession, messages: Sequence[Message], first: int) -> Changes:
+    return frames.changes(spark, [Message(m.value, offset=first + n) for n, m in enumerate(messages)])
+
+
+def _ranges(messages: Sequence[Message], first: int) -> list[Any]:
+    return [part(first, first + len(messages))]
+
+
+def newest(rows: Sequence[Held]) -> dict[int, Held]:
+    """The newest version of each event that is not deleted."""
+    found: dict[int, Held] = {}
+    for one in sorted(rows, key=lambda held: held["version"]):
+        found[one["event_id"]] = one
+    return {event_id: one for event_id, one in found.items() if one["op"] != "d"}
+
+
+def table(count: int) -> list[dict[str, object]]:
+    return [row(id=n + 1, duration_ms=1_000 * n) for n in range(count)]
+
+
+def keys(rows: Sequence[Held]) -> Counter[tuple[int, int]]:
+    return Counter((one["event_id"], one["version"]) for one in rows)
+
+
+def test_fifty_overlaps_of_stream_and_backfill_end_as_the_table_stands(place: Place, history: History) -> None:
+    """Each seed has a schedule of its own; one step of all of them is one micro-batch and one chunk."""
+    seeds, offset = [Seed(number) for number in range(SEEDS)], 0
+    for now in range(seeds[0].steps):
+        due = [message for seed in seeds for message in seed.step(now)]
+        loads = [one for seed in seeds for one in seed.read.get(now, {}).values()]
+        if loads and now % 2:
+            place.loader().load(history.chunk(loads, f"chunk_{now}"))
+        place.stream(due, offset)
+        offset += len(due)
+        if loads and not now % 2:
+            place.loader().load(history.chunk(loads, f"chunk_{now}"))
+    held = place.rows()
+    wanted = {event_id: one for seed in seeds for event_id, one in seed.rows.items() if _was_seen(seed, event_id)}
+    found = newest(held)
+    assert found.keys() == wanted.keys()
+    assert {i: found[i]["duration_ms"] for i in found} == {i: wanted[i]["duration_ms"] for i in wanted}
+    assert max(keys(held).values()) == 1
+    versions = {key for seed in seeds for key in seed.versions}
+    assert {key for key in keys(held) if key[1] > 0} == versions
+    assert sum(1 for one in held if one["version"] == 0) > SEEDS  # backfill did its part
+
+
+def _was_seen(seed: Seed, event_id: int) -> bool:
+    """Whether stream or backfill ever had the row: what was committed before both is nobody's."""
+    streamed = any(key[0] == event_id for key in seed.versions)
+    return streamed or any(event_id in rows for rows in seed.read.values())
+
+
+def test_a_chunk_is_added_once_however_often_it_comes(place: Place, history: History) -> None:
+    first = place.loader().load(history.chunk(table(30)))
+    again = place.loader().load(history.chunk(table(40), "chunk_1"))
+    assert (first, again) == (Loaded(30, 30), Loaded(40, 10))
+    assert keys(place.rows()) == Counter({(n + 1, 0): 1 for n in range(40)})
+
+
+def test_rows_hold_what_the_stream_would_have_stored(place: Place, history: History) -> None:
+    rows = [
+        row(id=1, duration_ms=45_000, raw_payload='{"b": [1, {"c": null}], "a": 1.50}'),
+        row(id=2, content_id=None, user_id=None, duration_ms=None, device=None, raw_payload=None),
+        row(id=3, duration_ms=90_000_000, raw_payload='"text"', device='"\\é😀'),
+    ]
+    place.stream([message(envelope("r", after={**one, "id": int(str(one["id"])) + 10})) for one in rows], 0)
+    place.loader().load(history.chunk(rows))
+    other = {
+        "event_id",
+        "version",
+        "kafka_partition",
+        "kafka_offset",
+        "kafka_ts",
+        "processed_ts",
+        "processed_timestamp",
+    }
+    held = {one["event_id"]: {n: v for n, v in one.items() if n not in other} for one in place.rows()}
+    assert [held[n] for n in (1, 2, 3)] == [held[n + 10] for n in (1, 2, 3)]
+
+
+def test_refused_rows_are_dead_letters_once(spark: SparkSession, tmp_path: Path, history: History) -> None:
+    lake = Lake(spark, tmp_path / "lake")
+    rows = [row(id=1), row(id=2, duration_ms=-1), row(id=3)]
+    loaded = [lake.loader().load(history.chunk(rows, f"chunk_{n}")) for n in range(2)]
+    assert loaded == [Loaded(2, 2, 1), Loaded(2, 0, 1)]
+    (letter,) = lake.letters()
+    assert (letter["kafka_offset"], letter["code"], letter["status"]) == (2, "E_RANGE_DURATION", "new")
+    assert sorted(one["event_id"] for one in lake.rows()) == [1, 3]
+
+
+def die() -> None:
+    raise CrashError
+
+
+class DyingLake(LakeLoader):
+    """Dies before or after one of its steps."""
+
+    def __init__(self, lake: Lake, step: str, *, before: bool) -> None:
+        super().__init__(lake.spark, str(lake.folder), lambda: READ)
+        real = getattr(self, step)
+
+        def run(*arguments: object) -> object:
+            if before:
+                die()
+            result = real(*arguments)
+            die()
+            return result
+
+        setattr(self, step, run)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("step", ["_append", "_add_dead_letters"])
+def test_the_lake_survives_a_crash_around_each_of_its_steps(
+    spark: SparkSession, tmp_path: Path, history: History, step: str, *, before: bool
+) -> None:
+    lake = Lake(spark, tmp_path / "lake")
+    rows = [row(id=1), row(id=2, duration_ms=-1), row(id=3)]
+    with pytest.raises(CrashError):
+        DyingLake(lake, step, before=before).load(history.chunk(rows))
+    lake.loader().load(history.chunk(rows))
+    assert keys(lake.rows()) == Counter({(1, 0): 1, (3, 0): 1})
+    assert [one["kafka_offset"] for one in lake.letters()] == [2]
+
+
+class DyingRest(Rest):
+    """Dies before or after a statement."""
+
+    def __init__(self, warehouse: Warehouse, statement: str, *, before: bool) -> None:
+        super().__init__(warehouse.options, SQL)
+        self._statement, self._before = statement, before
+
+    def text(self, statement: str, **names: str) -> str:
+        if statement == self._statement and self._before:
+            die()
+        return super().text(statement, **names)
+
+    def run(self, statement: str, parameters: Sequence[Parameter] = (), **names: str) -> Answered:
+        if statement == "count_staged" and not self._before:  # the step after it
+            die()
+        return super().run(statement, parameters, **names)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_the_warehouse_survives_a_crash_around_its_insert(
+    warehouse: Warehouse, history: History, *, before: bool
+) -> None:
+    bank = Bank(warehouse)
+    dying = bank.loader()
+    dying._rest = DyingRest(warehouse, "insert_missing", before=before)
+    with pytest.raises(CrashError):
+        dying.load(history.chunk(table(10)))
+    assert len(bank.rows()) == (0 if before else 10)
+    assert bank.loader().load(history.chunk(table(10))).written == (10 if before else 0)
+    assert keys(bank.rows()) == Counter({(n + 1, 0): 1 for n in range(10)})
+
+
+def test_a_task_that_loads_twice_adds_its_rows_once(warehouse: Warehouse, history: History) -> None:
+    bank, loader = Bank(warehouse), Bank(warehouse).loader()
+    real = loader._stage
+
+    def twice(chunk: Chunk, staging: Table) -> list[Row]:
+        real(chunk, staging)
+        return real(chunk, staging)
+
+    loader._stage = twice  # type: ignore[method-assign]
+    assert loader.load(history.chunk(table(10))) == Loaded(10, 10)
+    assert max(keys(bank.rows()).values()) == 1
+
+
+def at_once(works: Sequence[Callable[[], object]]) -> None:
+    threads = [threading.Thread(target=work) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def until_done(loader: Loader, chunk: Chunk) -> Iterator[Loaded]:
+    """As a backfill does: again after another one was faster."""
+    for _ in range(20):
+        try:
+            yield loader.load(chunk)
+        except TransientSinkError:
+            continue
+        return
+
+
+def test_two_backfills_at_once_add_each_row_once(place: Place, history: History) -> None:
+    loaders = [place.loader(), place.loader()]
+    done: list[Loaded] = []
+    chunks = [history.chunk(table(60), "first_0"), history.chunk(table(40), "second_0")]
+    at_once(
+        [
+            lambda loader=loader, chunk=chunk: done.extend(until_done(loader, chunk))
+            for loader, chunk in zip(loaders, chunks, strict=True)
+        ]
+    )
+    assert len(done) == 2
+    assert sum(one.written for one in done) == 60
+    assert keys(place.rows()) == Counter({(n + 1, 0): 1 for n in range(60)})
+
+
+def test_a_second_backfill_that_read_the_same_number_is_left_out_and_looks_again(
+    spark: SparkSession, tmp_path: Path, history: History
+) -> None:
+    """The lake: both looked before either wrote; what keeps the second from adding everything again is the number."""
+    lake = Lake(spark, tmp_path / "lake")
+    slow, fast = lake.loader(), lake.loader()
+    real = slow._missing
+
+    def look_then_wait(events: DataFrame, chunk: Chunk) -> DataFrame:
+        looked = real(events, chunk)
+        fast.load(history.chunk(table(10), "fast_0"))
+        return looked
+
+    slow._missing = look_then_wait  # type: ignore[method-assign]
+    with pytest.raises(TransientSinkError, match="another backfill"):
+        slow.load(history.chunk(table(10), "slow_0"))
+    assert keys(lake.rows()) == Counter({(n + 1, 0): 1 for n in range(10)})
+
+
+def test_versions_that_kafka_still_holds_are_added_by_version(place: Place, history: History) -> None:
+    seed = Seed(3, steps=4)
+    messages = [message for now in range(4) for message in seed.step(now)]
+    sent = [Message(m.value, offset=n) for n, m in enumerate(messages)]
+    place.stream(messages[:3], 0)
+    chunk = history.streamed([*sent, Message(sent[-1].value, offset=99)], ("event_id", "version"), "topic_0")
+    place.loader().load(chunk)
+    assert set(keys(place.rows())) == seed.versions
+    assert max(keys(place.rows()).values()) == 1

@@ -1,0 +1,241 @@
+"""A backfill over chunks with sinks that fail, crash and are slow, and the ledger that it goes on from."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from engagement.backfill.ledger import Ledger, Plan, Planned
+from engagement.backfill.progress import Outcome, Progress, table
+from engagement.backfill.run import Backfill, Pace
+from engagement.errors import EngagementError, PermanentSinkError, TransientSinkError
+from engagement.sinks.base import Chunk, Loaded
+
+CHUNKS = [Planned(((n * 10 + 1, n * 10 + 10, 10),), 10) for n in range(5)]
+
+
+class CrashError(BaseException):
+    """kill -9."""
+
+
+@dataclass
+class Table:
+    """A source of five chunks of ten rows."""
+
+    chunks: Sequence[Planned] = tuple(CHUNKS)
+    still_open: tuple[str, ...] = ()
+    plans: int = 0
+
+    def await_writers(self) -> Sequence[str]:
+        return self.still_open
+
+    def plan(self) -> list[Planned]:
+        self.plans += 1
+        return list(self.chunks)
+
+    def chunk(self, planned: Planned, name: str) -> Chunk:
+        return Chunk(name, cast("Any", planned), ("event_id",))
+
+
+@dataclass
+class Destination:
+    """Holds ids; `trouble` may act before or after a chunk is in."""
+
+    name: str = "lake"
+    trouble: Callable[[str, int], None] = lambda _when, _first: None
+    ids: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    opened: int = 0
+
+    def open(self) -> None:
+        self.opened += 1
+
+    def load(self, chunk: Chunk) -> Loaded:
+        ((first, last, _),) = cast("Planned", chunk.changes).parts
+        self.trouble("before", first)
+        missing = [number for number in range(first, last + 1) if number not in self.ids]
+        self.ids += missing
+        self.names.append(chunk.name)
+        self.trouble("after", first)
+        return Loaded(last - first + 1, len(missing))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Impatient(threading.Event):
+    """Not set, and nobody waits for it."""
+
+    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002
+        return self.is_set()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    numbers = count()
+    return Ledger(tmp_path / "deep" / "ledger.jsonl", lambda: f"run{next(numbers)}")
+
+
+def backfill(
+    ledger: Ledger, *sinks: Destination, source: Table | None = None, stop: threading.Event | None = None,
+    said: list[str] | None = None,
+) -> Backfill:  # fmt: skip
+    say = (said if said is not None else []).append
+    return Backfill(source or Table(), sinks, ledger, say, Pace(lambda: 0.0, stop or Impatient()))
+
+
+def test_everything_is_loaded_once_and_the_next_run_looks_again(ledger: Ledger) -> None:
+    sink = Destination()
+    (first,) = backfill(ledger, sink).run()
+    (second,) = backfill(ledger, sink).run()
+    assert sorted(sink.ids) == list(range(1, 51))
+    assert (first.read, first.written, second.read, second.written) == (50, 50, 50, 0)
+    assert len(set(sink.names)) == 10  # a new run has names of its own
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("first", [1, 21, 41])
+def test_a_run_that_was_killed_goes_on_where_it_stopped(ledger: Ledger, when: str, first: int) -> None:
+    def die(at: str, chunk: int) -> None:
+        if (at, chunk) == (when, first):
+            raise CrashError
+
+    sink = Destination(trouble=die)
+    source = Table()
+    with pytest.raises(CrashError):
+        backfill(ledger, sink, source=source).run()
+    sink.trouble = lambda _when, _first: None
+    said: list[str] = []
+    (outcome,) = backfill(ledger, sink, source=source, said=said).run()
+    assert sorted(sink.ids) == list(range(1, 51))
+    assert (outcome.skipped_chunks, source.plans) == (first // 10, 1)
+    assert "going on with run0" in said[0]
+    assert len({name for name in sink.names}) == 5  # the chunk that is repeated has the name it had
+
+
+def test_a_restart_forgets_the_run_that_did_not_end(ledger: Ledger) -> None:
+    ledger.note_done(ledger.begin(CHUNKS), "lake", 0)
+    (outcome,) = backfill(ledger, Destination()).run(restart=True)
+    assert (outcome.skipped_chunks, outcome.written) == (0, 50)
+
+
+def test_a_chunk_that_fails_is_tried_again_and_then_left_for_the_next_start(ledger: Ledger) -> None:
+    tries = count()
+
+    def refuse(at: str, chunk: int) -> None:
+        if (at, chunk) == ("before", 21):
+            next(tries)
+            raise TransientSinkError("lake", "is away")
+
+    sink = Destination(trouble=refuse)
+    (outcome,) = backfill(ledger, sink).run()
+    assert outcome.failures == ["chunk 3 of 5: lake: is away"]
+    assert next(tries) == 6
+    assert len(sink.ids) == 40  # the others went on
+    sink.trouble = lambda _when, _first: None
+    (rest,) = backfill(ledger, sink).run()
+    assert (rest.skipped_chunks, rest.written, rest.failures) == (4, 10, [])
+
+
+def test_what_cannot_be_cured_is_not_tried_again_and_other_sinks_go_on(ledger: Ledger) -> None:
+    tries = count()
+
+    def refuse(_at: str, _chunk: int) -> None:
+        next(tries)
+        raise PermanentSinkError("warehouse", "refused")
+
+    bad, good = Destination("warehouse", refuse), Destination()
+    first, second = backfill(ledger, bad, good).run()
+    assert (len(first.failures), next(tries), second.written) == (5, 5, 50)
+
+
+def test_a_sink_that_does_not_open_fails_and_others_go_on(ledger: Ledger) -> None:
+    class Closed(Destination):
+        def open(self) -> None:
+            raise TransientSinkError("warehouse", "is away")
+
+    first, second = backfill(ledger, Closed("warehouse"), Destination()).run()
+    assert (first.failures, second.written) == (["warehouse: is away"], 50)
+
+
+def test_it_stops_between_chunks_when_told_to(ledger: Ledger) -> None:
+    stop = Impatient()
+    sink = Destination(trouble=lambda at, chunk: stop.set() if (at, chunk) == ("after", 11) else None)
+    backfill(ledger, sink, stop=stop).run()
+    assert sorted(sink.ids) == list(range(1, 21))
+    (outcome,) = backfill(ledger, sink).run()
+    assert (outcome.skipped_chunks, outcome.written) == (2, 30)
+
+
+def test_two_runs_at_once_share_plan_and_ledger(ledger: Ledger, tmp_path: Path) -> None:
+    other = Ledger(tmp_path / "deep" / "ledger.jsonl", lambda: "other")
+    sink, seconds = Destination(), list[list[Outcome]]()
+
+    def start_another(at: str, chunk: int) -> None:
+        if (at, chunk) == ("after", 21) and not seconds:
+            seconds.append([])
+            seconds[0] += backfill(other, sink).run()
+
+    sink.trouble = start_another
+    (outcome,) = backfill(ledger, sink).run()
+    ((inner,),) = seconds
+    assert sorted(sink.ids) == list(range(1, 51))
+    assert (inner.skipped_chunks, outcome.skipped_chunks) == (2, 2)  # each skips what the other has noted
+
+
+def test_transactions_that_are_still_open_are_told(ledger: Ledger) -> None:
+    said: list[str] = []
+    backfill(ledger, Destination(), source=Table(still_open=("transaction 3/7 (process 99)",)), said=said).run()
+    assert any("still open" in line and "3/7" in line for line in said)
+
+
+def test_a_line_that_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(path, lambda: "run")
+    plan = ledger.begin(CHUNKS)
+    ledger.note_done(plan, "lake", 0)
+    ledger.note_done(plan, "lake", 1)
+    path.write_bytes(path.read_bytes()[:-8])
+    assert ledger.unfinished() == plan
+    assert ledger.done(plan, "lake") == {0}
+    ledger.note_done(plan, "lake", 4)
+    assert ledger.done(plan, "lake") == {0, 4}
+    assert ledger.done(plan, "warehouse") == set()
+    assert ledger.done(Plan("another", ()), "lake") == set()
+
+
+def test_a_finished_run_is_not_gone_on_with(ledger: Ledger) -> None:
+    assert ledger.unfinished() is None
+    plan = ledger.begin(CHUNKS)
+    assert ledger.unfinished() == plan
+    ledger.finish(plan)
+    assert ledger.unfinished() is None
+
+
+def test_progress_tells_rate_and_time_left() -> None:
+    said: list[str] = []
+    seconds = iter((0.0, 10.0))
+    progress = Progress("lake", 4_000, said.append, lambda: next(seconds))
+    progress.skip(1_000)
+    progress.add(1_000)
+    progress.tell("chunk 3 of 4")
+    assert said == ["lake: 2,000 of about 4,000 rows, 100 rows/s, 0:20 left; chunk 3 of 4"]
+
+
+def test_the_summary_is_a_table() -> None:
+    lines = table([Outcome("lake", 1_000, 900, 5, 0, ["x"], 2.0)])
+    assert lines[0].split() == "sink read written already there dead letters failed chunks seconds rows/s".split()
+    assert lines[1].split() == ["lake", "1,000", "900", "100", "5", "1", "2.0", "502"]
+
+
+def test_an_error_that_nobody_raised_on_purpose_is_not_swallowed(ledger: Ledger) -> None:
+    def break_down(_at: str, _chunk: int) -> None:
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError):
+        backfill(ledger, Destination(trouble=break_down)).run()
+    assert not issubclass(KeyError, EngagementError)
