@@ -95,6 +95,8 @@ class LetterTable:
 
     def messages(self, places: Sequence[Place], selection: Selection) -> list[FullLetter]:
         """The letters at these places with their messages, in the same order; those no longer selected are left out."""
+        if not places:
+            return []
         days = sorted({place.kafka_date.isoformat() for place in places})
         offsets = [place.id.offset for place in places]
         near = f"kafka_date in ({', '.join(f'date {quoted(day)}' for day in days)})"
