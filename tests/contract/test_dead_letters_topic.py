@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -151,7 +151,7 @@ def test_of_two_runs_at_once_the_earlier_sends_nothing_more(bench: Bench) -> Non
     overtaken = False
     send = first.send
 
-    def send_after_the_other(replays: Sequence[Replay]) -> Mapping[LetterId, str]:
+    def send_after_the_other(replays: Sequence[Replay]) -> Iterator[tuple[LetterId, str]]:
         nonlocal overtaken
         overtaken = True
         assert later.run(Selection(statuses=("new",))).sent == 3

@@ -3,7 +3,9 @@
 import io
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from engagement.dead_letters.letter import LetterId, parse_id
 from engagement.dead_letters.progress import Progress
 from engagement.dead_letters.selection import Selection, parse_since
 from engagement.dead_letters.table import LetterTable
+from engagement.dead_letters.topic import ReplayTopic
 from engagement.errors import ContractError
 from engagement.settings import SettingsFiles
 
@@ -123,9 +126,8 @@ def test_discard_asks_and_takes_no_for_an_answer(tmp_path: Path) -> None:
 def test_a_dry_run_says_what_would_be_sent_and_needs_no_kafka(tmp_path: Path) -> None:
     letters = [Stored(GOOD, 1), Stored(b"{", 2)]
     terminal = Terminal(tmp_path, letters)
-    terminal.commands = DeadLetters(
-        terminal.commands.table, {"transform": None}, "me", lambda: NOW, terminal._out, print,  # type: ignore[dict-item]
-    )  # fmt: skip
+    nowhere = {"transform": ReplayTopic(TOPIC, {}, time.monotonic)}
+    terminal.commands = replace(terminal.commands, destinations=nowhere)
     assert terminal.commands.replay(Selection(), None, dry_run=True) == 1
     assert terminal.text == (
         "dead-letters: 1 of 2 would be sent again; 1 would be refused again and stay as they are (E_JSON 1); "

@@ -1,6 +1,6 @@
 """The life of a dead letter on a real Delta table: chosen, judged, sent once whatever crashes, marked, discarded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +30,8 @@ class CrashError(Exception):
 class MemoryDestination:
     """Takes letters once, as Kafka's topic does, and dies where it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, unmarked_letters: int = 20_000) -> None:
+        self.unmarked_letters = unmarked_letters
         self.taken: list[LetterId] = []
         self.values: list[bytes] = []
         self.dies: str = ""
@@ -38,14 +39,15 @@ class MemoryDestination:
     def sent_before(self) -> Mapping[LetterId, str]:
         return dict.fromkeys(self.taken, "sent by a run that ended before it could note so")
 
-    def send(self, replays: Sequence[Replay]) -> Mapping[LetterId, str]:
+    def send(self, replays: Sequence[Replay]) -> Iterator[tuple[LetterId, str]]:
         if self.dies == "before the effect":
             raise CrashError
         self.taken += [replay.id for replay in replays]
         self.values += [replay.value for replay in replays]
         if self.dies == "after the effect":
             raise CrashError
-        return {replay.id: f"sent as {replay.id.partition}:{100 + replay.id.offset}" for replay in replays}
+        for replay in replays:
+            yield replay.id, f"sent as {replay.id.partition}:{100 + replay.id.offset}"
 
 
 def replayer(table: LetterTable, destination: MemoryDestination, sink: str = TRANSFORM) -> Replayer:
@@ -88,9 +90,8 @@ def test_after_a_crash_the_next_run_brings_effect_and_status_together(tmp_path: 
     assert set(statuses(table).values()) == {"replayed"}
 
 
-def test_what_was_sent_is_marked_although_the_run_fails_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engagement.dead_letters.replay.SLICE_LETTERS", 2)
-    table, destination = store(tmp_path, [Stored(GOOD, n) for n in range(4)]), MemoryDestination()
+def test_what_was_sent_is_marked_although_the_run_fails_later(tmp_path: Path) -> None:
+    table, destination = store(tmp_path, [Stored(GOOD, n) for n in range(4)]), MemoryDestination(unmarked_letters=2)
 
     def away_after_the_first_slice(_tally: Tally) -> None:
         raise TransientError("Kafka is away")
@@ -99,6 +100,18 @@ def test_what_was_sent_is_marked_although_the_run_fails_later(tmp_path: Path, mo
     with pytest.raises(TransientError):
         run.run(NEW)
     assert statuses(table) == {0: "replayed", 1: "replayed", 2: "new", 3: "new"}
+
+
+def test_of_a_destination_that_cannot_tell_only_so_many_go_out_again_after_a_crash(tmp_path: Path) -> None:
+    table, destination = store(tmp_path, [Stored(GOOD, n) for n in range(7)]), MemoryDestination(unmarked_letters=2)
+
+    def crash_late(tally: Tally) -> None:
+        destination.dies = "after the effect" if tally.sent == 4 else ""
+
+    with pytest.raises(CrashError):
+        Replayer(table, {TRANSFORM: destination}, "me", lambda: NOW, crash_late).run(NEW)
+    assert len(destination.taken) == 6
+    assert [status for _, status in sorted(statuses(table).items())] == ["replayed"] * 4 + ["new"] * 3
 
 
 def test_a_corrected_message_takes_the_place_of_the_letters_own(tmp_path: Path) -> None:

@@ -19,13 +19,14 @@ from engagement.dead_letters.letter import DISCARDED, NEW, REPLAYED, Action, Ful
 from engagement.dead_letters.selection import TRANSFORM, Selection
 from engagement.dead_letters.table import LetterTable, Place
 from engagement.errors import ConfigError
+from engagement.schemas import DeadLetterCode
 from engagement.transform.envelope import Headers, Outcome, read_message
 from engagement.transform.json_text import RECURSION_LIMIT, JsonReader, Refusal
 
 SLICE_LETTERS, SLICE_BYTES = 2_000, 32 * 1024 * 1024
 """What is read and sent at once: the bound of the memory that a replay takes."""
 MARK_LETTERS = 20_000
-"""Sent letters after which the table is written: each time rewrites the files that they lie in."""
+"""Letters that are marked at once: each time rewrites the files that they lie in."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -51,12 +52,17 @@ class Replay:
 class Destination(Protocol):
     """Where letters of one kind go; every method raises TransientError and PermanentError."""
 
-    def sent_before(self) -> Mapping[LetterId, str]:
-        """Letters it has taken already, with what is known of that; asked once, before the first `send`."""
+    @property
+    def unmarked_letters(self) -> int:
+        """Letters it may take before the table must know: so many may go out again after a crash, with their keys."""
         ...
 
-    def send(self, replays: Sequence[Replay]) -> Mapping[LetterId, str]:
-        """Send; returns what was taken, with where it went. What it leaves out was refused again."""
+    def sent_before(self) -> Mapping[LetterId, str]:
+        """Letters it knows that it has taken already, with what is known of that; asked before the first `send`."""
+        ...
+
+    def send(self, replays: Sequence[Replay]) -> Iterator[tuple[LetterId, str]]:
+        """Send; gives each letter that was taken, with where it went. What it leaves out was refused again."""
         ...
 
 
@@ -150,14 +156,28 @@ class Replayer:
         self._note(known)
         tally.sent_before += len(known)
         where = {place.id: place for place in places}
-        for part in slices([place for place in places if place not in known]):
+        corrected = "" if payload is None else f", corrected: sha256 {hashlib.sha256(payload).hexdigest()}"
+        most = min(destination.unmarked_letters, SLICE_LETTERS)
+        for part in slices([place for place in places if place not in known], most):
             ready = self._ready(self._table.messages(part, selection), payload, tally)
-            taken = {replay.id: "" for replay in ready} if tally.dry_run else destination.send(ready)
-            tally.sent += len(taken)
-            if not tally.dry_run:
-                corrected = "" if payload is None else f", corrected: sha256 {hashlib.sha256(payload).hexdigest()}"
-                self._note({where[letter]: f"{how}{corrected}" for letter, how in taken.items()})
+            if tally.dry_run:
+                tally.sent += len(ready)
+            else:
+                self._send(destination, ready, where, corrected, tally)
             self._report(tally)
+
+    def _send(
+        self, destination: Destination, ready: Sequence[Replay], where: Mapping[LetterId, Place], corrected: str,
+        tally: Tally,
+    ) -> None:  # fmt: skip
+        before = tally.sent
+        for letter, how in destination.send(ready):
+            tally.sent += 1
+            self._note({where[letter]: f"{how}{corrected}"})
+        if left_out := len(ready) - (tally.sent - before):
+            tally.refused[str(DeadLetterCode.E_HTTP_REJECT)] += left_out
+        if len(self._unmarked) >= destination.unmarked_letters:
+            self._mark()
 
     def _ready(self, letters: Sequence[FullLetter], payload: bytes | None, tally: Tally) -> list[Replay]:
         judged = [
@@ -170,8 +190,6 @@ class Replayer:
     def _note(self, taken: Mapping[Place, str]) -> None:
         now = self._clock()
         self._unmarked |= {place: Action(now, self._who, REPLAYED, how) for place, how in taken.items()}
-        if len(self._unmarked) >= MARK_LETTERS:
-            self._mark()
 
     def _mark(self) -> int:
         """Also a letter that was discarded meanwhile: that it was sent is a fact."""
@@ -179,12 +197,12 @@ class Replayer:
         return self._table.mark(marks, REPLAYED, leaving=(NEW, DISCARDED))
 
 
-def slices(places: Sequence[Place]) -> Iterator[list[Place]]:
+def slices(places: Sequence[Place], most: int = SLICE_LETTERS) -> Iterator[list[Place]]:
     """Cut into pieces of bounded number and size; a message that is larger by itself makes a piece of its own."""
     part: list[Place] = []
     size = 0
     for place in places:
-        if part and (len(part) >= SLICE_LETTERS or size + place.size > SLICE_BYTES):
+        if part and (len(part) >= most or size + place.size > SLICE_BYTES):
             yield part
             part, size = [], 0
         part.append(place)

@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from engagement.dead_letters.letter import LetterId, parse_id
-from engagement.dead_letters.replay import Replay
+from engagement.dead_letters.replay import MARK_LETTERS, Replay
 from engagement.errors import PermanentError, TransientError
 from engagement.schemas import REPLAY_OF
 from engagement.transform.envelope import NEW_KEY, OLD_KEY
@@ -35,6 +35,8 @@ _FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, Kafk
 class ReplayTopic:
     """Opens nothing before the first call; `close` lets go of the producer."""
 
+    unmarked_letters = MARK_LETTERS
+
     def __init__(self, topic: str, properties: Mapping[str, str], clock: Callable[[], float]) -> None:
         """`properties` are those of confluent-kafka, brokers included; `clock` gives monotonic seconds."""
         self._topic = topic
@@ -51,20 +53,21 @@ class ReplayTopic:
                 self._producer = self._begin()
             return dict.fromkeys(self._read_markers(), _SENT)
 
-    def send(self, replays: Sequence[Replay]) -> Mapping[LetterId, str]:
-        """Send all of them in one transaction."""
+    def send(self, replays: Sequence[Replay]) -> Iterator[tuple[LetterId, str]]:
+        """Send all of them in one transaction, and only then give any."""
         producer = self._producer
         if producer is None:
             raise PermanentError("the topic must be asked what it holds before anything is sent to it")
         if not replays:
-            return {}
+            return
         offsets: dict[LetterId, int] = {}
         with _translated(self._topic), _transaction(producer):
             for replay in replays:
                 self._produce(producer, replay, offsets)
                 producer.poll(0)
             producer.flush(_CALL_SECONDS)
-        return {replay.id: f"sent as {self._topic}:{replay.id.partition}:{offsets[replay.id]}" for replay in replays}
+        for replay in replays:
+            yield replay.id, f"sent as {self._topic}:{replay.id.partition}:{offsets[replay.id]}"
 
     def close(self) -> None:
         """Let go of the producer; what it has not committed is never seen."""
