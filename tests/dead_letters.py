@@ -28,6 +28,7 @@ class Stored:
     partition: int = 0
     header_names: tuple[str, ...] | None = None
     topic: str = TOPIC
+    stage: str = "decode"
 
 
 def store(lake: Path, letters: Sequence[Stored]) -> LetterTable:
@@ -36,7 +37,7 @@ def store(lake: Path, letters: Sequence[Stored]) -> LetterTable:
         {
             "topic": each.topic, "kafka_partition": each.partition, "kafka_offset": each.offset,
             "kafka_ts": FIRST + timedelta(minutes=each.offset), "raw_value": each.value,
-            "header_names": each.header_names, "stage": "decode", "code": each.code, "detail": "a reason",
+            "header_names": each.header_names, "stage": each.stage, "code": each.code, "detail": "a reason",
             "sink": each.sink, "attempts": 1, "batch_id": "app/generation/3", "status": "new", "history": None,
             KAFKA_DATE: (FIRST + timedelta(minutes=each.offset)).date(),
         }
