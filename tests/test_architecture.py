@@ -19,7 +19,8 @@ IMPORT_SECONDS = 120
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "identity", "schemas", "scoring"}),
     frozenset({"settings", "retry", "transform"}),
-    frozenset({"logs", "session", "sources", "sinks.base", "sinks.delta"}),
+    frozenset({"logs", "session", "sources", "sinks.base"}),
+    frozenset({"sinks.delta", "sinks.outcomes"}),
     frozenset({"command", "sinks.bigquery", "sinks.lake", "sinks.redis"}),
     frozenset({"dead_letters"}),
     frozenset({"delivery", "monitoring", "embedded", "generator"}),

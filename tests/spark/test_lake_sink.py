@@ -1,10 +1,11 @@
 """The lake sink on real Delta tables: each row version and each dead letter once, whatever comes twice."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deltalake import DeltaTable as OtherEngine
@@ -16,6 +17,8 @@ from tests.spark import frames
 from engagement.errors import PermanentSinkError, TransientSinkError
 from engagement.identity import BatchIdentity, OffsetRange
 from engagement.sinks.base import CommitTimes, PartitionSummary
+from engagement.sinks.delta.fence import DeltaFence
+from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import DEAD_LETTERS
 from engagement.sinks.delta.upkeep import UpkeepPlan
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
@@ -198,16 +201,29 @@ def test_a_range_without_rows_moves_the_fence(lake: Lake) -> None:
 
 
 class CrashError(Exception):
-    """kill -9, where the sink asks for the time: after the dead letters and before the events."""
+    """kill -9."""
+
+
+def log_before_which(event: Callable[[], object]) -> type[DeltaLog]:
+    """A log that lets something happen after the dead letters and before the events."""
+
+    class Log(DeltaLog):
+        def append(
+            self, files: Sequence[Mapping[str, Any]], before: DeltaFence, after: DeltaFence, identity: BatchIdentity
+        ) -> None:
+            event()
+            super().append(files, before, after, identity)
+
+    return Log
+
+
+def die() -> None:
+    raise CrashError
 
 
 def test_a_crash_between_the_two_commits_leaves_no_dead_letter_twice(lake: Lake) -> None:
-    def crash() -> datetime:
-        if lake.letters():
-            raise CrashError
-        return NOW
-
-    dying = lake.driver(crash)
+    dying = lake.driver()
+    dying.log = log_before_which(die)
     with pytest.raises(CrashError):
         lake.deliver(dying, MIXED)
     assert (len(lake.letters()), lake.events(), dying.fence()) == (2, [], {})
@@ -215,26 +231,55 @@ def test_a_crash_between_the_two_commits_leaves_no_dead_letter_twice(lake: Lake)
     assert ([r.kafka_offset for r in lake.letters()], len(lake.events())) == ([1, 3], 3)
 
 
-def test_of_two_drivers_that_write_the_same_rows_at_once_one_is_refused_and_goes_on_from_the_other(lake: Lake) -> None:
-    first, raced = lake.driver(), False
+@pytest.mark.parametrize("overtaken_by", [3, 5, 9])
+def test_of_two_drivers_that_write_the_same_rows_at_once_one_is_refused_and_goes_on_from_the_other(
+    lake: Lake, overtaken_by: int
+) -> None:
+    first, second = lake.driver(), lake.driver()
 
-    def overtaken() -> datetime:
-        nonlocal raced
-        if started and not raced:
-            raced = True
-            lake.deliver(first, inserted(3), part(0, 3))
-        return NOW
-
-    started = False
-    second = lake.driver(overtaken)
-    started = True
+    second.log = log_before_which(lambda: lake.deliver(first, inserted(overtaken_by), part(0, overtaken_by)))
     with pytest.raises(TransientSinkError, match="another driver"):
         lake.deliver(second, inserted(5), part(0, 5))
-    assert raced
+    second.log = DeltaLog
+    assert [r.event_id for r in lake.events()] == [*range(1, overtaken_by + 1)]
+    lake.deliver(second, inserted(5), part(0, 5))
+    assert [r.event_id for r in lake.events()] == [*range(1, max(5, overtaken_by) + 1)]
+
+
+def test_a_driver_that_slept_over_many_commits_is_refused(lake: Lake) -> None:
+    first, second = lake.driver(), lake.driver()
+
+    def others_go_on() -> None:
+        for end in range(1, 5):
+            lake.deliver(first, inserted(end), part(end - 1, end))
+        first.events.open(lake.spark).optimize().executeCompaction()
+
+    second.log = log_before_which(others_go_on)
+    with pytest.raises(TransientSinkError, match="another driver"):
+        lake.deliver(second, inserted(1), part(0, 1))
+    assert [r.event_id for r in lake.events()] == [1, 2, 3, 4]
+
+
+def test_upkeep_while_rows_are_written_does_not_refuse_them(lake: Lake) -> None:
+    sink = lake.driver()
+    for end in (1, 2):
+        lake.deliver(sink, inserted(end), part(end - 1, end))
+
+    sink.log = log_before_which(lambda: sink.events.open(lake.spark).optimize().executeCompaction())
+    lake.deliver(sink, inserted(3), part(2, 3))
     assert [r.event_id for r in lake.events()] == [1, 2, 3]
-    (summary,) = lake.deliver(second, inserted(5), part(0, 5))
-    assert (summary.already_delivered, summary.delivered) == (3, 2)
-    assert [r.event_id for r in lake.events()] == [1, 2, 3, 4, 5]
+    assert sink.fence() == {0: 3}
+
+
+def test_rows_of_many_days_lie_in_files_of_their_day(lake: Lake) -> None:
+    stamps = ["2026-11-21T10:00:00Z", "2026-11-22T00:00:00Z", "2026-11-21T23:59:59.999999Z", "2000-01-01T00:00:00Z"]
+    lake.deliver(
+        lake.driver(), [Message(created(id=n + 1, event_ts=at).value, offset=n) for n, at in enumerate(stamps)]
+    )
+    assert [str(r.event_date) for r in lake.events()] == ["2026-11-21", "2026-11-22", "2026-11-21", "2000-01-01"]
+    of_day = lake.driver().events.read(lake.spark).where("event_date = '2026-11-21'")
+    assert of_day.count() == 2
+    assert {file.split("/")[-2] for file in of_day.inputFiles()} == {"event_date=2026-11-21"}
 
 
 def test_a_topic_that_was_made_again_starts_at_its_beginning(lake: Lake) -> None:

@@ -29,7 +29,8 @@ from engagement.schemas import CONTENT
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.json_value import MAX_DEPTH, to_json_value
 from engagement.sinks.bigquery.rows import ROWS, row_versions, time_bounds, to_rows
-from engagement.sinks.bigquery.summary import SUMMARY_SCHEMA, PartitionCounts, from_rows, sum_up, to_batch
+from engagement.sinks.bigquery.summary import SUMMARY_SCHEMA, PartitionCounts, from_rows, to_batch
+from engagement.sinks.outcomes import sum_up
 from engagement.transform.changes import transform_batches
 from engagement.transform.content import Contents
 

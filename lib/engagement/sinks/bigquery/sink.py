@@ -28,9 +28,10 @@ from engagement.sinks.bigquery.fence import FenceRow, Written
 from engagement.sinks.bigquery.ledger import BigQueryLedger
 from engagement.sinks.bigquery.protocol import FenceKeeper, Ledger
 from engagement.sinks.bigquery.rest import Rest
-from engagement.sinks.bigquery.summary import SUMMARY_DDL, TaskSummary, from_rows, sum_up
+from engagement.sinks.bigquery.summary import SUMMARY_DDL, TaskSummary, from_rows
 from engagement.sinks.bigquery.tables import WarehouseTables
 from engagement.sinks.bigquery.writer import WritePlan, make_task
+from engagement.sinks.outcomes import sum_up
 from engagement.transform.changes import Changes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -136,9 +137,7 @@ def _written(tasks: Sequence[TaskSummary], processed_us: int, identity: BatchIde
 
 def _summaries(tasks: Sequence[TaskSummary], ranges: Sequence[OffsetRange]) -> list[PartitionSummary]:
     """What the engine wants to know; a range whose offsets hold no rows (transaction markers) had no task."""
-    return [
-        sum_up([task.summary for task in tasks if task.summary.partition == part.partition], part) for part in ranges
-    ]
+    return [sum_up([task.summary for task in tasks], part) for part in ranges]
 
 
 @contextmanager

@@ -10,27 +10,28 @@ Two drivers: see delta/fence.py. Time bound: one trigger and one micro-batch; re
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from functools import reduce
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
-from pyspark import StorageLevel
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.sinks.base import CommitTimes, PartitionSummary
-from engagement.sinks.delta.fence import DeltaFence
-from engagement.sinks.delta.fenced import FencedTable
-from engagement.sinks.delta.tables import dead_letters_table, merge_dead_letters, stored_dead_letters, translated
+from engagement.sinks.delta.fence import DeltaFence, Place
+from engagement.sinks.delta.files import Folder
+from engagement.sinks.delta.log import DeltaLog
+from engagement.sinks.delta.tables import DEAD_LETTERS, LakeTable, dead_letters_table, merge_dead_letters, translated
 from engagement.sinks.delta.upkeep import Upkeep, UpkeepPlan
-from engagement.sinks.lake.summaries import look_at
-from engagement.sinks.lake.tables import EVENT_DATE, SINK, events_table, stored_events
+from engagement.sinks.lake.span import may_repeat
+from engagement.sinks.lake.tables import EVENT_DATE, EVENTS, SINK, events_table
+from engagement.sinks.lake.writer import REPORT_DDL, TaskReport, WritePlan, make_task, read_reports, write_again
+from engagement.sinks.outcomes import sum_up
 from engagement.transform.changes import Changes
-from engagement.transform.enrich import dead_letters, enriched_events
 
-ROWS_PER_FILE = 25_000
-"""A micro-batch of that many rows becomes one file per day; more are written side by side."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _VERSION = ["event_id", "version"]
 """What names a row version everywhere; the source may send one again under new offsets."""
 
@@ -65,8 +66,9 @@ class LakeSink:
         self._clock = clock
         self.events = events_table(options.path)
         self.dead_letters = dead_letters_table(SINK, options.path)
-        self._fenced = FencedTable(spark, self.events, self._held_offsets)
         self._upkeep = Upkeep(spark, (self.events, self.dead_letters), options.upkeep, clock)
+        self.log: Callable[[LakeTable], DeltaLog] = DeltaLog
+        """How commits are made; a test puts its faults between."""
 
     def open(self) -> None:
         """Make the tables, or check those that are there. Raises: TransientError, PermanentSinkError."""
@@ -78,8 +80,7 @@ class LakeSink:
 
     def fence(self) -> Fence:
         """Next offset per partition, from the newest commit that carries them. Raises: TransientSinkError."""
-        with translated(SINK):
-            return self._fenced.fence(self._topic_id).next_offsets
+        return self._fence(self.log(self.events)).next_offsets
 
     def start_without_fence(self) -> Fence | None:
         """None: a table without a fence is empty, and takes what the topic still holds."""
@@ -97,58 +98,90 @@ class LakeSink:
 
         Raises: TransientSinkError, also when another driver wrote meanwhile.
         """
+        log = self.log(self.events)
+        before = self._fence(log)
+        plan = WritePlan(
+            Folder(self.events.path),
+            Folder(self.dead_letters.path),
+            before.next_offsets,
+            (self._clock() - _EPOCH) // _MICROSECOND,
+            str(identity),
+        )
         with translated(SINK):
-            before = self._fenced.fence(self._topic_id)
-            # Everything below looks at the rows; without this each look would decode them anew.
-            rows = changes.frame().persist(StorageLevel.DISK_ONLY)
-            try:
-                summaries = self._write(rows, ranges, before, identity)
-            finally:
-                rows.unpersist()
+            reports = self._write(changes, plan)
+            if may_repeat([(report.summary.partition, report.span) for report in reports], before.places):
+                reports = self._without_repeats(reports, plan)
+            letters = [address for report in reports for address in report.letters]
+            if letters:
+                self._add_dead_letters(letters)
+        after = before.after(ranges, _last_places(reports))
+        # Without a step there is no row to add, and a commit would spend the transaction id of the next one.
+        if after != before:
+            log.append([file for report in reports for file in report.files], before, after, identity)
+        with translated(SINK):
             self._upkeep.after_commit()
+        summaries = [sum_up([report.summary for report in reports], part) for part in ranges]
         self._visible([summary.commit_times_ms for summary in summaries])
         return summaries
 
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _write(
-        self, rows: DataFrame, ranges: Sequence[OffsetRange], before: DeltaFence, identity: BatchIdentity
-    ) -> list[PartitionSummary]:
-        is_old = _is_below(before.next_offsets)
-        found, new = look_at(rows, ranges, is_old), rows.where(~is_old)
-        if any(summary.dead_letters for summary in found.summaries):
-            self._add_dead_letters(new, identity)
-        events = stored_events(enriched_events(new, F.lit(self._clock())))
-        if found.may_repeat(before.places):
-            events = self._not_there_yet(events)
-            kept = {row.kafka_partition: row["count"] for row in events.groupBy("kafka_partition").count().collect()}
-            found = found.without({s.partition: s.delivered - kept.get(s.partition, 0) for s in found.summaries})
-        after = before.after(ranges, found.last_places)
-        # Without a step there is no row to add, and a commit would spend the transaction id of the next one.
-        if after != before:
-            files = 1 + sum(summary.delivered for summary in found.summaries) // ROWS_PER_FILE
-            self._fenced.append(events.coalesce(files), before, after, identity)
-        return found.summaries
+    def _write(self, changes: Changes, plan: WritePlan) -> list[TaskReport]:
+        rows = changes.each_partition(make_task(plan), REPORT_DDL).collect()
+        return read_reports(row.asDict(recursive=True) for row in rows)
 
-    def _not_there_yet(self, events: DataFrame) -> DataFrame:
-        """Events without those whose version the table has, or that come twice: a source that went back sends them."""
-        days = [row[0] for row in events.select(EVENT_DATE).distinct().collect()]
-        there = self.events.read(self._spark).where(F.col(EVENT_DATE).isin(days) | F.col(EVENT_DATE).isNull())
-        return events.dropDuplicates(_VERSION).join(there.select(*_VERSION), on=_VERSION, how="left_anti")
+    def _without_repeats(self, reports: Sequence[TaskReport], plan: WritePlan) -> list[TaskReport]:
+        """The same with files that lack the versions that the table has, or that come twice: a source that went back.
 
-    def _add_dead_letters(self, new: DataFrame, identity: BatchIdentity) -> None:
-        letters = stored_dead_letters(dead_letters(new), str(identity), None, F.lit(1))
+        The former files are named by no commit, and vacuum removes them.
+        """
+        written = [f"{self.events.path}/{file['path']}" for report in reports for file in report.files]
+        if not written:
+            return list(reports)
+        days = {file["day"] for report in reports for file in report.files}
+        events = self._spark.read.schema(EVENTS).option("basePath", self.events.path).parquet(*written)
+        there = self.events.read(self._spark).where(F.col(EVENT_DATE).isin(*days) | F.col(EVENT_DATE).isNull())
+        kept = events.dropDuplicates(_VERSION).join(there.select(*_VERSION), on=_VERSION, how="left_anti")
+        again = kept.select(*EVENTS.names).mapInArrow(partial(write_again, plan=plan), REPORT_DDL).collect()
+        anew = read_reports(row.asDict(recursive=True) for row in again)
+        left = {summary.partition: 0 for summary in (report.summary for report in reports)}
+        for report in anew:
+            left[report.summary.partition] += report.summary.delivered
+        counted = [replace(report, summary=_keeping(report.summary, left), files=()) for report in reports]
+        return [*counted, *(TaskReport(PartitionSummary(-1, 0, 0), files=report.files) for report in anew)]
+
+    def _add_dead_letters(self, files: Sequence[str]) -> None:
+        letters = self._spark.read.schema(DEAD_LETTERS).parquet(*files)
         merge_dead_letters(self._spark, self.dead_letters, letters)
+
+    def _fence(self, log: DeltaLog) -> DeltaFence:
+        """The newest fence; that of a topic that was deleted since and made again says nothing about this one."""
+        found, is_known = log.fence(self._topic_id)
+        if found is not None:
+            return found
+        return DeltaFence(self._topic_id, {} if is_known else self._held_offsets())
 
     def _held_offsets(self) -> Fence:
         """What the rows themselves say, where no commit tells any more: Delta forgets commits after 30 days."""
-        newest = self.events.read(self._spark).groupBy("kafka_partition").agg(F.max("kafka_offset"))
-        return {partition: offset + 1 for partition, offset in newest.dropna().collect()}
+        with translated(SINK):
+            newest = self.events.read(self._spark).groupBy("kafka_partition").agg(F.max("kafka_offset"))
+            return {partition: offset + 1 for partition, offset in newest.dropna().collect()}
 
 
-def _is_below(fence: Fence) -> Column:
-    """Whether the table has taken a row's offset before."""
-    partition, offset = F.col("kafka_partition"), F.col("kafka_offset")
-    taken = [(partition == number) & (offset < following) for number, following in fence.items()]
-    return reduce(Column.__or__, taken, F.lit(False))
+def _last_places(reports: Sequence[TaskReport]) -> dict[int, Place]:
+    places: dict[int, Place] = {}
+    for report in reports:
+        partition, last = report.summary.partition, report.span.last_place
+        if last is not None:
+            places[partition] = max(last, places.get(partition, last))
+    return places
+
+
+def _keeping(summary: PartitionSummary, left: dict[int, int]) -> PartitionSummary:
+    """The summary once only so many of the partition's rows were new; `left` is used up."""
+    kept = min(summary.delivered, left[summary.partition])
+    left[summary.partition] -= kept
+    repeats = summary.delivered - kept
+    already = summary.already_delivered + repeats
+    return replace(summary, delivered=kept, already_delivered=already, repeats=repeats)

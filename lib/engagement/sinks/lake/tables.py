@@ -1,10 +1,11 @@
 """The lake's table of events: its columns, and how rows come to have them."""
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
 
-from engagement.schemas import ENRICHED_EVENT
+from engagement.schemas import ENRICHED_EVENT, Kind
 from engagement.sinks.delta.tables import FENCED, LakeTable
 
 SINK = "lake"
@@ -12,6 +13,8 @@ EVENT_DATE = "event_date"
 
 EVENTS = T.StructType([*ENRICHED_EVENT, T.StructField(EVENT_DATE, T.DateType())])
 """`enriched_events`: the public schema, and its partition: the UTC day of event_ts, NULL for a `d` without one."""
+EVENT_FILE: pa.Schema = to_arrow_schema(ENRICHED_EVENT, timezone="UTC")
+"""EVENTS as its files hold them: the day is in their path."""
 
 
 def events_table(lake: str) -> LakeTable:
@@ -19,6 +22,17 @@ def events_table(lake: str) -> LakeTable:
     return LakeTable(SINK, f"{lake}/enriched_events", EVENTS, EVENT_DATE, (*FENCED, ("delta.appendOnly", "true")))
 
 
-def stored_events(events: DataFrame) -> DataFrame:
-    """In: ENRICHED_EVENT. Out: EVENTS. Rows: 1 -> 1. Shuffle: none."""
-    return events.withColumn(EVENT_DATE, F.to_date("event_ts")).select(*EVENTS.names)
+def row_versions(changes: pa.RecordBatch, following: int) -> pa.RecordBatch:
+    """The rows to store: row versions whose offset is `following` or above. In and out: CHANGES. Order: kept."""
+    wanted = pc.and_(pc.equal(changes.column("kind"), str(Kind.CHANGE)), changes.column("is_version"))
+    return changes.filter(pc.and_(wanted, pc.greater_equal(changes.column("kafka_offset"), following)))
+
+
+def to_file_rows(changes: pa.RecordBatch, processed_us: int) -> pa.RecordBatch:
+    """Row versions as the table's files hold them. In: CHANGES. Out: EVENT_FILE. Rows: 1 -> 1."""
+    processed = pa.array([processed_us], pa.int64()).take(pa.array([0] * len(changes), pa.int32()))
+    columns = [
+        processed.view(field.type) if field.name == "processed_ts" else changes.column(field.name).cast(field.type)
+        for field in EVENT_FILE
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=EVENT_FILE)

@@ -1,0 +1,87 @@
+"""Where in the source's log a partition's new changes lie: what tells whether the source sends something again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engagement.schemas import Kind
+from engagement.sinks.delta.fence import Place
+from engagement.sinks.outcomes import commit_steps, has_own_time
+
+SPAN_FIELDS = (
+    ("first_place", pa.list_(pa.int64())),
+    ("last_place", pa.list_(pa.int64())),
+    ("in_order", pa.bool_()),
+    ("replays", pa.bool_()),
+)
+SPAN_DDL = "first_place ARRAY<BIGINT>, last_place ARRAY<BIGINT>, in_order BOOLEAN, replays BOOLEAN"
+"""SPAN_FIELDS in Spark's words."""
+_NOWHERE, _BEYOND = (-1, -1), (2**63, 2**63)
+
+
+@dataclass
+class LogSpan:
+    """Of the changes that a table lacks; mutable while a partition's batches come, in offset order."""
+
+    first_place: Place | None = None
+    """Where they begin; None without changes that have a place."""
+    last_place: Place | None = None
+    in_order: bool = True
+    """Whether commit times and offsets rise together, as they do unless the source sends something again."""
+    replays: bool = False
+    """Whether there are dead letters that were sent again: they have no place in the source's log."""
+    _newest_step: float = -np.inf
+
+    def add(self, changes: pa.RecordBatch, following: int) -> None:
+        """Look at a batch (contract CHANGES); what lies below `following` is in the table already."""
+        wanted = pc.and_(pc.equal(changes.column("kind"), str(Kind.CHANGE)), changes.column("is_version"))
+        wanted = pc.and_(wanted, pc.greater_equal(changes.column("kafka_offset"), following))
+        self.replays |= changes.filter(wanted).column("replay_of").null_count < (pc.sum(wanted).as_py() or 0)
+        new = changes.filter(pc.and_(wanted, has_own_time(changes)))
+        if not new.num_rows:
+            return
+        steps = commit_steps(new).to_numpy()
+        self.in_order &= bool(steps[0] >= self._newest_step and np.all(np.diff(steps) >= 0))
+        self._newest_step = max(self._newest_step, float(steps.max()))
+        placed = new.filter(new.column("lsn").is_valid())
+        if placed.num_rows:
+            self._widen(pc.fill_null(placed.column("commit_lsn"), 0), placed.column("lsn"))
+
+    def row(self) -> dict[str, Any]:
+        """The span as a row of SPAN_FIELDS."""
+        return {name: getattr(self, name) for name, _ in SPAN_FIELDS}
+
+    def _widen(self, commits: pa.Array, own: pa.Array) -> None:
+        first, last = (_edge(commits, own, edge) for edge in (pc.min, pc.max))
+        self.first_place = first if self.first_place is None else min(first, self.first_place)
+        self.last_place = last if self.last_place is None else max(last, self.last_place)
+
+
+def _edge(commits: pa.Array, own: pa.Array, edge: Any) -> Place:  # noqa: ANN401 a function of Arrow's, without types
+    commit = edge(commits)
+    return int(commit.as_py()), int(edge(own.filter(pc.equal(commits, commit))).as_py())
+
+
+def from_row(row: Mapping[str, Any]) -> LogSpan:
+    """Read a collected row of SPAN_DDL."""
+    first, last = (None if row[name] is None else tuple(row[name]) for name in ("first_place", "last_place"))
+    return LogSpan(first, last, row["in_order"], row["replays"])
+
+
+def may_repeat(spans: Sequence[tuple[int, LogSpan]], places: Mapping[int, Place]) -> bool:
+    """Whether some new changes of these partitions may be in a table already that has those up to `places`.
+
+    >>> may_repeat([(0, LogSpan((7, 8), (9, 9)))], {0: (7, 7)}), may_repeat([(0, LogSpan((7, 8), (9, 9)))], {0: (7, 8)})
+    (False, True)
+    """
+    reached = dict(places)
+    for partition, span in sorted(spans, key=lambda item: item[1].first_place or _NOWHERE):
+        if span.replays or not span.in_order or (span.first_place or _BEYOND) <= reached.get(partition, _NOWHERE):
+            return True
+        # A partition that two tasks share: what one of them has seen is there for the other.
+        reached[partition] = max(span.last_place or _NOWHERE, reached.get(partition, _NOWHERE))
+    return False

@@ -1,0 +1,121 @@
+"""What runs inside a Spark task: the rows of whole Kafka partitions into Parquet files.
+
+Guarantee: a task makes nothing visible. Its files have names of their own and belong to no table before the driver's
+commit names them; those of attempts that died, or that Spark ran beside another, are never read, and vacuum removes
+them.
+"""
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engagement.identity import Fence
+from engagement.sinks.base import PartitionSummary
+from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD, FileWriter, Folder, write_parquet
+from engagement.sinks.lake.letters import to_letters
+from engagement.sinks.lake.span import SPAN_DDL, SPAN_FIELDS, LogSpan, from_row
+from engagement.sinks.lake.tables import EVENT_DATE, EVENT_FILE, row_versions, to_file_rows
+from engagement.sinks.outcomes import OUTCOME_DDL, OUTCOME_FIELDS, OutcomeCounts, to_summary
+from engagement.transform.changes import Task
+from engagement.transform.partitions import by_partition
+
+WAITING = "waiting"
+"""Folder of refused messages that the driver is about to merge into their table; what a crash leaves there, vacuum
+removes."""
+_REPORT = pa.schema(
+    [*OUTCOME_FIELDS, *SPAN_FIELDS, ("files", pa.list_(FILE_FIELD)), ("letters", pa.list_(pa.string()))]
+)
+REPORT_DDL = f"{OUTCOME_DDL}, {SPAN_DDL}, files ARRAY<{FILE_DDL}>, letters ARRAY<STRING>"
+"""What a task answers: a row per partition; the first of them names the files of all."""
+
+
+@dataclass(frozen=True)
+class WritePlan:
+    """What a task needs to know."""
+
+    events: Folder
+    dead_letters: Folder
+    fence: Fence
+    """partition -> the next offset to take; rows below it are in the table."""
+    processed_us: int
+    """Time of processing, the same for the whole micro-batch."""
+    batch_id: str
+
+    def writer(self) -> FileWriter:
+        """What a task writes its rows with."""
+        return FileWriter(self.events, EVENT_DATE, "event_ts", self.processed_us // 1000)
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """What a task did with one partition's rows."""
+
+    summary: PartitionSummary
+    span: LogSpan = field(default_factory=LogSpan)
+    files: Sequence[Mapping[str, Any]] = ()
+    """Rows of FILE_FIELD."""
+    letters: Sequence[str] = ()
+    """Addresses of files of refused messages."""
+
+
+def make_task(plan: WritePlan) -> Task:
+    """Give the work of one Spark task: changes in, rows of REPORT_DDL out."""
+    return partial(write_partitions, plan=plan)
+
+
+def write_partitions(batches: Iterable[pa.RecordBatch], *, plan: WritePlan) -> Iterator[pa.RecordBatch]:
+    """Write what comes; nothing when nothing comes. Raises: OSError."""
+    writer = plan.writer()
+    counted = dict[int, tuple[OutcomeCounts, LogSpan]]()
+    letters: list[pa.RecordBatch] = []
+    for partition, changes in by_partition(batch for batch in batches if batch.num_rows):
+        counts, span = counted.setdefault(partition, (OutcomeCounts(partition), LogSpan()))
+        following = plan.fence.get(partition, 0)
+        for batch in changes:
+            counts.add(batch, following)
+            span.add(batch, following)
+            writer.add(to_file_rows(row_versions(batch, following), plan.processed_us))
+            letters.append(to_letters(batch, following, plan.batch_id))
+    writer.finish()
+    written = _write_letters(plan.dead_letters, letters)
+    rows = [{**counts.row(), **span.row(), "files": [], "letters": []} for counts, span in counted.values()]
+    if rows:
+        rows[0] |= {"files": writer.files, "letters": written}
+        yield pa.RecordBatch.from_pylist(rows, schema=_REPORT)
+
+
+def write_again(batches: Iterable[pa.RecordBatch], *, plan: WritePlan) -> Iterator[pa.RecordBatch]:
+    """Write rows of EVENTS, in any order; only `delivered` and `files` of the answer mean anything. Raises: OSError."""
+    writer, counted = plan.writer(), dict[int, OutcomeCounts]()
+    for batch in batches:
+        for entry in pc.value_counts(batch.column("kafka_partition")).to_pylist():
+            counted.setdefault(entry["values"], OutcomeCounts(entry["values"])).delivered += entry["counts"]
+        writer.add(
+            pa.RecordBatch.from_arrays([batch.column(f.name).cast(f.type) for f in EVENT_FILE], schema=EVENT_FILE)
+        )
+    writer.finish()
+    rows = [{**counts.row(), **LogSpan().row(), "files": [], "letters": []} for counts in counted.values()]
+    if rows:
+        rows[0]["files"] = writer.files
+        yield pa.RecordBatch.from_pylist(rows, schema=_REPORT)
+
+
+def read_reports(rows: Iterable[Mapping[str, Any]]) -> list[TaskReport]:
+    """Read collected rows of REPORT_DDL (`row.asDict(recursive=True)` of Spark, or Arrow's to_pylist)."""
+    return [TaskReport(to_summary(row), from_row(row), row["files"], row["letters"]) for row in rows]
+
+
+def _write_letters(folder: Folder, letters: list[pa.RecordBatch]) -> list[str]:
+    rows = [batch for batch in letters if batch.num_rows]
+    if not rows:
+        return []
+    file_system, root = folder.opened()
+    name = f"{WAITING}/{uuid.uuid4()}.parquet"
+    file_system.create_dir(f"{root}/{WAITING}", recursive=True)
+    write_parquet(file_system, f"{root}/{name}", pa.Table.from_batches(rows))
+    return [f"{folder.address}/{name}"]

@@ -1,0 +1,114 @@
+"""What became of the messages that a Spark task saw, counted on Arrow where they are: for sinks that keep rows."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engagement.identity import OffsetRange
+from engagement.schemas import Kind
+from engagement.sinks.base import PartitionSummary
+
+COMMIT_STEP_MS = 100
+_SNAPSHOT = "r"
+"""Rows of a snapshot all name the place where it was taken, and no time of their own."""
+
+OUTCOME_FIELDS = (
+    *((name, pa.int64()) for name in ("partition", "read", "delivered", "tombstones", "moves", "already_delivered")),
+    ("dead_letters", pa.map_(pa.string(), pa.int64())),
+    ("commit_times_ms", pa.map_(pa.int64(), pa.int64())),
+)
+OUTCOME_DDL = (
+    "partition BIGINT, read BIGINT, delivered BIGINT, tombstones BIGINT, moves BIGINT, already_delivered BIGINT, "
+    "dead_letters MAP<STRING,BIGINT>, commit_times_ms MAP<BIGINT,BIGINT>"
+)
+"""OUTCOME_FIELDS in Spark's words."""
+
+
+@dataclass
+class OutcomeCounts:
+    """Counts one partition's messages by outcome; mutable while its batches come."""
+
+    partition: int
+    read: int = 0
+    delivered: int = 0
+    tombstones: int = 0
+    moves: int = 0
+    already_delivered: int = 0
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    commit_times_ms: Counter[int] = field(default_factory=Counter)
+
+    def add(self, changes: pa.RecordBatch, following: int) -> None:
+        """Count a batch (contract CHANGES); what lies below `following` was delivered before."""
+        columns = {name: changes.column(name) for name in ("kind", "code", "op")}
+        columns["old"] = pc.less(changes.column("kafka_offset"), following)
+        columns["commit_ms"] = commit_steps(changes)
+        messages = pa.table(columns).filter(changes.column("is_version"))
+        grouped = messages.group_by([*columns], use_threads=False).aggregate([([], "count_all")])
+        for group in grouped.to_pylist():
+            self._add(group, group["count_all"])
+
+    def row(self) -> dict[str, Any]:
+        """The counts as a row of OUTCOME_FIELDS."""
+        row = {name: getattr(self, name) for name, _ in OUTCOME_FIELDS}
+        return {**row, "dead_letters": [*self.dead_letters.items()], "commit_times_ms": [*self.commit_times_ms.items()]}
+
+    def _add(self, group: Mapping[str, Any], count: int) -> None:
+        kind = Kind(group["kind"])
+        self.read += count
+        if group["old"]:
+            self.already_delivered += count
+        elif kind is Kind.DEAD_LETTER:
+            self.dead_letters[group["code"] or "unknown"] += count
+        elif kind is Kind.TOMBSTONE:
+            self.tombstones += count
+        elif kind is Kind.MOVE:
+            self.moves += count
+        else:
+            self.delivered += count
+            if group["commit_ms"] is not None and group["op"] != _SNAPSHOT:
+                self.commit_times_ms[int(group["commit_ms"])] += count
+
+
+def commit_steps(changes: pa.RecordBatch) -> pa.Array:
+    """Commit times in the source in ms, rounded down to steps of COMMIT_STEP_MS; NULL where there is none."""
+    times = changes.column("source_ts_ms").cast(pa.float64())
+    return pc.multiply(pc.floor(pc.divide(times, COMMIT_STEP_MS)), COMMIT_STEP_MS)
+
+
+def has_own_time(changes: pa.RecordBatch) -> pa.Array:
+    """Whether a row's commit time is its own: those of a snapshot share one."""
+    ops = pc.fill_null(pc.not_equal(changes.column("op"), _SNAPSHOT), True)
+    return pc.and_(ops, changes.column("source_ts_ms").is_valid())
+
+
+def to_summary(row: Mapping[str, Any]) -> PartitionSummary:
+    """Read a collected row of OUTCOME_DDL (`row.asDict()` of Spark, or Arrow's to_pylist); its range is not known."""
+    own = {name: row[name] for name, _ in OUTCOME_FIELDS}
+    own["dead_letters"], own["commit_times_ms"] = dict(own["dead_letters"]), dict(own["commit_times_ms"])
+    return PartitionSummary(start=0, end=0, **own)
+
+
+def sum_up(parts: Sequence[PartitionSummary], part: OffsetRange) -> PartitionSummary:
+    """One range's outcomes, of however many tasks had a share in it."""
+    own = [each for each in parts if each.partition == part.partition]
+    letters, commits = Counter[str](), Counter[int]()
+    for each in own:
+        letters.update(each.dead_letters)
+        commits.update(each.commit_times_ms)
+    return PartitionSummary(
+        partition=part.partition,
+        start=part.start,
+        end=part.end,
+        read=sum(each.read for each in own),
+        delivered=sum(each.delivered for each in own),
+        dead_letters=dict(letters),
+        tombstones=sum(each.tombstones for each in own),
+        moves=sum(each.moves for each in own),
+        already_delivered=sum(each.already_delivered for each in own),
+        repeats=sum(each.repeats for each in own),
+        commit_times_ms=dict(commits),
+    )
