@@ -53,7 +53,7 @@ def fuzz_job(world: World, tmp_path: Path) -> Iterator[StreamJob]:
         REDIS_URL=url, REDIS_DB="1", BIGQUERY_DATASET_ID=DATASET,
     )  # fmt: skip
     with closing(Redis.from_url(url, decode_responses=True)) as client:
-        job = StreamJob(environment, client, world.home / "logs" / "fuzz.log", "redis,warehouse,lake")
+        job = StreamJob(environment, client, world.home / "logs" / "fuzz.log")
         try:
             job.start_and_wait()
             yield job

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,6 +36,9 @@ FIRST_BOARD_SECONDS = 40.0
 BATCHES_SECONDS = 60.0
 STATUS_KEY = "engagement:status"
 TOPIC = "engagement-events"
+TABLES = ("warehouse", "lake")
+SINKS = ("redis", *TABLES)
+"""The sinks of the world's job."""
 _HOST_VARIABLES = ("PATH", "HOME", "JAVA_HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "USER")
 
 
@@ -48,14 +51,14 @@ def host_environment() -> dict[str, str]:
 class StreamJob(JobProcess):
     """`stream` with its own checkpoint; knows through Redis whether it runs."""
 
-    def __init__(self, environment: Mapping[str, str], client: Redis, log: Path, sinks: str = "redis") -> None:
-        super().__init__("stream", ("--sinks", sinks), environment, log)
+    def __init__(self, environment: Mapping[str, str], client: Redis, log: Path, sinks: Sequence[str] = SINKS) -> None:
+        super().__init__("stream", ("--sinks", ",".join(sinks)), environment, log)
         self._client = client
-        self._checkpoints = Path(environment["CHECKPOINT_PATH"])
+        self.checkpoints = Path(environment["CHECKPOINT_PATH"])
 
     def checkpoint(self, sink: str) -> Path:
         """The checkpoint of one sink's query."""
-        return self._checkpoints / sink
+        return self.checkpoints / sink
 
     def status(self) -> dict[str, object]:
         """What the query says about itself; empty when nothing is known."""
@@ -88,11 +91,16 @@ class StreamJob(JobProcess):
         """Id of a query's newest finished micro-batch, -1 without any."""
         return (checkpoints.numbers(self.checkpoint(sink) / "commits") or [-1])[-1]
 
-    def await_batches(self, count: int, sink: str = "redis") -> None:
+    def damage(self, misfortune: checkpoints.Damage) -> None:
+        """One misfortune for the checkpoint of every sink; the job must not run."""
+        for sink in SINKS:
+            misfortune(self.checkpoint(sink))
+
+    def await_batches(self, count: int, sink: str = "redis", limit_seconds: float = BATCHES_SECONDS) -> None:
         """Wait until a query has finished so many more micro-batches."""
         target = self.commits(sink) + count
         told = f"no new micro-batch of {sink}"
-        await_that(lambda: self.commits(sink) >= target, BATCHES_SECONDS, lambda: f"{told}\n{self.tail()}")
+        await_that(lambda: self.commits(sink) >= target, limit_seconds, lambda: f"{told}\n{self.tail()}")
 
 
 class World:
@@ -129,6 +137,12 @@ class World:
         with suppress(AssertionError):  # the test of the snapshot judges it; here it would fail all others too
             self.oracle.await_equality(FIRST_BOARD_SECONDS)
         self.first_board = self.oracle.newest
+
+    def await_equality(self, limit_seconds: float, least_events: int = 1) -> None:
+        """Wait until every sink holds what it must. Raises: AssertionError that says what differs."""
+        self.oracle.await_equality(limit_seconds, least_events=least_events)
+        self.lake.await_equality(limit_seconds)
+        self.warehouse.await_equality(limit_seconds)
 
     def close(self, *, keep_logs: bool) -> None:
         """Stop everything; the folder stays when somebody may want to look at its logs."""

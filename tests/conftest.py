@@ -1,0 +1,25 @@
+"""Which tests share a worker when pytest runs several (the launcher's `test` does): those that share something slow."""
+
+from pathlib import Path
+
+import pytest
+
+_HERE = Path(__file__).parent
+_STACKS = {
+    "test_restarts.py": "restarts",
+    "test_changes.py": "services",
+    "test_fuzz.py": "services",
+    "test_services.py": "services",
+    "test_tables.py": "services",
+}
+"""Modules that use the session's embedded stack; the others of the folder make their own, one after the other."""
+_FOLDERS = {"spark": "spark", "contract": "contract", "e2e": "stacks"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Name each test's group; unit tests have none and go wherever a worker is free."""
+    for item in items:
+        group = _STACKS.get(item.path.name, _FOLDERS.get(item.path.relative_to(_HERE).parts[0]))
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
