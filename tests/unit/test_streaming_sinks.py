@@ -5,7 +5,7 @@ import pytest
 from engagement.errors import ConfigError
 from engagement.settings import BigQuerySettings, Settings
 from engagement.streaming import SINKS, sinks_to_run
-from engagement.streaming.build import warehouse_options
+from engagement.streaming.build import flushes, warehouse_options
 
 NOWHERE = Settings()
 EMULATED = Settings(bigquery=BigQuerySettings(emulator_host="127.0.0.1:9050"))
@@ -38,8 +38,20 @@ def test_every_setting_of_the_warehouse_reaches_the_sink() -> None:
     )  # fmt: skip
     options = warehouse_options(settings)
     assert (options.dataset_id, options.table_path) == ("p.d", "projects/p/datasets/d/tables/t")
-    assert (options.credentials_file, options.location, options.rows_per_request) == ("key.json", "EU", 7)
+    assert (options.credentials_file, options.location) == ("key.json", "EU")
     assert (options.emulator, options.emulator_grpc) == ("localhost:1", "localhost:2")
+
+
+def test_the_warehouse_is_written_at_so_many_rows_or_after_so_many_seconds() -> None:
+    trigger, size = flushes(BigQuerySettings(batch_size=7, max_batch_time_seconds=30))
+    assert (trigger, size.least, size.longest_wait_seconds) == (10, 7, 15)
+    assert size.spark_options().keys() == {"maxOffsetsPerTrigger", "minOffsetsPerTrigger", "maxTriggerDelay"}
+
+
+def test_where_no_time_is_left_to_wait_each_look_is_a_flush() -> None:
+    trigger, size = flushes(BigQuerySettings(batch_size=7, max_batch_time_seconds=12))
+    assert trigger == 10
+    assert size.spark_options().keys() == {"maxOffsetsPerTrigger"}
 
 
 def test_an_emulator_without_a_project_gets_the_embedded_one_s() -> None:

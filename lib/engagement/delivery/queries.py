@@ -20,7 +20,7 @@ from engagement.delivery.microbatch import MicroBatchRunner
 from engagement.errors import EngagementError, PermanentError, TransientError, first_line
 from engagement.identity import Fence
 from engagement.sinks.base import Sink
-from engagement.sources.kafka import KafkaTopic, TopicPositions, to_starting_offsets
+from engagement.sources.kafka import BatchSize, KafkaTopic, TopicPositions, to_starting_offsets
 from engagement.transform.changes import narrow_messages
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class QueryPlan:
 
     trigger_seconds: float
     """0 = the next micro-batch starts as soon as the last one is done."""
-    max_offsets_per_trigger: int
+    batch_size: BatchSize
     pool: str
     """FAIR scheduler pool, from conf/fair-scheduler.xml."""
     restart_delays_seconds: tuple[float, ...]
@@ -129,7 +129,7 @@ class SinkQuery:
         self._parts.sink.open()
         self._discard_damaged_checkpoint()
         self._spark.sparkContext.setLocalProperty("spark.scheduler.pool", self._plan.pool)
-        messages = self._parts.topic.stream(self._spark, self._starting_offsets(), self._plan.max_offsets_per_trigger)
+        messages = self._parts.topic.stream(self._spark, self._starting_offsets(), self._plan.batch_size)
         try:
             query = (
                 narrow_messages(messages)

@@ -79,9 +79,9 @@ class BigQuerySettings(Section):
     location: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")] = setting("BIGQUERY_LOCATION", "US")
     """Region of the dataset."""
     batch_size: Annotated[int, Interval(ge=1, le=50_000)] = setting("BIGQUERY_BATCH_SIZE", 1_000)
-    """Rows that one request carries to BigQuery at most, 1..50000; a micro-batch is committed whole, however many."""
+    """Rows that are written to BigQuery without waiting for more, 1..50000; looked for every 10 s at most."""
     max_batch_time_seconds: Annotated[float, Interval(ge=1, le=300)] = setting("BIGQUERY_MAX_BATCH_TIME_SECONDS", 30.0)
-    """Seconds between the starts of two commits, however few rows there are, 1..300; more than 10 count as 10."""
+    """Seconds after which fewer rows are written and visible too, 1..300."""
     emulator_host: str = setting("BIGQUERY_EMULATOR_HOST", "")
     """host:port of a BigQuery emulator's REST interface; empty: none."""
     emulator_grpc_host: str = setting("BIGQUERY_EMULATOR_GRPC_HOST", "")

@@ -15,6 +15,28 @@ _TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
+class BatchSize:
+    """How many messages a micro-batch takes."""
+
+    most: int
+    least: int = 1
+    """With fewer waiting, a trigger passes without a micro-batch, until the oldest has waited `longest_wait_seconds`."""
+    longest_wait_seconds: float = 0.0
+
+    def spark_options(self) -> dict[str, str]:
+        """The same in the words of Spark's Kafka source.
+
+        >>> BatchSize(9, least=2, longest_wait_seconds=1.5).spark_options()
+        {'maxOffsetsPerTrigger': '9', 'minOffsetsPerTrigger': '2', 'maxTriggerDelay': '1500ms'}
+        """
+        options = {"maxOffsetsPerTrigger": str(self.most)}
+        if self.least > 1 and self.longest_wait_seconds > 0:
+            wait = f"{int(self.longest_wait_seconds * 1000)}ms"
+            options |= {"minOffsetsPerTrigger": str(min(self.least, self.most)), "maxTriggerDelay": wait}
+        return options
+
+
+@dataclass(frozen=True)
 class KafkaTopic:
     """Address of the topic and how its two client libraries are set up; opens nothing."""
 
@@ -43,14 +65,14 @@ class KafkaTopic:
             **self.java_properties,
         }
 
-    def stream(self, spark: SparkSession, starting_offsets: str, max_offsets_per_trigger: int) -> DataFrame:
+    def stream(self, spark: SparkSession, starting_offsets: str, size: BatchSize) -> DataFrame:
         """The topic as a stream of Kafka messages; starting offsets matter to a new checkpoint only."""
         return (
             spark.readStream.format("kafka")
             .options(**self.spark_options())
             .option("subscribe", self.topic)
             .option("startingOffsets", starting_offsets)
-            .option("maxOffsetsPerTrigger", max_offsets_per_trigger)
+            .options(**size.spark_options())
             .load()
         )
 

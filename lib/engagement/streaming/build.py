@@ -28,7 +28,7 @@ from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.meta import MetaWriter
 from engagement.sinks.redis.sink import RedisSink
 from engagement.sources.content import ContentCatalogue, JdbcAddress
-from engagement.sources.kafka import KafkaTopic, TopicPositions
+from engagement.sources.kafka import BatchSize, KafkaTopic, TopicPositions
 from engagement.streaming.changes import TopicChanges, TopicHistory
 from engagement.streaming.job import RunningQuery, StreamingJob
 from engagement.streaming.report import QueryReport
@@ -41,7 +41,9 @@ _RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, *[1.0] * 60)
 _RESTART_DELAYS_SECONDS = (0.5, 1.0, 2.0, 5.0)
 _STATUS_TIMEOUT_SECONDS = 2.0
 _WAREHOUSE_SECONDS = 10.0
-"""The longest between two micro-batches of the warehouse: one that just missed a trigger is then visible in time."""
+"""Between two looks of the warehouse's query: rows that just missed a flush are then visible in time."""
+_WAREHOUSE_WRITE_SECONDS = 5.0
+"""What a flush may take, out of BIGQUERY_MAX_BATCH_TIME_SECONDS."""
 _SLOW_BATCH = 1_000_000
 """Messages a slow sink's micro-batch takes at most: with fewer, its trigger would slow down a catch-up."""
 
@@ -88,6 +90,14 @@ def kafka_topic(settings: KafkaSettings) -> KafkaTopic:
     )
 
 
+def flushes(settings: BigQuerySettings) -> tuple[float, BatchSize]:
+    """How often the warehouse's query looks for rows, in seconds, and how many it waits for, and how long."""
+    trigger = min(settings.max_batch_time_seconds, _WAREHOUSE_SECONDS)
+    # What waits past one trigger is taken by the next, and then written.
+    longest_wait = max(0.0, settings.max_batch_time_seconds - trigger - _WAREHOUSE_WRITE_SECONDS)
+    return trigger, BatchSize(_SLOW_BATCH, least=settings.batch_size, longest_wait_seconds=longest_wait)
+
+
 def redis_options(settings: RedisSettings) -> RedisOptions:
     """What the Redis sink needs to know, as it travels to Spark's tasks."""
     return RedisOptions(
@@ -112,7 +122,6 @@ def warehouse_options(settings: BigQuerySettings) -> WarehouseOptions:
         credentials_file=settings.credentials,
         emulator=settings.emulator_host,
         emulator_grpc=settings.emulator_grpc,
-        rows_per_request=settings.batch_size,
     )
 
 
@@ -140,7 +149,7 @@ def _redis_query(shared: _Shared) -> RunningQuery:
     sink.emptied = lambda: meta.write_anew(content.newest.table)
     plan = QueryPlan(
         trigger_seconds=settings.processing.interval_seconds,
-        max_offsets_per_trigger=settings.processing.batch_size,
+        batch_size=BatchSize(settings.processing.batch_size),
         pool="redis",
         restart_delays_seconds=_RESTART_DELAYS_SECONDS,
         starting_offsets=settings.kafka.auto_offset_reset,
@@ -156,7 +165,7 @@ def _warehouse_query(shared: _Shared) -> RunningQuery:
         sql, options = PROJECT / "sql" / "bigquery", warehouse_options(settings)
         return WarehouseSink(options, sql, shared.positions.topic_id, report.visible, _now)
 
-    return _slow_query(shared, "warehouse", make, min(settings.max_batch_time_seconds, _WAREHOUSE_SECONDS))
+    return _slow_query(shared, "warehouse", make, *flushes(settings))
 
 
 def _lake_query(every: _Shared) -> RunningQuery:
@@ -167,11 +176,11 @@ def _lake_query(every: _Shared) -> RunningQuery:
         lake = LakeOptions(settings.paths.lake_path, upkeep)
         return LakeSink(shared.spark, lake, shared.positions.topic_id, report.visible, _now)
 
-    return _slow_query(shared, "lake", make, settings.lake.interval_seconds)
+    return _slow_query(shared, "lake", make, settings.lake.interval_seconds, BatchSize(_SLOW_BATCH))
 
 
 def _slow_query(
-    shared: _Shared, name: str, make: Callable[[QueryReport], Sink], trigger_seconds: float
+    shared: _Shared, name: str, make: Callable[[QueryReport], Sink], trigger_seconds: float, size: BatchSize
 ) -> RunningQuery:
     """A query that keeps rows: its pool is named after the sink, and nothing lies beside its destination."""
     board = StatusBoard(name, clock=time.time)
@@ -179,7 +188,7 @@ def _slow_query(
     content = ContentHandle(shared.catalogue)
     plan = QueryPlan(
         trigger_seconds=trigger_seconds,
-        max_offsets_per_trigger=_SLOW_BATCH,
+        batch_size=size,
         pool=name,
         restart_delays_seconds=_RESTART_DELAYS_SECONDS,
         starting_offsets=shared.settings.kafka.auto_offset_reset,

@@ -37,7 +37,8 @@ class WarehouseOptions:
     """host:port of an emulator's REST interface; empty: the real service."""
     emulator_grpc: str = ""
     """host:port of its Storage Write API."""
-    rows_per_request: int = 1000
+    rows_per_request: int = 50_000
+    """What is larger than a request may be is parted anyway (stream.py)."""
 
     @property
     def dataset_id(self) -> str:
