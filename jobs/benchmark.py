@@ -5,23 +5,30 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from engagement.benchmark.drain import DrainBenchmark
-from engagement.command import Command, Context, main, positive_int
-from engagement.demo.children import Child
+from engagement.benchmark import drain, isolation
+from engagement.benchmark.bench import Bench
+from engagement.command import Command, Context, main, positive_float, positive_int
 from engagement.embedded.stack import Stack
 from engagement.settings import resolve
 from engagement.streaming import SINKS
 
-BENCHMARKS = {"drain": "rows that piled up while the streaming job was down, from its start until the sink has them"}
-DEFAULT_ROWS = 200_000
+BENCHMARKS = {
+    "drain": (drain.run, "rows that piled up while the streaming job was down, from its start until the sink has them"),
+    "isolation": (isolation.run, "freshness of the ranking alone, and beside a warehouse that answers after 20 s"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `benchmark`."""
     add = parser.add_argument
-    add("name", choices=BENCHMARKS, help="; ".join(f"{name}: {text}" for name, text in BENCHMARKS.items()))
-    add("--rows", type=positive_int, metavar="N", default=DEFAULT_ROWS, help="rows to drain (default: %(default)s)")
-    add("--sink", choices=SINKS, default=SINKS[0], help="destination to drain into (default: %(default)s)")
+    add("name", choices=BENCHMARKS, help="; ".join(f"{name}: {text}" for name, (_, text) in BENCHMARKS.items()))
+    add("--rows", type=positive_int, metavar="N", default=200_000, help="drain: rows to drain (default: %(default)s)")
+    add("--sink", choices=SINKS, default=SINKS[0], help="drain: destination (default: %(default)s)")
+    add(
+        "--rate", type=positive_int, metavar="N", default=1000, help="isolation: rows per second (default: %(default)s)"
+    )
+    add("--seconds", type=positive_float, metavar="S", default=60.0, help="isolation: a turn (default: %(default)s)")
+    add("--rounds", type=positive_int, metavar="N", default=2, help="isolation: turns of each (default: %(default)s)")
     add("--report", type=Path, metavar="FILE", help="write what was measured as JSON")
 
 
@@ -33,21 +40,21 @@ def say(text: str) -> None:
 
 def run(context: Context) -> int:
     """Measure on a stack of its own beside the demo's, and remove it."""
-    home = context.settings.paths.engagement_home / "benchmark"
+    args, home = context.args, context.settings.paths.engagement_home / "benchmark"
     own = {**context.environment, "ENGAGEMENT_HOME": str(home)}
     stack = Stack(home, own)
     with ExitStack() as cleanup:
         cleanup.callback(stack.down, purge=True)
-        say("starting PostgreSQL, Kafka, Connect and Redis")
+        say("starting the embedded services")
         stack.up(say)
         environment = {**own, **stack.env()}
         settings = resolve(environment, context.files).settings
-        job = Child("stream", ["--sinks", context.args.sink], home, environment)
-        report = DrainBenchmark(settings, context.args.sink, job, say).run(context.args.rows, context.stop)
+        wanted = (args.rows, args.rate, args.seconds, args.rounds, args.sink)
+        report = BENCHMARKS[args.name][0](Bench(settings, environment, home, *wanted, context.stop, say))
     if report is None:
         return 1
-    if context.args.report:
-        report.write(context.args.report)
+    if args.report:
+        report.write(args.report)
     say(report.summary())
     return 0
 

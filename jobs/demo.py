@@ -12,9 +12,11 @@ from engagement.command import Command, Context, main, positive_float, positive_
 from engagement.demo.children import Child, child_environment, free_metrics_port
 from engagement.demo.display import LineDisplay, LiveDisplay
 from engagement.demo.run import Demo, DemoPlan, Display
+from engagement.demo.warehouse import Warehouse
 from engagement.embedded.stack import Stack
 from engagement.errors import ConfigError
 from engagement.settings import resolve
+from engagement.streaming import warehouse_options
 
 DEFAULT_RATE = 100
 UPDATES_PCT, DELETES_PCT = 5, 2
@@ -58,9 +60,12 @@ def run(context: Context) -> int:
         display: Display = LineDisplay(say)
         if sys.stdout.isatty():
             display = cleanup.enter_context(LiveDisplay(Console()))
+        sql = context.files.project / "sql"
+        warehouse = Warehouse(warehouse_options(settings.bigquery), sql / "bigquery")
+        cleanup.callback(warehouse.close)
         plan = DemoPlan(
             context.args.rate, context.args.duration, float(environment.get("ENGAGEMENT_SETUP_SECONDS", 0)),
-            context.files.project / "sql" / "reference", began,
+            sql / "reference", warehouse, began,
         )  # fmt: skip
         report = Demo(plan, stack, children, settings, display).run(context.stop)
     if report is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, TopicPartition
 from redis import Redis
 
+from engagement.benchmark.bench import Bench
 from engagement.demo.children import Child
 from engagement.errors import TransientError
 from engagement.generator import Generator, Request
@@ -168,3 +169,9 @@ def read_rate(topic: KafkaTopic, starts: Mapping[int, int], ends: Mapping[int, i
             # The last offset is a transaction's marker, which no client gets to see.
             left -= {number for number, at in places if number is not None and (at or 0) >= ends[number] - 2}
         return count / (time.perf_counter() - began)
+
+
+def run(bench: Bench) -> DrainReport | None:
+    """`benchmark drain`."""
+    job = bench.job("stream", "--sinks", bench.sink)
+    return DrainBenchmark(bench.settings, bench.sink, job, bench.say).run(bench.rows, bench.stop)

@@ -9,13 +9,15 @@ from pathlib import Path
 from psycopg2.extensions import connection as Connection
 from redis import Redis
 
-from engagement.demo.lake import LakeComparison, compare_lake
+from engagement.demo.lake import compare_lake
 from engagement.demo.reference import BoardComparison, compare, expected_board, redis_seconds, window_of
+from engagement.demo.versions import VersionComparison
+from engagement.demo.warehouse import Warehouse
 from engagement.settings import Settings
 
 _REST_LIMIT_SECONDS = 90.0
 _LOOK_SECONDS = 1.0
-_LAKE_LOOK_SECONDS = 3.0
+_TABLE_LOOK_SECONDS = 3.0
 _SHOWN = 10
 
 
@@ -54,13 +56,21 @@ class Judge:
             self._say(f"  differs: {difference}")
         return found
 
-    def lake_at_rest(self, after: int) -> LakeComparison | None:
+    def lake_at_rest(self, after: int) -> VersionComparison | None:
         """The lake's newest versions of events with an id above `after` against the rows; None without any."""
+        lake = Path(self._settings.paths.lake_path)
+        return self._at_rest("lake", lambda database: compare_lake(database, lake, self._sql_folder, after))
+
+    def warehouse_at_rest(self, warehouse: Warehouse, after: int) -> VersionComparison | None:
+        """The same of the warehouse."""
+        return self._at_rest("warehouse", lambda database: warehouse.compare(database, self._sql_folder, after))
+
+    def _at_rest(self, name: str, look: Callable[[Connection], VersionComparison | None]) -> VersionComparison | None:
         deadline = time.monotonic() + _REST_LIMIT_SECONDS
         while True:
             with closing(self._connect()) as database:
-                found = compare_lake(database, Path(self._settings.paths.lake_path), self._sql_folder, after)
+                found = look(database)
             if (found is not None and found.is_equal) or time.monotonic() > deadline:
                 return found
-            self._say(f"  the lake commits twice a minute and is not at rest yet: {found or 'no rows'}")
-            time.sleep(_LAKE_LOOK_SECONDS)
+            self._say(f"  the {name} is not at rest yet: {found or 'no rows'}")
+            time.sleep(_TABLE_LOOK_SECONDS)

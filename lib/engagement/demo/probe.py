@@ -55,13 +55,15 @@ class FreshnessProbe:
 
     def __init__(
         self, connect: Callable[[], Connection], client: Redis, top_key: str, interval_seconds: float,
-        clock: Callable[[], float],
+        clock: Callable[[], float], committed: Callable[[int], None] = lambda _: None,
     ) -> None:  # fmt: skip
+        """`committed` is told the id of each event as soon as it is in PostgreSQL."""
         self._connect = connect
         self._client = client
         self._top_key = top_key
         self._interval = interval_seconds
         self._clock = clock
+        self._committed = committed
         self._lock = threading.Lock()
         self._seconds: list[float] = []
         self._pending: dict[str, float] = {}
@@ -98,11 +100,13 @@ class FreshnessProbe:
         with database.cursor() as cursor:
             cursor.execute(
                 "insert into engagement_events (content_id, event_type, event_ts, duration_ms, device) "
-                "values (%s, 'finish', now(), 30000, 'probe')",
+                "values (%s, 'finish', now(), 30000, 'probe') returning id",
                 (content_id,),
             )
+            (event_id,) = cursor.fetchone() or (0,)
         self._pending[content_id] = self._clock()
         database.commit()
+        self._committed(event_id)
 
     def _look(self) -> None:
         """Note which probes the ranking shows by now, and give up those that it has not shown for a minute."""
@@ -132,6 +136,11 @@ class FreshnessProbe:
         """Whether any probe has been visible yet."""
         with self._lock:
             return bool(self._seconds)
+
+    def samples(self) -> list[float]:
+        """Seconds from commit to visible, as they came."""
+        with self._lock:
+            return list(self._seconds)
 
     def freshness(self, newest: int | None = None) -> Freshness | None:
         """The distribution over all samples, or over the newest ones."""

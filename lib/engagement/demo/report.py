@@ -25,6 +25,20 @@ class LakeReport:
 
 
 @dataclass(frozen=True)
+class WarehouseReport:
+    """How fresh the warehouse was, and what it holds of the demo's rows."""
+
+    p50_ms: float | None
+    """Commit -> visible to a query, by probe rows; asked every two seconds, so up to that much too high."""
+    p99_ms: float | None
+    samples: int
+    rows: int
+    """Row versions."""
+    equals_reference: bool
+    """As for the lake."""
+
+
+@dataclass(frozen=True)
 class Report:
     """What a run measured; milliseconds, seconds and MiB as the names say."""
 
@@ -47,6 +61,8 @@ class Report:
     doubled: int
     lake: LakeReport | None
     """None while the lake has no rows."""
+    warehouse: WarehouseReport | None
+    """None while the warehouse has no table."""
     dead_letters: Mapping[str, int]
     rss_mib: Mapping[str, float]
     restarts: Mapping[str, int]
@@ -55,19 +71,21 @@ class Report:
 
     @property
     def succeeded(self) -> bool:
-        """Whether everything that was inserted is on the board and in the lake once, and the probes were seen."""
+        """Whether everything that was inserted is in every sink once, and the probes were seen."""
         board = self.board_equals_reference and not self.lost and not self.doubled and self.redis is not None
-        return board and self.lake is not None and self.lake.equals_reference
+        return board and all(kept is not None and kept.equals_reference for kept in (self.lake, self.warehouse))
 
     def summary(self) -> str:
         """The outcome in a few lines for a person."""
         seen = self.redis
-        verdict = "equals the reference" if self.board_equals_reference else "DIFFERS from the reference"
         lines = [
-            f"board {verdict}: {self.lost} lost, {self.doubled} doubled",
+            f"board {_verdict(self.board_equals_reference)}: {self.lost} lost, {self.doubled} doubled",
             "lake: no rows" if self.lake is None else
-            f"lake {'equals the reference' if self.lake.equals_reference else 'DIFFERS from the reference'}: "
+            f"lake {_verdict(self.lake.equals_reference)}: "
             f"{self.lake.rows} row versions, {self.lake.dead_letters} dead letters",
+            "warehouse: no rows" if self.warehouse is None else
+            f"warehouse {_verdict(self.warehouse.equals_reference)}: {self.warehouse.rows} row versions, "
+            f"commit -> visible p50 {_ms(self.warehouse.p50_ms)}, p99 {_ms(self.warehouse.p99_ms)}",
             f"{self.inserted} rows in {self.duration_seconds:.0f} s, {self.events_per_second:.0f} messages/s delivered",
             "commit -> visible: no sample" if seen is None else
             f"commit -> visible: p50 {seen.p50_ms:.0f} ms, p95 {seen.p95_ms:.0f} ms, p99 {seen.p99_ms:.0f} ms, "
@@ -79,6 +97,14 @@ class Report:
     def write(self, path: Path) -> None:
         """Write it as JSON."""
         path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+def _verdict(equals: bool) -> str:
+    return "equals the reference" if equals else "DIFFERS from the reference"
+
+
+def _ms(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:,.0f} ms"
 
 
 def package_versions() -> dict[str, str]:

@@ -15,8 +15,11 @@ from redis import Redis
 
 from engagement.demo.children import Child
 from engagement.demo.judge import Judge
+from engagement.demo.lake import count_dead_letters
 from engagement.demo.probe import FreshnessProbe
-from engagement.demo.report import LakeReport, Report, package_versions, tree_rss_mib
+from engagement.demo.report import LakeReport, Report, WarehouseReport, package_versions, tree_rss_mib
+from engagement.demo.versions import VersionComparison
+from engagement.demo.warehouse import Warehouse, WarehouseProbe
 from engagement.embedded.stack import Stack
 from engagement.errors import StackError, TransientError
 from engagement.monitoring.status import QueryStatus, read_book
@@ -30,6 +33,7 @@ _WARM_UP_SHARE = 0.25
 _WARM_UP_MOST_SECONDS = 60.0
 _READY_LIMIT_SECONDS = 180.0
 _PROBE_INTERVAL_SECONDS = 0.2
+_WAREHOUSE_INTERVAL_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class DemoPlan:
     duration_seconds: float | None
     setup_seconds: float
     sql_folder: Path
+    warehouse: Warehouse
     began: float
     """Monotonic seconds at which the command's Python started."""
 
@@ -81,9 +86,11 @@ class Demo:
         self._display = display
         self._redis = Redis.from_url(settings.redis.url.get_secret_value(), decode_responses=True, socket_timeout=5)
         self._reader = EngagementReader(self._redis, settings.redis.top_key)
+        self._warehouse_probe = WarehouseProbe(plan.warehouse.visible, _WAREHOUSE_INTERVAL_SECONDS, time.monotonic)
         self._probe = FreshnessProbe(
-            self._connect, self._redis, settings.redis.top_key, _PROBE_INTERVAL_SECONDS, time.monotonic
-        )
+            self._connect, self._redis, settings.redis.top_key, _PROBE_INTERVAL_SECONDS, time.monotonic,
+            self._warehouse_probe.note,
+        )  # fmt: skip
         self._load_ended = threading.Event()
         self._restarts: dict[str, int] = {}
         self._started = plan.began
@@ -98,7 +105,11 @@ class Demo:
         threads_stop = threading.Event()
         threads = [
             threading.Thread(target=body, args=(threads_stop,), name=name, daemon=True)
-            for name, body in (("probe", lambda _: self._probe.run(self._load_ended)), ("heal", self._heal))
+            for name, body in (
+                ("probe", lambda _: self._probe.run(self._load_ended)),
+                ("warehouse-probe", self._warehouse_probe.run),
+                ("heal", self._heal),
+            )
         ]
         self._first_event = self._newest_event()
         try:
@@ -120,6 +131,7 @@ class Demo:
         ready = self._wait_until_ready(stop)
         self._watch(stop, self._warm_up_seconds())
         self._probe.forget()
+        self._warehouse_probe.forget()
         began, rows_before, delivered_before = time.monotonic(), self._newest_event(), self._delivered()
         self._watch(stop, None if self._plan.duration_seconds is None else self._plan.duration_seconds)
         if stop.is_set() or ready is None:
@@ -133,6 +145,7 @@ class Demo:
         self._display.say("load has ended; waiting until everything is at rest, then comparing with the reference")
         judge = Judge(self._connect, self._redis, self._settings, self._plan.sql_folder, self._display.say)
         board, lake = judge.board_at_rest(), judge.lake_at_rest(self._first_event)
+        lake_path = Path(self._settings.paths.lake_path)
         return Report(
             setup_seconds=self._plan.setup_seconds,
             ready_seconds=round(ready, 1),
@@ -145,12 +158,22 @@ class Demo:
             board_equals_reference=board.is_equal,
             lost=board.lost,
             doubled=board.doubled,
-            lake=None if lake is None else LakeReport(lake.rows, lake.is_equal, lake.dead_letters),
+            lake=None if lake is None else LakeReport(lake.rows, lake.is_equal, count_dead_letters(lake_path)),
+            warehouse=self._warehouse_report(judge.warehouse_at_rest(self._plan.warehouse, self._first_event)),
             dead_letters=self._dead_letters(),
             rss_mib=rss,
             restarts=dict(self._restarts),
             versions=package_versions(),
         )
+
+    def _warehouse_report(self, found: VersionComparison | None) -> WarehouseReport | None:
+        """Its rows are at rest, so the last probes are visible by now if ever."""
+        if found is None:
+            return None
+        self._warehouse_probe.look()
+        fresh = self._warehouse_probe.freshness()
+        p50, p99, samples = (fresh.p50_ms, fresh.p99_ms, fresh.samples) if fresh else (None, None, 0)
+        return WarehouseReport(p50, p99, samples, found.rows, found.is_equal)
 
     def _wait_until_ready(self, stop: threading.Event) -> float | None:
         deadline = time.monotonic() + _READY_LIMIT_SECONDS

@@ -20,7 +20,7 @@ class BatchSize:
 
     most: int
     least: int = 1
-    """With fewer waiting, a trigger passes without a micro-batch, until the oldest has waited `longest_wait_seconds`."""
+    """With fewer waiting, a trigger passes without a micro-batch, for `longest_wait_seconds` at most."""
     longest_wait_seconds: float = 0.0
 
     def spark_options(self) -> dict[str, str]:

@@ -23,6 +23,7 @@ _NO_RETRY: Any = None
 
 Result = TypeVar("Result")
 Parameter = bigquery.ScalarQueryParameter
+ListParameter = bigquery.ArrayQueryParameter
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,11 @@ class Rest:
                 return None
             raise
 
-    def run(self, statement: str, parameters: Sequence[Parameter] = (), **names: str) -> Answered:
+    def run(self, statement: str, parameters: Sequence[Parameter | ListParameter] = (), **names: str) -> Answered:
         """Run a file of sql/bigquery, once; `names` are what its placeholders stand for."""
         return self.run_text(self.text(statement, **names), parameters)
 
-    def run_text(self, text: str, parameters: Sequence[Parameter] = ()) -> Answered:
+    def run_text(self, text: str, parameters: Sequence[Parameter | ListParameter] = ()) -> Answered:
         """Run a statement, once."""
         config = bigquery.QueryJobConfig(query_parameters=list(parameters), use_query_cache=False)
         with translated():

@@ -1,5 +1,5 @@
--- The rows of engagement_events as the lake's newest versions must show them, worked out by PostgreSQL from the rows
--- themselves: what `demo` compares the lake with. It shares no code with the pipeline, on purpose.
+-- The rows of engagement_events as a sink's newest versions must show them, worked out by PostgreSQL from the rows
+-- themselves: what `demo` compares lake and warehouse with. It shares no code with the pipeline, on purpose.
 -- Parameter: after (bigint): only rows with a greater id.
 select
     e.id as event_id,

@@ -1,0 +1,144 @@
+"""Whether the ranking notices another sink's trouble: its freshness alone, and beside a destination that is slow."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+from redis import Redis
+
+from engagement.benchmark.bench import Bench
+from engagement.benchmark.slow_proxy import SlowProxy
+from engagement.demo.children import Child
+from engagement.demo.probe import Freshness, FreshnessProbe
+from engagement.errors import TransientError
+from engagement.settings import Settings
+
+_PROBE_SECONDS = 0.1
+_READY_SECONDS = 180.0
+_POLL_SECONDS = 0.1
+_JOIN_SECONDS = 10.0
+_ANSWER_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class IsolationReport:
+    """What was measured; its keys are public (README, section "Benchmarks")."""
+
+    rate: int
+    """Rows per second committed to PostgreSQL meanwhile."""
+    trouble: str
+    alone: Freshness
+    """Commit -> visible in the ranking while the job writes to Redis only."""
+    beside: Freshness
+    """The same while it writes to every sink, and one of them has the trouble."""
+    p99_ratio: float
+    """beside / alone."""
+
+    def summary(self) -> str:
+        """The outcome in a few lines for a person."""
+        return (
+            f"ranking alone: {_line(self.alone)}\n"
+            f"beside {self.trouble}: {_line(self.beside)}\n"
+            f"p99 ratio {self.p99_ratio:.2f}"
+        )
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+class IsolationBenchmark:
+    """Two jobs in turn on a running stack, under the same load; the constructor starts nothing."""
+
+    def __init__(self, settings: Settings, load: Child, say: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._load = load
+        self._say = say
+        self._redis = Redis.from_url(settings.redis.url.get_secret_value(), decode_responses=True, socket_timeout=5)
+
+    def run(
+        self, alone: Child, beside: Child, rounds: int, seconds: float, stop: threading.Event
+    ) -> tuple[list[float], list[float]] | None:
+        """Commit -> visible in seconds, alone and beside, in `rounds` turns each; None when told to stop.
+
+        The turns are A B, B A, A B …, so that a machine that gets slower or faster favours neither.
+        Raises: TransientError when nothing is ranked for minutes.
+        """
+        found: dict[str, list[float]] = {"alone": [], "beside": []}
+        turns = [("alone", alone), ("beside", beside)]
+        self._load.start()
+        try:
+            for number in range(rounds):
+                for name, job in turns if number % 2 == 0 else turns[::-1]:
+                    self._say(f"round {number + 1} of {rounds}, {name}: {seconds:.0f} s after as long a warm-up")
+                    found[name] += self._measure(job, seconds, stop)
+                    if stop.is_set():
+                        return None
+        finally:
+            self._load.stop()
+        return found["alone"], found["beside"]
+
+    def _measure(self, job: Child, seconds: float, stop: threading.Event) -> list[float]:
+        job.start()
+        try:
+            with self._probing() as probe:
+                began = time.monotonic()
+                while not probe.seen() and not stop.wait(_POLL_SECONDS):
+                    if time.monotonic() - began > _READY_SECONDS:
+                        raise TransientError(f"nothing was ranked for {_READY_SECONDS:.0f} s; see {job.log}")
+                stop.wait(seconds)
+                probe.forget()
+                stop.wait(seconds)
+                return probe.samples()
+        finally:
+            job.stop()
+
+    @contextmanager
+    def _probing(self) -> Iterator[FreshnessProbe]:
+        top = self._settings.redis.top_key
+        probe = FreshnessProbe(self._connect, self._redis, top, _PROBE_SECONDS, time.monotonic)
+        done = threading.Event()
+        thread = threading.Thread(target=probe.run, args=(done,), daemon=True)
+        thread.start()
+        try:
+            yield probe
+        finally:
+            done.set()
+            thread.join(_JOIN_SECONDS)
+
+    def _connect(self) -> Connection:
+        return psycopg2.connect(self._settings.postgres.database_url.get_secret_value(), connect_timeout=5)
+
+
+def report(rate: int, trouble: str, alone: Sequence[float], beside: Sequence[float]) -> IsolationReport:
+    """Put the figures together. Raises: TransientError without samples."""
+    quiet, loud = Freshness.of(alone), Freshness.of(beside)
+    if quiet is None or loud is None:
+        raise TransientError("no probe was seen, so there is nothing to compare")
+    return IsolationReport(rate, trouble, quiet, loud, round(loud.p99_ms / quiet.p99_ms, 2))
+
+
+def _line(seen: Freshness) -> str:
+    return f"p50 {seen.p50_ms:.0f} ms, p99 {seen.p99_ms:.0f} ms, max {seen.max_ms:.0f} ms over {seen.samples} probes"
+
+
+def run(bench: Bench) -> IsolationReport | None:
+    """`benchmark isolation`: the warehouse answers each call late."""
+    load = bench.job("generate", "--mode", "continuous", "--rate", str(bench.rate))
+    with ExitStack() as cleanup:
+        rest, grpc = (
+            cleanup.enter_context(SlowProxy(bench.environment[name], _ANSWER_SECONDS, greeting=greeting))
+            for name, greeting in (("BIGQUERY_EMULATOR_HOST", False), ("BIGQUERY_EMULATOR_GRPC_HOST", True))
+        )
+        slow = {"BIGQUERY_EMULATOR_HOST": rest.address, "BIGQUERY_EMULATOR_GRPC_HOST": grpc.address}
+        alone, beside = bench.job("stream", "--sinks", "redis"), bench.job("stream", **slow)
+        benchmark = IsolationBenchmark(bench.settings, load, bench.say)
+        found = benchmark.run(alone, beside, bench.rounds, bench.seconds, bench.stop)
+    trouble = f"all sinks, the warehouse answering after {_ANSWER_SECONDS:.0f} s"
+    return None if found is None else report(bench.rate, trouble, *found)

@@ -1,0 +1,124 @@
+"""The warehouse as its readers see it: how long rows take to be visible, and what it holds in the end."""
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+from google.api_core.exceptions import GoogleAPICallError
+from google.cloud.bigquery_storage_v1 import BigQueryReadClient, types
+from psycopg2.extensions import connection as Connection
+
+from engagement.demo.probe import Freshness
+from engagement.demo.versions import STORED, VersionComparison, compare_versions
+from engagement.errors import EngagementError
+from engagement.sinks.bigquery.client import WarehouseOptions, reader_for
+from engagement.sinks.bigquery.rest import ListParameter, Rest
+
+_LOST_AFTER_SECONDS = 120.0
+_NAMES = {
+    "event_id": "event_id", "op": "op", "version": "version", "content_id": "content_id", "user_id": "user_id",
+    "event_type": "event_type", "event_timestamp": "event_ts", "duration_ms": "duration_ms", "device": "device",
+    "raw_payload": "raw_payload", "content_slug": "slug", "content_title": "title",
+    "content_length_seconds": "length_seconds", "engagement_seconds": "engagement_seconds",
+    "engagement_pct": "engagement_pct",
+}  # fmt: skip
+"""The table's columns and what the comparison calls them."""
+
+
+class WarehouseProbe:
+    """Times how long committed events take until a query of the warehouse finds them; asks every few seconds."""
+
+    def __init__(
+        self,
+        find: Callable[[Sequence[int]], Collection[int]],
+        interval_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._find = find
+        self._interval = interval_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pending: dict[int, float] = {}
+        self._seconds: list[float] = []
+
+    def note(self, event_id: int) -> None:
+        """An event was committed just now."""
+        with self._lock:
+            self._pending[event_id] = self._clock()
+
+    def run(self, stop: threading.Event) -> None:
+        """Ask until told to stop; a warehouse that does not answer costs no sample, only time."""
+        while not stop.wait(self._interval):
+            try:
+                self.look()
+            except EngagementError:
+                continue  # the next look finds what is visible by then, and counts the outage as its delay
+
+    def look(self) -> None:
+        """Ask once which events are visible. Raises: EngagementError."""
+        with self._lock:
+            pending = dict(self._pending)
+        found = self._find(list(pending)) if pending else ()
+        now = self._clock()
+        with self._lock:
+            for event_id in found:
+                self._pending.pop(event_id, None)
+                self._seconds.append(now - pending[event_id])
+            for event_id, at in pending.items():
+                if now - at > _LOST_AFTER_SECONDS:
+                    self._pending.pop(event_id, None)
+
+    def forget(self) -> None:
+        """Drop what was measured so far, and what is on its way: the warm-up."""
+        with self._lock:
+            self._seconds.clear()
+            self._pending.clear()
+
+    def freshness(self) -> Freshness | None:
+        """The distribution; None without samples."""
+        with self._lock:
+            return Freshness.of(self._seconds)
+
+
+class Warehouse:
+    """One dataset, asked through the API that anybody would use; opens nothing before it is asked."""
+
+    def __init__(self, options: WarehouseOptions, sql: Path) -> None:
+        self._options = options
+        self._rest = Rest(options, sql)
+
+    def visible(self, event_ids: Sequence[int]) -> set[int]:
+        """Those of some events that a query finds. Raises: TransientSinkError."""
+        rows = self._rest.run("visible_events", [ListParameter("event_ids", "INT64", list(event_ids))]).rows
+        return {int(row["event_id"]) for row in rows}
+
+    def compare(self, database: Connection, sql_folder: Path, after: int) -> VersionComparison | None:
+        """Compare events with an id above `after`; None while there is no table."""
+        try:
+            rows = self._read(reader_for(self._options), after)
+        except GoogleAPICallError:
+            return None
+        with duckdb.connect() as engine:
+            engine.register(STORED, rows)
+            return compare_versions(database, engine, sql_folder, after, exact_json=False)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._rest.close()
+
+    def _read(self, client: BigQueryReadClient, after: int) -> pa.Table:
+        options = types.ReadSession.TableReadOptions(
+            selected_fields=list(_NAMES), row_restriction=f"event_id > {int(after)}"
+        )
+        asked = types.ReadSession(
+            table=self._options.table_path, data_format=types.DataFormat.ARROW, read_options=options
+        )
+        session = client.create_read_session(
+            parent=f"projects/{self._options.project}", read_session=asked, max_stream_count=1
+        )
+        schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
+        tables = [client.read_rows(stream.name).rows(session).to_arrow() for stream in session.streams]  # type: ignore[no-untyped-call]
+        rows = pa.concat_tables(tables) if tables else schema.empty_table()
+        return rows.select(list(_NAMES)).rename_columns(list(_NAMES.values()))
