@@ -17,8 +17,10 @@ _FOLDERS = {"spark": "spark", "contract": "contract", "e2e": "stacks"}
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Name each test's group; unit tests have none and go wherever a worker is free."""
+    if "bigquery_live" not in config.option.markexpr:  # they cost money: only when they are asked for
+        items[:] = [item for item in items if not item.get_closest_marker("bigquery_live")]
     for item in items:
         group = _STACKS.get(item.path.name, _FOLDERS.get(item.path.relative_to(_HERE).parts[0]))
         if group:

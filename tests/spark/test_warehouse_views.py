@@ -5,15 +5,17 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 from tests.builders import BAD_LENGTH_ID, CONTENT_ID, NEWSLETTER_ID, Message, envelope, message, row
 from tests.reference.scoring import enrich, half_up
-from tests.spark.warehouse import Warehouse, start
+from tests.spark.warehouse import NOW, SQL, Warehouse, start
 
 from engagement.embedded.bigquery import BigQuery
+from engagement.sinks.bigquery.reader import WarehouseReader
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(120)]
 
@@ -133,3 +135,36 @@ def test_the_hourly_trends_add_up_every_kind_s_hour(warehouse: Warehouse) -> Non
         del expected["score"]
         assert {name: exact(found[key][name]) for name in expected} == expected, key
         assert found[key]["unique_contents"] == len({e["content_id"] for e in group if e["content_id"]})
+
+
+def reader_of(warehouse: Warehouse, now: datetime) -> WarehouseReader:
+    return WarehouseReader(warehouse.options, SQL, lambda: now)
+
+
+def test_stats_give_every_day_of_a_range_and_no_other(warehouse: Warehouse) -> None:
+    found = reader_of(warehouse, NOW).stats(date(2026, 11, 22), date(2026, 11, 23))
+    (day,) = found
+    group = [e for e in expected_current() if time_of(e).date() == day.event_date]
+    expected = totals(group)
+    assert (day.event_date, day.events) == (date(2026, 11, 22), expected["events"])
+    assert (day.engagement_seconds, exact(day.score)) == (expected["engagement_seconds"], expected["score"])
+    assert (day.play, day.finish) == tuple(sum(e["event_type"] == kind for e in group) for kind in ("play", "finish"))
+    assert day.contents == len({e["content_id"] for e in group if e["content_id"]})
+
+
+def test_the_top_ranks_the_events_of_the_last_hours_like_the_live_board(warehouse: Warehouse) -> None:
+    now = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for event in expected_current():
+        if event["content_id"] and (now - time_of(event)).total_seconds() <= 3600:
+            groups[event["content_id"]].append(event)
+    scores = {content: totals(group)["score"] for content, group in groups.items()}
+    expected = sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:2]
+    found = reader_of(warehouse, now).top(hours=1, limit=2)
+    assert [(content.content_id, exact(content.score)) for content in found] == expected
+
+
+@pytest.mark.parametrize("report", sorted((SQL / "reports").glob("*.sql")), ids=lambda path: path.stem)
+def test_every_report_runs(warehouse: Warehouse, report: Path) -> None:
+    text = report.read_text(encoding="utf-8").replace("engagement.", f"`{warehouse.options.dataset_id}`.")
+    warehouse.rest.run_text(text)

@@ -79,19 +79,11 @@ class Faulty:
         return self._run("undo", lambda: self._real.undo(row))
 
 
-class Warehouse:
+class Dataset:
     """One dataset, and the drivers that write to it."""
 
-    def __init__(self, spark: SparkSession, service: BigQuery, rows_per_request: int = 1000) -> None:
-        self.spark, self.service, self.topic_id = spark, service, "first"
-        settings = service.settings()
-        self.options = WarehouseOptions(
-            project=settings["BIGQUERY_PROJECT_ID"],
-            dataset=f"test_{uuid4().hex[:12]}",
-            emulator=settings["BIGQUERY_EMULATOR_HOST"],
-            emulator_grpc=settings["BIGQUERY_EMULATOR_GRPC_HOST"],
-            rows_per_request=rows_per_request,
-        )
+    def __init__(self, spark: SparkSession, options: WarehouseOptions) -> None:
+        self.spark, self.options, self.topic_id = spark, options, "first"
         self.rest = Rest(self.options, SQL)
         self.visible: list[Sequence[CommitTimes]] = []
 
@@ -115,11 +107,30 @@ class Warehouse:
     def ids(self) -> list[int]:
         return [row["event_id"] for row in self.events()]
 
-    def close(self) -> None:
-        start(self.service)
+    def drop(self) -> None:
         delete = self.rest.client.delete_dataset
         self.rest.call(delete, self.options.dataset_id, delete_contents=True, not_found_ok=True)
         self.rest.close()
+
+
+class Warehouse(Dataset):
+    """A dataset of the emulator, which may die."""
+
+    def __init__(self, spark: SparkSession, service: BigQuery, rows_per_request: int = 50_000) -> None:
+        self.service = service
+        settings = service.settings()
+        options = WarehouseOptions(
+            project=settings["BIGQUERY_PROJECT_ID"],
+            dataset=f"test_{uuid4().hex[:12]}",
+            emulator=settings["BIGQUERY_EMULATOR_HOST"],
+            emulator_grpc=settings["BIGQUERY_EMULATOR_GRPC_HOST"],
+            rows_per_request=rows_per_request,
+        )
+        super().__init__(spark, options)
+
+    def close(self) -> None:
+        start(self.service)
+        self.drop()
 
     def kill_and_restart(self) -> None:
         """Kill -9 of the emulator: what was committed stays, streams are forgotten."""

@@ -29,7 +29,7 @@ from tests.unit.readme_texts import (
 from engagement.command import split_spark_options
 from engagement.demo.display import LiveDisplay
 from engagement.demo.probe import Freshness, FreshnessProbe
-from engagement.demo.report import LakeReport, Report
+from engagement.demo.report import LakeReport, Report, WarehouseReport
 from engagement.demo.run import Moment
 from engagement.monitoring.status import QueryStatus
 from engagement.schemas import DeadLetterCode
@@ -121,7 +121,7 @@ def test_what_is_marked_as_later_is_read_by_nothing_yet() -> None:
     assert not readers, f"{readers} read settings that the READMEs mark as later"
 
 
-PARTS = {"redis": fields(Freshness), "lake": fields(LakeReport)}
+PARTS = {"redis": fields(Freshness), "lake": fields(LakeReport), "warehouse": fields(WarehouseReport)}
 
 
 @both
