@@ -6,13 +6,13 @@ import pytest
 
 _HERE = Path(__file__).parent
 _STACKS = {
-    "test_restarts.py": "restarts",
-    "test_changes.py": "services",
-    "test_fuzz.py": "services",
-    "test_services.py": "services",
-    "test_tables.py": "services",
+    "test_changes.py": "world",
+    "test_restarts.py": "world",
+    "test_services.py": "world",
+    "test_fuzz.py": "tables_world",
+    "test_tables.py": "tables_world",
 }
-"""Modules that use the session's embedded stack; the others of the folder make their own, one after the other."""
+"""Modules that use a stack of the session's; the others of the folder make their own, one after the other."""
 _FOLDERS = {"spark": "spark", "contract": "contract", "e2e": "stacks"}
 
 

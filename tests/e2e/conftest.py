@@ -1,21 +1,39 @@
-"""One embedded stack and one streaming job for the whole session; tests take them as they are and leave them equal."""
+"""Embedded stacks with a streaming job for the whole session; tests take them as they are and leave them equal.
+
+Two, so that pytest's two workers can prove things at the same time: see tests/conftest.py.
+"""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from tests.e2e.support.world import StreamJob, World
+from tests.e2e.support.world import TABLES, StreamJob, World
 
 
 @pytest.fixture(scope="session")
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    """The stack, up, with nothing but the connector reading it."""
-    world, opened = World(), False
+    """A stack, up, with a job that writes to Redis."""
+    with opened(World(("redis",)), request.session) as world:
+        yield world
+
+
+@pytest.fixture(scope="session")
+def tables_world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A stack, up, with a job that writes to warehouse and lake."""
+    with opened(World(TABLES), request.session) as world:
+        yield world
+
+
+@contextmanager
+def opened(world: World, session: pytest.Session) -> Iterator[World]:
+    """The world, open; its logs are kept when a test failed."""
+    is_open = False
     try:
         world.open()
-        opened = True
+        is_open = True
         yield world
     finally:
-        world.close(keep_logs=not opened or bool(request.session.testsfailed))
+        world.close(keep_logs=not is_open or bool(session.testsfailed))
 
 
 @pytest.fixture
