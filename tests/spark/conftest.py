@@ -20,7 +20,12 @@ _SETTINGS = {
     "spark.sql.ansi.enabled": "true",
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.shuffle.partitions": "2",
-    "spark.driver.extraJavaOptions": "-Xss8m -Duser.timezone=UTC",
+    # These JVMs live for minutes: they never earn back what the optimizing compiler and compiled plans cost.
+    "spark.driver.extraJavaOptions": "-Xss8m -Duser.timezone=UTC -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    # As the job has it (conf/spark-defaults.conf).
+    "spark.python.unix.domain.socket.enabled": "true",
+    "spark.python.daemon.module": "engagement.worker_daemon",
     "spark.driver.memory": "2g",
     "spark.ui.showConsoleProgress": "false",
     "spark.jars": ",".join(str(jar) for jar in spark_jars()),

@@ -15,7 +15,8 @@ from engagement.transform.content import SharedContents
 def messages(spark: SparkSession, given: Iterable[Message]) -> DataFrame:
     """Contract MESSAGES."""
     rows = [(None, m.value, "engagement-events", m.partition, m.offset, m.kafka_ts, _headers(m) or None) for m in given]
-    return spark.createDataFrame(rows, schemas.MESSAGES)
+    # In one task, as Kafka's source hands out a partition: whole, in offset order.
+    return spark.createDataFrame(rows, schemas.MESSAGES).coalesce(1)
 
 
 def _headers(message: Message) -> list[tuple[str, bytes]]:

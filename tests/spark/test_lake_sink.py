@@ -72,8 +72,17 @@ def inserted(count: int, partition: int = 0) -> list[Message]:
     return [Message(created(id=n + 1).value, offset=n, partition=partition) for n in range(count)]
 
 
+def placed(value: bytes | None, number: int) -> bytes | None:
+    """The same further on in the source's log: what comes later there is another version."""
+    if value is None:
+        return None
+    for lsn in (LSN, LSN - 8):
+        value = value.replace(str(lsn).encode(), str(lsn + 16 * number).encode())
+    return value
+
+
 MIXED = [
-    Message(m.value, offset=at, headers=m.headers)
+    Message(placed(m.value, at), offset=at, headers=m.headers)
     for at, m in enumerate(
         [
             created(),

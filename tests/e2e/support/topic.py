@@ -15,7 +15,7 @@ COLUMNS = ("op", "version", "event_id", "content_id", "user_id", "event_type", "
 """What is compared of an event, in the order of `events`."""
 _SHOWN = 10
 _POLL_SECONDS = 0.5
-_READ_SECONDS = 30.0
+_READ_SECONDS = 60.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Place = tuple[int, int]
@@ -62,7 +62,7 @@ class TopicOracle(ABC):
         with closing(Consumer(settings)) as consumer:
             partitions = set(consumer.list_topics(self.topic, timeout=10).topics[self.topic].partitions)
             consumer.assign([TopicPartition(self.topic, p, self._next.get(p, 0)) for p in partitions])
-            deadline = time.monotonic() + _READ_SECONDS
+            deadline = time.monotonic() + _READ_SECONDS * PATIENCE
             while partitions:
                 assert time.monotonic() < deadline, f"the topic cannot be read to its end: {partitions} are left"
                 for message in consumer.consume(1000, timeout=1.0):
