@@ -1,8 +1,13 @@
-"""Which tests share a worker when pytest runs several (the launcher's `test` does): those that share something slow."""
+"""For all tests: which of them share a worker when pytest runs several, and no deadlines for Hypothesis."""
 
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says something about the machine only.
+settings.register_profile("without a deadline", deadline=None)
+settings.load_profile("without a deadline")
 
 _HERE = Path(__file__).parent
 _STACKS = {

@@ -15,6 +15,7 @@ COLUMNS = pa.schema(
     [
         *(("kind", pa.string()), ("op", pa.string()), ("is_version", pa.bool_()), ("kafka_offset", pa.int64())),
         *(("source_ts_ms", pa.int64()), ("commit_lsn", pa.int64()), ("lsn", pa.int64())),
+        ("replay_of", pa.int64()),
     ]
 )
 ROWS = st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=12)
@@ -56,11 +57,17 @@ def test_what_the_table_has_already_is_not_looked_at() -> None:
     assert (span.first_place, span.last_place, span.in_order) == ((1, 1), (2, 2), True)
 
 
-@pytest.mark.parametrize("op", ["r"])
-def test_rows_of_a_snapshot_have_no_place_of_their_own(op: str) -> None:
+def test_rows_of_a_snapshot_have_no_place_of_their_own() -> None:
     span = LogSpan()
-    span.add(batch([(100, 7, 7)], op=op), 0)
+    span.add(batch([(100, 7, 7)], op="r"), 0)
     assert span == LogSpan()
+
+
+def test_a_dead_letter_that_was_sent_again_is_noticed() -> None:
+    span, rows = LogSpan(), batch([(100, 7, 7), (100, 7, 8)]).to_pylist()
+    rows[1]["replay_of"] = 3
+    span.add(pa.RecordBatch.from_pylist(rows, schema=COLUMNS), 0)
+    assert span.replays
 
 
 @pytest.mark.parametrize(
@@ -74,6 +81,7 @@ def test_rows_of_a_snapshot_have_no_place_of_their_own(op: str) -> None:
         ([(0, LogSpan((5, 5), (6, 6))), (0, LogSpan((6, 7), (9, 9)))], {}, False),
         ([(0, LogSpan((6, 6), (9, 9))), (0, LogSpan((5, 5), (6, 6)))], {}, True),
         ([(0, LogSpan())], {0: (5, 5)}, False),
+        ([(0, LogSpan(replays=True))], {}, True),
     ],
 )
 def test_repeats_are_possible_only_where_places_meet(
