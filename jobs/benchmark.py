@@ -5,7 +5,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from engagement.benchmark import drain, isolation
+from engagement.benchmark import drain, history, isolation
 from engagement.benchmark.bench import Bench
 from engagement.command import Command, Context, main, positive_float, positive_int
 from engagement.embedded.stack import Stack
@@ -15,15 +15,20 @@ from engagement.streaming import SINKS
 BENCHMARKS = {
     "drain": (drain.run, "rows that piled up while the streaming job was down, from its start until the sink has them"),
     "isolation": (isolation.run, "freshness of the ranking alone, and beside a warehouse that answers after 20 s"),
+    "backfill": (history.run_backfill, "history out of PostgreSQL into lake or warehouse, beside two COPY to nowhere"),
+    "reconcile": (history.run_reconcile, "the same, and then the comparison of both"),
 }
+NO_STREAM = {"backfill": "lake", "reconcile": "lake"}
+"""Those that need no Kafka, with their usual sink."""
+SERVICES = ("postgres", "bigquery")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `benchmark`."""
     add = parser.add_argument
     add("name", choices=BENCHMARKS, help="; ".join(f"{name}: {text}" for name, (_, text) in BENCHMARKS.items()))
-    add("--rows", type=positive_int, metavar="N", default=200_000, help="drain: rows to drain (default: %(default)s)")
-    add("--sink", choices=SINKS, default=SINKS[0], help="drain: destination (default: %(default)s)")
+    add("--rows", type=positive_int, metavar="N", default=200_000, help="rows to move (default: %(default)s)")
+    add("--sink", choices=SINKS, help=f"destination (default: {SINKS[0]}; of {' and '.join(NO_STREAM)}: lake)")
     add(
         "--rate", type=positive_int, metavar="N", default=1000, help="isolation: rows per second (default: %(default)s)"
     )
@@ -42,14 +47,15 @@ def run(context: Context) -> int:
     """Measure on a stack of its own beside the demo's, and remove it."""
     args, home = context.args, context.settings.paths.engagement_home / "benchmark"
     own = {**context.environment, "ENGAGEMENT_HOME": str(home)}
-    stack = Stack(home, own)
+    stack = Stack(home, own, SERVICES if args.name in NO_STREAM else None)
+    sink = args.sink or NO_STREAM.get(args.name, SINKS[0])
     with ExitStack() as cleanup:
         cleanup.callback(stack.down, purge=True)
         say("starting the embedded services")
         stack.up(say)
         environment = {**own, **stack.env()}
         settings = resolve(environment, context.files).settings
-        wanted = (args.rows, args.rate, args.seconds, args.rounds, args.sink)
+        wanted = (args.rows, args.rate, args.seconds, args.rounds, sink)
         report = BENCHMARKS[args.name][0](Bench(settings, environment, home, *wanted, context.stop, say))
     if report is None:
         return 1

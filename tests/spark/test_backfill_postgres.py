@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 from deltalake import DeltaTable
+from jobs.backfill import COMMAND
 from psycopg2.extensions import connection as Connection
 from pyspark.sql import SparkSession
 from tests.builders import CONTENT_ID
@@ -21,9 +22,11 @@ from tests.e2e.support.world import host_environment
 
 from engagement.backfill.build import now
 from engagement.backfill.sources import TableSource
+from engagement.command import main
 from engagement.embedded.postgres import Postgres
 from engagement.embedded.site import Site
 from engagement.session import PROJECT
+from engagement.settings import SettingsFiles
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.history import EventsTable, Span
 
@@ -182,6 +185,20 @@ def test_a_transaction_that_stays_open_is_named(
         )
         (named,) = source.await_writers()
         assert f"process {writer.get_backend_pid()}" in named
+
+
+def test_a_dry_run_counts_by_day_and_writes_nothing(
+    database: Connection, database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute(database, _MANY, {"content": CONTENT_ID, "rows": 500})  # one every three minutes
+    environment = {"DATABASE_URL": database_url, "ENGAGEMENT_HOME": str(tmp_path), "BACKFILL_BATCH_SIZE": "300"}
+    words = ["--start-date", "2025-08-01", "--end-date", "2025-08-11", "--dry-run"]
+    assert main(COMMAND, words, environment, SettingsFiles(tmp_path)) == 0
+    told = capsys.readouterr().out
+    assert "2025-08-01           480 rows" in told
+    assert "500 rows in 2 days, 2 chunks of up to 300 rows" in told
+    assert "would add the rows that the lake's table lacks" in told
+    assert list(tmp_path.iterdir()) == []
 
 
 def chunks_done(home: Path) -> int:

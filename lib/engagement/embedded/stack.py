@@ -3,7 +3,7 @@
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,11 +39,11 @@ class Stack:
     Every method may be called from several processes at once; they take turns.
     """
 
-    def __init__(self, home: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, env: Mapping[str, str], names: Collection[str] | None = None) -> None:
         self.home = home.absolute()
         self._given = dict(env)
         self._site = Site(self.home, self._given)
-        self._services = [service(self._site) for service in SERVICES]
+        self._services = [service(self._site) for service in SERVICES if names is None or service.name in names]
 
     @property
     def env_file(self) -> Path:

@@ -13,6 +13,7 @@ from engagement.settings.sections import (
     PathSettings,
     PostgresSettings,
     ProcessingSettings,
+    ReconcileSettings,
     RedisSettings,
 )
 from engagement.settings.show import config_lines, secret_values
@@ -29,6 +30,7 @@ __all__ = [
     "PathSettings",
     "PostgresSettings",
     "ProcessingSettings",
+    "ReconcileSettings",
     "RedisSettings",
     "Resolved",
     "Settings",

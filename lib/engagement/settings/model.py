@@ -16,6 +16,7 @@ from engagement.settings.sections import (
     PathSettings,
     PostgresSettings,
     ProcessingSettings,
+    ReconcileSettings,
     RedisSettings,
 )
 
@@ -35,6 +36,7 @@ class Settings(BaseModel):
     monitoring: MonitoringSettings = MonitoringSettings()
     generation: GenerationSettings = GenerationSettings()
     backfill: BackfillSettings = BackfillSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
     paths: PathSettings = PathSettings()
 
 

@@ -186,6 +186,15 @@ class BackfillSettings(Section):
     """Day after the last, YYYY-MM-DD in UTC, when the command names none."""
 
 
+class ReconcileSettings(Section):
+    """Comparing the sinks with PostgreSQL."""
+
+    young_seconds: Annotated[int, Interval(ge=1, le=3600)] = setting("RECONCILE_YOUNG_SECONDS", 120)
+    """Seconds that a change may take to be everywhere, 1..3600; only what differs for longer is drift."""
+    interval_seconds: Annotated[float, Interval(ge=0, le=604_800)] = setting("RECONCILE_INTERVAL_SECONDS", 0.0)
+    """Seconds after which `reconcile` compares again until it is stopped, at most 7 days; 0: once."""
+
+
 class PathSettings(Section):
     """Where state is kept; relative paths count from the project folder."""
 

@@ -25,6 +25,10 @@ from engagement.sources.content import JdbcAddress
 
 _FETCH_ROWS = 10_000
 """Rows a JDBC reader holds at once; by itself PostgreSQL's driver would hold them all."""
+_IDS = 500
+"""Ids that one reader looks up."""
+_READERS = 16
+"""Ranges of ids that a whole table is read in."""
 _CONNECT_SECONDS = 5
 
 
@@ -53,6 +57,14 @@ class DayCount:
     rows: int
     first_id: int
     last_id: int
+
+
+@dataclass(frozen=True)
+class LogPosition:
+    """A place in the database's log, and a transaction id above those of all who wrote before it."""
+
+    place: int
+    next_xid: int
 
 
 class EventsTable:
@@ -84,6 +96,44 @@ class EventsTable:
         """The rows of some ranges of ids and a span of event times, one task a range. Out: TABLE_ROWS."""
         parts = [f"id between {piece.first} and {piece.last} and {_within(span)}" for piece in pieces]
         return self._rows(spark, "read_rows", parts, read_ts)
+
+    def read_ids(self, spark: SparkSession, ids: Sequence[int], read_ts: datetime) -> DataFrame:
+        """The rows of some ids that are there. Out: TABLE_ROWS."""
+        parts = [
+            f"id in ({', '.join(str(number) for number in ids[at : at + _IDS])})" for at in range(0, len(ids), _IDS)
+        ]
+        return self._rows(spark, "read_rows", parts or ["false"], read_ts)
+
+    def read_digests(self, spark: SparkSession, first: int, last: int, span: Span | None) -> DataFrame:
+        """What reconcile compares of the rows with ids `first` to `last`. Out: columns of read_digests.sql."""
+        step = -(-(last - first + 1) // _READERS)
+        bounds = [(at, min(at + step - 1, last)) for at in range(first, last + 1, step)]
+        times = f" and {_within(span)}" if span else ""
+        return self._load(spark, "read_digests", [f"id between {low} and {high}{times}" for low, high in bounds])
+
+    def ids_in(self, spans: Sequence[tuple[int, int]], span: Span | None) -> list[int]:
+        """The ids of the rows in some ranges of ids."""
+        wanted = " or ".join(f"id between {first} and {last}" for first, last in spans)
+        times = f" and {_within(span)}" if span else ""
+        text = f"select id from engagement_events where ({wanted}){times}"  # noqa: S608 numbers and times of ours
+        return [int(number) for (number,) in self._run(text, {})] if spans else []
+
+    def id_bounds(self) -> tuple[int, int] | None:
+        """Smallest and largest id; None of an empty table."""
+        ((first, last),) = self._ask("id_bounds", {})
+        return None if first is None else (int(first), int(last))
+
+    def log_position(self) -> LogPosition:
+        """Where the database's log has got to."""
+        # In this order: whoever wrote something before the place has an id by then, and so a lower one.
+        ((place,),) = self._ask("log_position", {})
+        ((next_xid,),) = self._ask("next_transaction", {})
+        return LogPosition(int(place), int(next_xid))
+
+    def is_settled(self, position: LogPosition) -> bool:
+        """Whether everything that lies before a position of the log can be read by now."""
+        ((oldest,),) = self._ask("oldest_transaction", {})
+        return int(oldest) >= position.next_xid
 
     def _rows(self, spark: SparkSession, statement: str, parts: Sequence[str], read_ts: datetime) -> DataFrame:
         rows = self._load(spark, statement, parts)

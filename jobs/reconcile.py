@@ -1,0 +1,48 @@
+"""`reconcile`: PostgreSQL against every sink, by ranges of ids, and the mending of what differs."""
+
+import argparse
+import sys
+from functools import partial
+
+from engagement.backfill.request import span_of
+from engagement.command import Command, Context, main, names_of
+from engagement.reconcile.build import SINKS, sinks_of
+from engagement.reconcile.command import Wanted, reconcile
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `reconcile`."""
+    add = parser.add_argument
+    add("--from", dest="start", metavar="D", help="first UTC day, or instant with a zone (default: all events)")
+    add("--to", dest="end", metavar="D", help="where it ends, itself excluded; goes with --from")
+    sinks = f"which sinks: {','.join(SINKS)} (default: all that have an address; dead letters go with the others)"
+    add("--sinks", type=partial(names_of, SINKS), default=(), metavar="NAMES", help=sinks)
+    add("--repair", action="store_true", help="mend what differs: through the same code as a backfill")
+
+
+def say(text: str) -> None:
+    """One line on the terminal."""
+    sys.stdout.write(f"reconcile: {text}\n")
+    sys.stdout.flush()
+
+
+def run(context: Context) -> int:
+    """Compare, and exit with 1 if something differs and was not mended."""
+    args = context.args
+    span = span_of(args.start, args.end, ("--from", "--to")) if args.start or args.end else None
+    wanted = Wanted(span, args.repair, sinks_of(context.settings, args.sinks))
+    return 0 if reconcile(context.settings, wanted, context.spark_options, context.stop, say) else 1
+
+
+COMMAND = Command(
+    name="reconcile",
+    summary="Say whether warehouse, lake, dead letters and ranking hold what PostgreSQL holds, and mend what differs.",
+    run=run,
+    add_arguments=add_arguments,
+    needs=("DATABASE_URL",),
+    stops_itself=True,
+    uses_spark=True,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(COMMAND))

@@ -1,0 +1,177 @@
+"""Settings to a runnable comparison, and what becomes of its findings."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from uuid import uuid4
+
+import psycopg2
+import redis
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from engagement.backfill.build import TABLES, WAREHOUSE_SQL, catalogue_of, events_of, loader_of, now, recount_board
+from engagement.demo.reference import expected_board
+from engagement.errors import ConfigError, TransientError, first_line
+from engagement.monitoring.drift import write_drift
+from engagement.reconcile.board import BoardComparison, BoardDrift, Numbers
+from engagement.reconcile.compare import Findings
+from engagement.reconcile.repair import Mender
+from engagement.reconcile.run import LETTERS, Comparison, SinkSide
+from engagement.reconcile.sides import LakeSide, TableSide, WarehouseSide
+from engagement.schemas import TABLE_TOPIC
+from engagement.session import PROJECT
+from engagement.settings import Settings
+from engagement.sinks.bigquery.mending import drop_copies
+from engagement.sinks.bigquery.rest import Rest
+from engagement.sinks.delta.tables import dead_letters_table, translated
+from engagement.sinks.lake.mending import LakeMender
+from engagement.sinks.lake.tables import events_table
+from engagement.sinks.redis.audit import counted, window_of
+from engagement.sinks.redis.board import RedisBoard
+from engagement.sinks.redis.client import connect
+from engagement.sources.history import LogPosition, Span
+from engagement.streaming.build import redis_options, warehouse_options
+
+RANKING = "redis"
+SINKS = (*TABLES, RANKING)
+_RUN_CHARACTERS = 12
+_BOARD_SQL = PROJECT / "sql" / "reference" / "board.sql"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run needs, ready to be used."""
+
+    settings: Settings
+    spark: SparkSession
+    span: Span | None
+    say: Say
+    await_age: Callable[[], None]
+    sinks: tuple[str, ...] = SINKS
+    """Those that are compared."""
+
+
+def sinks_of(settings: Settings, named: Sequence[str] = ()) -> tuple[str, ...]:
+    """The sinks that were named, else all that can be compared. Raises: ConfigError."""
+    reachable = {
+        "warehouse": bool(settings.bigquery.project_id or settings.bigquery.emulator_host),
+        "lake": True,
+        RANKING: bool(settings.redis.url.get_secret_value()),
+    }
+    missing = [name for name in named if not reachable[name]]
+    if missing:
+        raise ConfigError([f"--sinks {name}: it has no address" for name in missing])
+    return tuple(named) or tuple(name for name, can in reachable.items() if can)
+
+
+def lake_mender(parts: Parts) -> LakeMender:
+    """What mends the lake's files and copies."""
+    return LakeMender(parts.spark, parts.settings.paths.lake_path)
+
+
+def prepare(parts: Parts) -> None:
+    """Make or check the tables that are compared, so that an empty sink is one without rows."""
+    for name in parts.sinks:
+        if name in TABLES:
+            loader = loader_of(parts.settings, name, parts.spark)
+            with closing(loader):
+                loader.open()
+
+
+def build_comparison(parts: Parts) -> Comparison:
+    """The comparison of rows with the sinks that keep rows."""
+    settings, spark = parts.settings, parts.spark
+    table = events_of(settings)
+    source = TableSide(spark, table, catalogue_of(settings, spark), parts.span, now)
+    sides: dict[str, Callable[[], SinkSide]] = {
+        "warehouse": lambda: WarehouseSide(_rest(settings), parts.span),
+        "lake": lambda: LakeSide(spark, events_table(settings.paths.lake_path), parts.span),
+    }
+    sinks = [sides[name]() for name in parts.sinks if name in sides]
+    return Comparison(source, sinks, table.id_bounds(), partial(_lettered, parts), parts.await_age, parts.say)
+
+
+def mend(parts: Parts, position: LogPosition, found: Sequence[Findings]) -> None:
+    """Mend what was found, sink by sink. Raises: TransientError, PermanentSinkError."""
+    settings, spark = parts.settings, parts.spark
+    name = f"reconcile_{uuid4().hex[:_RUN_CHARACTERS]}"
+    mender = Mender(spark, events_of(settings), catalogue_of(settings, spark), position, name, now)
+    rest = _rest(settings)
+    copies: dict[str, Callable[[Sequence[int]], None]] = {
+        "warehouse": partial(drop_copies, rest),
+        "lake": lake_mender(parts).drop_copies,
+    }
+    for each in found:
+        if not each.rows:
+            continue
+        with closing(loader_of(settings, "lake" if each.sink == LETTERS else each.sink, spark)) as loader:
+            loader.open()
+            if each.sink == LETTERS:
+                mender.mend_letters(each, loader)
+            else:
+                mender.mend(each, loader, copies[each.sink])
+    rest.close()
+
+
+def compare_board(parts: Parts, young_seconds: int) -> list[BoardDrift]:
+    """What differs on the live ranking. Raises: TransientError."""
+    options = redis_options(parts.settings.redis)
+    with closing(connect(options)) as client:
+        board = RedisBoard(client, options)
+        board.open()
+
+        def window() -> tuple[int, int]:
+            found = window_of(board)
+            return found.first, found.end
+
+        expected = partial(_expected, parts.settings)
+        return BoardComparison(partial(counted, board), expected, window, young_seconds, parts.await_age).run()
+
+
+def mend_board(parts: Parts) -> None:
+    """Count the board again. Raises: TransientError."""
+    recount_board(parts.settings, parts.spark)
+
+
+def publish(settings: Settings, drift: dict[str, dict[str, int]]) -> None:
+    """Tell the monitoring API how many rows differ. Raises: TransientError."""
+    url = settings.redis.url.get_secret_value()
+    if not url:
+        return
+    try:
+        with closing(redis.Redis.from_url(url)) as client:
+            write_drift(client, drift, now())
+    except redis.RedisError as error:
+        raise TransientError(f"Redis does not answer: {first_line(error)}") from error
+
+
+def _rest(settings: Settings) -> Rest:
+    return Rest(warehouse_options(settings.bigquery), WAREHOUSE_SQL)
+
+
+def _expected(settings: Settings, first: int, end: int) -> Numbers:
+    try:
+        with closing(psycopg2.connect(settings.postgres.database_url.get_secret_value())) as database:
+            return expected_board(database, _BOARD_SQL.read_text(), _moment(first), _moment(end))
+    except psycopg2.Error as error:
+        raise TransientError(f"PostgreSQL does not answer: {first_line(error)}") from error
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _lettered(parts: Parts, ids: Sequence[int]) -> set[int]:
+    """Of some ids, those whose row is a dead letter in the lake: as the stream's envelope, or as a row of the table."""
+    letters = dead_letters_table("lake", parts.settings.paths.lake_path).read(parts.spark)
+    text = F.col("raw_value").cast("string")
+    paths = ("$.after.id", "$.payload.after.id", "$.id")
+    event_id = F.coalesce(*(F.get_json_object(text, path) for path in paths)).try_cast("bigint")
+    own = F.when(F.col("topic") == TABLE_TOPIC, F.col("kafka_offset"))
+    with translated("lake"):
+        rows = letters.select(F.coalesce(own, event_id).alias("event_id")).where(F.col("event_id").isin(list(ids)))
+        return {row.event_id for row in rows.distinct().collect()}

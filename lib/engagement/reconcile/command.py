@@ -1,0 +1,168 @@
+"""What the command does, one step after the other, and what it says."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import SparkSession
+
+from engagement.backfill.build import events_of, start_spark
+from engagement.errors import EngagementError
+from engagement.reconcile.board import BoardDrift
+from engagement.reconcile.build import (
+    RANKING,
+    Parts,
+    build_comparison,
+    compare_board,
+    lake_mender,
+    mend,
+    mend_board,
+    prepare,
+    publish,
+)
+from engagement.reconcile.compare import Findings
+from engagement.settings import Settings
+from engagement.sources.history import LogPosition, Span
+
+Say = Callable[[str], None]
+_SHOWN = 20
+_LOST_FILES = "lake files"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for."""
+
+    span: Span | None
+    repair: bool
+    sinks: tuple[str, ...]
+
+
+def reconcile(
+    settings: Settings, wanted: Wanted, spark_options: Sequence[str], stop: threading.Event, say: Say
+) -> bool:
+    """Compare, say what differs, mend it if asked to; again after RECONCILE_INTERVAL_SECONDS if set.
+
+    Returns whether nothing is left that differs. Raises: TransientError, PermanentSinkError.
+    """
+    spark, clean = start_spark(settings, spark_options), True
+    try:
+        while True:
+            clean = _Run(settings, wanted, spark, stop, say).run()
+            interval = settings.reconcile.interval_seconds
+            if not interval or stop.wait(interval):
+                return clean
+    finally:
+        spark.stop()
+
+
+class _Run:
+    """One comparison, from beginning to end."""
+
+    def __init__(
+        self, settings: Settings, wanted: Wanted, spark: SparkSession, stop: threading.Event, say: Say
+    ) -> None:
+        self._settings = settings
+        self._wanted = wanted
+        self._say = say
+        self._stop = stop
+        self._parts = Parts(settings, spark, wanted.span, say, self._await_age, wanted.sinks)
+        # Files that are gone must not end the comparison that is to find them.
+        spark.conf.set("spark.sql.files.ignoreMissingFiles", "true")
+
+    def run(self) -> bool:
+        """Compare, tell, mend; whether nothing is left."""
+        position = events_of(self._settings).log_position()
+        prepare(self._parts)
+        lost = self._lost_files() if "lake" in self._wanted.sinks else []
+        found = build_comparison(self._parts).run() if self._keepers else []
+        drift = compare_board(self._parts, self._young) if RANKING in self._wanted.sinks else []
+        for line in report(found, drift, lost):
+            self._say(line)
+        publish(self._settings, _counts(found, drift, lost))
+        if not (lost or drift or any(each.rows or each.uncounted for each in found)):
+            return True
+        if not self._wanted.repair:
+            return False
+        left = self._repair(position, found, drift)
+        publish(self._settings, _counts(left, (), ()))
+        return not any(each.rows or each.uncounted for each in left)
+
+    def _repair(
+        self, position: LogPosition, found: Sequence[Findings], drift: Sequence[BoardDrift]
+    ) -> Sequence[Findings]:
+        """Mend, and look again at what was mended; what is left."""
+        mend(self._parts, position, found)
+        if drift:
+            mend_board(self._parts)
+        comparison = build_comparison(self._parts)
+        sides = {side.name: side for side in comparison.sinks}
+        left = []
+        for each in found:
+            if each.sink in sides and (each.rows or each.uncounted):
+                again = comparison.look(sides[each.sink], {one for ids in each.ids.values() for one in ids})
+                again.uncounted = each.uncounted
+                left.append(again)
+                self._say(f"{each.sink}: {f'{again.rows} row(s) still differ' if again.rows else 'mended'}")
+        if any(each.uncounted for each in left):
+            self._say("more differs than one run looks at: run it again after the backfill that is named above")
+        return left
+
+    @property
+    def _keepers(self) -> bool:
+        """Whether a sink that keeps rows is among those to compare."""
+        return set(self._wanted.sinks) != {RANKING}
+
+    def _lost_files(self) -> list[str]:
+        mender = lake_mender(self._parts)
+        lost = mender.lost_files()
+        if lost and self._wanted.repair:
+            mender.forget_lost_files()
+        return lost
+
+    def _await_age(self) -> None:
+        # From now: all that was read so far is older by then.
+        if self._stop.wait(self._young):
+            raise EngagementError("stopped before the second look; nothing was judged")
+
+    @property
+    def _young(self) -> int:
+        return self._settings.reconcile.young_seconds
+
+
+def report(found: Iterable[Findings], drift: Sequence[BoardDrift], lost: Sequence[str]) -> Iterator[str]:
+    """What differs, for a person, with the command that mends it."""
+    clean = True
+    if lost:
+        clean = False
+        yield f"lake: {len(lost)} file(s) that the table names are gone: {_some(lost)}"
+    for each in found:
+        for kind, ids in each.ids.items():
+            clean = False
+            yield f"{each.sink}: {len(ids)} {kind}: ids {_some(ids)}"
+        if each.uncounted:
+            clean = False
+            yield f"{each.sink}: {each.uncounted} more range(s) of ids differ; {_BACKFILL}"
+    for one in drift[:_SHOWN]:
+        yield f"redis: {one}"
+    if drift:
+        clean = False
+        yield f"redis: {len(drift)} content(s) differ"
+    yield "nothing differs" if clean else "mend with ./spark-submit.sh reconcile --repair"
+
+
+_BACKFILL = "mend with ./spark-submit.sh backfill --start-date 2000-01-01 --end-date 2100-01-01"
+
+
+def _some(items: Sequence[object]) -> str:
+    shown = ", ".join(str(item) for item in items[:_SHOWN])
+    return shown if len(items) <= _SHOWN else f"{shown} and {len(items) - _SHOWN} more"
+
+
+def _counts(found: Iterable[Findings], drift: Sequence[BoardDrift], lost: Sequence[str]) -> dict[str, dict[str, int]]:
+    counts = {each.sink: {str(kind): len(ids) for kind, ids in each.ids.items()} for each in found}
+    if drift:
+        counts[RANKING] = {"stale": len(drift)}
+    if lost:
+        counts[_LOST_FILES] = {"missing": len(lost)}
+    return counts

@@ -1,0 +1,156 @@
+"""One comparison of PostgreSQL with every sink that keeps rows; says nothing about what may still be on its way.
+
+Two looks, so that nothing is called drift that only is young: what differs at the first is looked at again when it is
+old enough, and counts only if PostgreSQL's row was the same at both, and again after the sink had answered.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from engagement.reconcile.compare import (
+    Digest,
+    Findings,
+    Held,
+    Kind,
+    Side,
+    Slices,
+    Sums,
+    judge,
+    narrow,
+    settled,
+    slices_of,
+)
+
+MOST_RANGES = 100
+"""Ranges that are looked at id by id in one run; where more differ, a backfill comes first."""
+LETTERS = "dead_letters"
+
+
+class Source(Side, Protocol):
+    """PostgreSQL. Raises: TransientError."""
+
+    def ids_in(self, spans: Sequence[tuple[int, int]]) -> list[int]:
+        """Ids of the rows in some ranges."""
+        ...
+
+    def digests(self, ids: Sequence[int]) -> Mapping[int, Digest]:
+        """The rows of some ids that are there."""
+        ...
+
+
+class SinkSide(Side, Protocol):
+    """A sink that keeps rows. Raises: TransientSinkError, PermanentSinkError."""
+
+    @property
+    def name(self) -> str:
+        """The sink's name."""
+        ...
+
+    def bounds(self) -> tuple[int, int] | None:
+        """Smallest and largest event id; None when it is empty."""
+        ...
+
+    def ids_in(self, spans: Sequence[tuple[int, int]]) -> list[int]:
+        """Ids of the events in some ranges."""
+        ...
+
+    def held(self, ids: Sequence[int]) -> Mapping[int, Held]:
+        """The newest versions of some events."""
+        ...
+
+
+@dataclass
+class Remembered:
+    """PostgreSQL's sums, asked for once however many sinks they are compared with."""
+
+    side: Side
+    known: dict[Slices, Mapping[int, Sums]] = field(default_factory=dict)
+
+    def sums(self, slices: Slices) -> Mapping[int, Sums]:
+        """What the side says, or said."""
+        if slices not in self.known:
+            self.known[slices] = self.side.sums(slices)
+        return self.known[slices]
+
+
+@dataclass
+class _Suspects:
+    """What differed in one sink at the first look."""
+
+    sink: SinkSide
+    ids: list[int]
+    rows: Mapping[int, Digest]
+    uncounted: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Compares; opens nothing before `run`."""
+
+    source: Source
+    sinks: Sequence[SinkSide]
+    bounds: tuple[int, int] | None
+    """Ids that PostgreSQL has, or may have had."""
+    letters: Callable[[Sequence[int]], set[int]]
+    """Of some ids, those whose row is a dead letter."""
+    await_age: Callable[[], None]
+    """Wait until what was read so far is old enough to be everywhere."""
+    say: Callable[[str], None]
+
+    def run(self) -> list[Findings]:
+        """What differs, sink by sink; dead letters last."""
+        bounds = [found for found in (self.bounds, *(sink.bounds() for sink in self.sinks)) if found]
+        if not bounds:
+            return [Findings(sink.name) for sink in self.sinks]
+        slices = slices_of(min(first for first, _ in bounds), max(last for _, last in bounds))
+        source = Remembered(self.source)
+        suspects = [self._first_look(source, sink, slices) for sink in self.sinks]
+        if any(each.ids for each in suspects):
+            self.say("something differs; looking again when it is old enough to be everywhere")
+            self.await_age()
+        return [*(self._second_look(each) for each in suspects), self._unlettered(suspects)]
+
+    def look(self, sink: SinkSide, ids: Iterable[int]) -> Findings:
+        """How a sink differs in some ids now."""
+        listed = sorted(ids)
+        return judge(sink.name, listed, self.source.digests(listed), sink.held(listed))
+
+    def _first_look(self, source: Side, sink: SinkSide, slices: Slices) -> _Suspects:
+        spans = narrow(source, sink, slices)
+        self.say(f"{sink.name}: {len(spans)} range(s) of ids differ")
+        near = spans[:MOST_RANGES]
+        ids = sorted({*self.source.ids_in(near), *sink.ids_in(near)})
+        rows = self.source.digests(ids)
+        found = judge(sink.name, ids, rows, sink.held(ids))
+        refused = [event_id for event_id, row in rows.items() if row.refused]
+        suspicious = sorted({*refused, *(event_id for kind in found.ids.values() for event_id in kind)})
+        return _Suspects(sink, suspicious, rows, len(spans) - len(near))
+
+    def _second_look(self, suspects: _Suspects) -> Findings:
+        ids, sink = suspects.ids, suspects.sink
+        rows = self.source.digests(ids)
+        held = sink.held(ids)
+        old = settled(settled(ids, suspects.rows, rows), rows, self.source.digests(ids))
+        found = judge(sink.name, old, rows, held)
+        found.uncounted = suspects.uncounted
+        return self._without_letters(found)
+
+    def _without_letters(self, found: Findings) -> Findings:
+        """A row that was refused when it came (too far in the future, say) is a dead letter, and not missing."""
+        missing = found.ids.pop(Kind.MISSING, [])
+        lettered = self.letters(missing) if missing else set()
+        for event_id in missing:
+            if event_id not in lettered:
+                found.add(Kind.MISSING, event_id)
+        return found
+
+    def _unlettered(self, suspects: Sequence[_Suspects]) -> Findings:
+        """Rows that the transform refuses, and that are no dead letter."""
+        rows = {event_id: row for each in suspects for event_id, row in each.rows.items() if row.refused}
+        now = self.source.digests(sorted(rows)) if rows else {}
+        refused = [event_id for event_id in settled(sorted(rows), rows, now) if now[event_id].refused]
+        found = Findings(LETTERS)
+        for event_id in sorted(set(refused) - (self.letters(refused) if refused else set())):
+            found.add(Kind.MISSING, event_id)
+        return found

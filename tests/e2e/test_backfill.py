@@ -1,0 +1,179 @@
+"""A new deployment over a table with history: stream from now, backfill before; and what is lost after that."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+from google.cloud import bigquery
+from redis import Redis
+from tests.e2e.support.connectors import Connector
+from tests.e2e.support.processes import PATIENCE, JobProcess, await_that
+from tests.e2e.support.warehouse import WarehouseOracle
+from tests.e2e.support.world import StreamJob, World
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600 * PATIENCE)]
+
+DATASET = "deployment"
+YOUNG_SECONDS = 15
+EVERYTHING = ("--start-date", "2000-01-01", "--end-date", "2100-01-01")
+KEEPERS = ("--sinks", "warehouse,lake")
+Newest = dict[int, tuple[Any, ...]]
+
+
+class Deployment:
+    """A connector, a streaming job and sinks of their own, over the world's table."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self.world, self.folder = world, folder
+        self.connector = Connector(world, "later")
+        self.lake = folder / "a lake"
+        self.environment = world.job_environment(
+            KAFKA_TOPIC_ENGAGEMENT_EVENTS=self.connector.topic, CHECKPOINT_PATH=str(folder / "checkpoints"),
+            LAKE_PATH=str(self.lake), BIGQUERY_DATASET_ID=DATASET, ENGAGEMENT_HOME=str(folder),
+            REDIS_URL=world.env["REDIS_URL"].rsplit("/", 1)[0] + "/2", REDIS_DB="2",
+            BACKFILL_BATCH_SIZE=str(_chunk_rows(world)), RECONCILE_YOUNG_SECONDS=str(YOUNG_SECONDS),
+        )  # fmt: skip
+        self.redis = Redis.from_url(self.environment["REDIS_URL"], decode_responses=True)
+        log = world.home / "logs" / "deployment.log"
+        self.stream = StreamJob(self.environment, self.redis, log, "redis,warehouse,lake")
+
+    def job(self, name: str, *arguments: str) -> JobProcess:
+        return JobProcess(name, arguments, self.environment, self.world.home / "logs" / f"{name}-{random.random()}.log")
+
+    def done(self, name: str, *arguments: str, expected: int = 0) -> str:
+        """Run a command to its end."""
+        job = self.job(name, *arguments)
+        job.start()
+        assert job.wait(200) == expected, job.tail()
+        return job.text()
+
+    def table(self) -> Newest:
+        """What PostgreSQL has of valid rows."""
+        with closing(self.world.connect()) as database, database.cursor() as cursor:
+            cursor.execute("select id, content_id::text, event_type, duration_ms from engagement_events")
+            return {row[0]: tuple(row[1:]) for row in cursor.fetchall() if row[3] is None or row[3] >= 0}
+
+    def in_lake(self) -> list[dict[str, Any]]:
+        columns = ["event_id", "version", "op", "content_id", "event_type", "duration_ms"]
+        return DeltaTable(self.lake / "enriched_events").to_pyarrow_table(columns=columns).to_pylist()
+
+    def in_warehouse(self) -> list[dict[str, Any]]:
+        env = self.world.env
+        oracle = WarehouseOracle("", "", env["BIGQUERY_PROJECT_ID"], DATASET, env["BIGQUERY_EMULATOR_HOST"])
+        statement = (
+            f"select event_id, version, op, content_id, event_type, duration_ms from `{DATASET}.enriched_events`"  # noqa: S608
+        )
+        with oracle._client() as client:
+            return [dict(row) for row in client.query(statement, bigquery.QueryJobConfig()).result()]
+
+    def differences(self) -> list[str]:
+        """How the newest versions differ from the table; rows that are not valid any more keep their last version."""
+        table = self.table()
+        found: list[str] = []
+        valid = set(table)
+        with closing(self.world.connect()) as database, database.cursor() as cursor:
+            cursor.execute("select id from engagement_events")
+            there = {row[0] for row in cursor.fetchall()}
+        for sink, rows in (("lake", self.in_lake()), ("warehouse", self.in_warehouse())):
+            newest: dict[int, dict[str, Any]] = {}
+            for row in sorted(rows, key=lambda row: row["version"]):
+                newest[row["event_id"]] = row
+            alive = {
+                event_id: (row["content_id"], row["event_type"], row["duration_ms"])
+                for event_id, row in newest.items()
+                if row["op"] != "d" and (event_id in valid or event_id not in there)
+            }
+            found += [
+                f"{sink} {i}: {alive.get(i)} is not {table.get(i)}"
+                for i in alive.keys() | valid
+                if alive.get(i) != table.get(i)
+            ]
+            copies = Counter((row["event_id"], row["version"]) for row in rows)
+            found += [f"{sink} {key}: {count} times" for key, count in copies.items() if count > 1]
+        return found
+
+    def await_equality(self, limit_seconds: float) -> None:
+        await_that(lambda: not self.differences(), limit_seconds, lambda: "\n".join(self.differences()[:20]))
+
+
+def _chunk_rows(world: World) -> int:
+    """Rows of which the table has a handful of chunks."""
+    with closing(world.connect()) as database, database.cursor() as cursor:
+        cursor.execute("select count(*) / 4 from engagement_events")
+        row = cursor.fetchone()
+        return max(700, int(row[0]) if row else 0)
+
+
+@pytest.fixture
+def deployment(world: World, job: StreamJob, tmp_path: Path) -> Iterator[Deployment]:
+    assert job.stop() == 0, job.tail()
+    found = Deployment(world, tmp_path)
+    found.connector.make_topic()
+    try:
+        yield found
+    finally:
+        found.stream.kill()
+        found.connector.remove()
+        found.redis.flushdb()
+        found.redis.close()
+
+
+def test_stream_from_now_and_backfill_before_hold_everything_once_and_reconcile_sees_what_is_lost(
+    world: World, deployment: Deployment
+) -> None:
+    deployment.connector.register()
+    deployment.stream.start_and_wait()
+    with world.load(rate=150):
+        # A first backfill is killed on its way, then two run at once, all beside updates and deletions.
+        first = deployment.job("backfill", *EVERYTHING)
+        first.start()
+        ledgers = deployment.folder / "backfill"
+        await_that(lambda: any('"done"' in p.read_text() for p in ledgers.glob("*.jsonl")), 120, first.tail)
+        first.kill()
+        both = [deployment.job("backfill", *EVERYTHING) for _ in range(2)]
+        for one in both:
+            one.start()
+        assert [one.wait(240) for one in both] == [0, 0], [one.tail() for one in both]
+        assert "going on with" in both[0].text()
+        assert "nothing differs" in deployment.done("reconcile", *KEEPERS)  # while rows come and change
+    deployment.await_equality(90)
+
+    deployment.connector.remove()
+    with closing(world.connect()) as database, database, database.cursor() as cursor:
+        cursor.execute("select max(id) from engagement_events")
+        ((last,),) = cursor.fetchall()
+        cursor.execute("update engagement_events set duration_ms = 4242 where id > %s and id %% 7 = 0", (last - 300,))
+        cursor.execute("delete from engagement_events where id > %s and id %% 11 = 0", (last - 300,))
+        cursor.execute(
+            "insert into engagement_events (content_id, event_type, event_ts, duration_ms) "
+            "select content_id, event_type, event_ts, duration_ms from engagement_events where id > %s and id %% 5 = 0",
+            (last - 100,),
+        )
+    deployment.connector.register()
+    said = deployment.done("reconcile", *KEEPERS, expected=1)
+    assert all(word in said for word in ("missing", "stale", "phantom", "lake", "warehouse"))
+    assert deployment.redis.hgetall("engagement:drift")
+    assert "mended" in deployment.done("reconcile", *KEEPERS, "--repair")
+    deployment.await_equality(30)
+
+
+def test_the_ranking_is_compared_and_counted_again_while_it_runs(world: World, job: StreamJob, tmp_path: Path) -> None:
+    environment = world.job_environment(ENGAGEMENT_HOME=str(tmp_path), RECONCILE_YOUNG_SECONDS=str(YOUNG_SECONDS))
+
+    def done(name: str, *arguments: str) -> str:
+        run = JobProcess(name, ("--sinks", "redis", *arguments), environment, tmp_path / f"{name}.log")
+        run.start()
+        assert run.wait(120) == 0, run.tail()
+        return run.text()
+
+    with world.load(rate=150):
+        job.await_batches(5)
+        assert "nothing differs" in done("reconcile")
+        done("backfill", *EVERYTHING)
+        job.await_batches(5)
+    world.oracle.await_equality(60, least_events=500)

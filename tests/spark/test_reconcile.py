@@ -1,0 +1,173 @@
+"""Damage that was planted in a real lake and a real warehouse is found, named and mended; nothing else is."""
+
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from deltalake import DeltaTable
+from psycopg2.extensions import connection as Connection
+from pyspark.sql import SparkSession
+from tests.builders import CONTENT_ID
+from tests.spark.warehouse import start
+
+from engagement.backfill.build import events_of, loader_of, now
+from engagement.backfill.sources import TableSource
+from engagement.embedded.bigquery import BigQuery
+from engagement.embedded.postgres import Postgres
+from engagement.embedded.site import Site
+from engagement.errors import TransientError
+from engagement.reconcile.build import Parts, build_comparison, lake_mender, mend, prepare
+from engagement.reconcile.compare import Findings, Kind
+from engagement.session import PROJECT
+from engagement.settings import Settings, SettingsFiles, load_settings
+from engagement.sinks.bigquery.rest import Rest
+from engagement.sinks.lake.tables import events_table
+from engagement.sources.content import ContentCatalogue, JdbcAddress
+from engagement.sources.history import LogPosition, Span
+from engagement.streaming.build import warehouse_options
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
+
+ROWS = 300
+EVERYTHING = Span(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+_FILL = """
+truncate engagement_events restart identity;
+insert into content values (%(content)s, 'a', 'A', 'podcast', 60, now()) on conflict do nothing;
+insert into engagement_events (content_id, event_type, event_ts, duration_ms, device, raw_payload)
+select %(content)s, 'play', timestamptz '2025-08-01 00:00Z' + n * interval '30 minutes', n, 'ios', '{"a": 1}'
+from generate_series(1, %(rows)s) as n;
+"""
+
+
+@pytest.fixture(scope="module")
+def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    postgres = Postgres(Site(tmp_path_factory.mktemp("engagement"), {}))
+    postgres.up()
+    postgres.site.release_ports()
+    yield postgres.settings()["DATABASE_URL"]
+    postgres.stop()
+    for folder in postgres.purge_folders():
+        shutil.rmtree(folder)
+
+
+class Place:
+    """A database and two sinks that hold what it holds."""
+
+    def __init__(self, spark: SparkSession, database: Connection, settings: Settings) -> None:
+        self.spark, self.database, self.settings = spark, database, settings
+        self.parts = Parts(settings, spark, None, lambda _: None, lambda: None, ("warehouse", "lake"))
+        self.rest = Rest(warehouse_options(settings.bigquery), PROJECT / "sql" / "bigquery")
+        self.events = self.rest.quoted(settings.bigquery.table_id)
+        self.lake = events_table(settings.paths.lake_path)
+
+    def execute(self, sql: str, parameters: object = None) -> None:
+        with self.database, self.database.cursor() as cursor:
+            cursor.execute(sql, parameters)
+
+    def backfill(self) -> None:
+        query = (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()
+        url = self.settings.postgres.database_url.get_secret_value()
+        catalogue = ContentCatalogue(self.spark, JdbcAddress.from_database_url(url), query)
+        table = events_of(self.settings)
+        first, last = table.id_bounds() or (1, 1)
+        source = TableSource(self.spark, table, catalogue, EVERYTHING, 1_000, now, threading.Event(), lambda _: None)
+        for sink in ("lake", "warehouse"):
+            with closing(loader_of(self.settings, sink, self.spark)) as loader:
+                loader.open()
+                for number, planned in enumerate(source.plan()):
+                    loader.load(source.chunk(planned, f"fill_{sink}_{number}"))
+        assert (first, last) == (1, ROWS)
+
+    def in_warehouse(self, statement: str) -> list[dict[str, Any]]:
+        names = {"events": self.events, "current": self.rest.quoted("current_events")}
+        return [dict(row) for row in self.rest.run_text(statement.format(**names)).rows]
+
+    def position(self) -> LogPosition:
+        return events_of(self.settings).log_position()
+
+    def compare(self) -> dict[str, dict[Kind, list[int]]]:
+        return {each.sink: each.ids for each in self.found() if each.ids}
+
+    def found(self) -> Sequence[Findings]:
+        return build_comparison(self.parts).run()
+
+    def mend(self) -> None:
+        position = self.position()
+        mend(self.parts, position, self.found())
+
+
+@pytest.fixture
+def place(spark: SparkSession, bigquery: BigQuery, database_url: str, tmp_path: Path) -> Iterator[Place]:
+    start(bigquery)
+    environment = {
+        **bigquery.settings(), "DATABASE_URL": database_url, "ENGAGEMENT_HOME": str(tmp_path),
+        "LAKE_PATH": str(tmp_path / "a lake"), "BIGQUERY_DATASET_ID": f"r{tmp_path.name.replace('-', '_')}",
+    }  # fmt: skip
+    settings = load_settings(environment, SettingsFiles(tmp_path))
+    with closing(psycopg2.connect(database_url)) as database:
+        found = Place(spark, database, settings)
+        found.execute(_FILL, {"content": CONTENT_ID, "rows": ROWS})
+        prepare(found.parts)
+        found.backfill()
+        yield found
+        found.rest.call(
+            found.rest.client.delete_dataset, found.rest.full_name("x").rpartition(".")[0], delete_contents=True
+        )
+        found.rest.close()
+
+
+def test_what_is_lost_stale_left_over_or_doubled_is_found_and_mended(place: Place, database_url: str) -> None:
+    assert place.compare() == {}
+    place.in_warehouse("delete from {events} where event_id in (5, 6, 150)")
+    place.in_warehouse("insert into {events} select * from {events} where event_id in (20, 21)")
+    copies = place.lake.read(place.spark).where("event_id in (30, 300)")
+    copies.write.format("delta").mode("append").save(place.lake.path)
+    place.execute("update engagement_events set duration_ms = 77777 where id in (40, 41)")
+    place.execute("delete from engagement_events where id in (50, 51)")
+    place.execute("update engagement_events set duration_ms = -1 where id = 60")
+    both = {Kind.STALE: [40, 41], Kind.PHANTOM: [50, 51]}
+    assert place.compare() == {
+        "warehouse": {Kind.MISSING: [5, 6, 150], Kind.DOUBLED: [20, 21], **both},
+        "lake": {Kind.DOUBLED: [30, 300], **both},
+        "dead_letters": {Kind.MISSING: [60]},
+    }
+    with closing(psycopg2.connect(database_url)) as other:
+        other.cursor().execute("update engagement_events set duration_ms = 1 where id = 41")
+        with pytest.raises(TransientError, match="still open"):
+            place.mend()
+    place.mend()
+    assert place.compare() == {}
+    rows = place.in_warehouse("select event_id, duration_ms from {current}")
+    current = {row["event_id"]: row["duration_ms"] for row in rows}
+    assert (len(current), current[40], current[60], 50 in current) == (ROWS - 2, 77_777, 60, False)
+    versions = [row.version for row in place.lake.read(place.spark).where("event_id in (40, 50)").collect()]
+    assert sorted(versions)[:2] == [0, 0]
+    assert max(versions) < place.position().place  # whatever changes them later wins
+    assert max(versions) % 8 == 7  # no change begins there
+
+
+def test_a_file_of_the_lake_that_is_gone_is_told_and_its_rows_are_brought_back(place: Place) -> None:
+    mender = lake_mender(place.parts)
+    assert mender.lost_files() == []
+    files = [Path(uri.removeprefix("file://").replace("%20", " ")) for uri in DeltaTable(place.lake.path).file_uris()]
+    files[0].unlink()
+    place.spark.conf.set("spark.sql.files.ignoreMissingFiles", "true")
+    try:
+        assert len(mender.lost_files()) == 1
+        mender.forget_lost_files()
+        assert mender.lost_files() == []
+        lost = place.compare()["lake"][Kind.MISSING]
+        assert 0 < len(lost) < ROWS
+        place.mend()
+        assert place.compare() == {}
+        assert place.lake.read(place.spark).count() == ROWS
+        properties = place.lake.open(place.spark).detail().first()["properties"]
+        assert properties["delta.appendOnly"] == "true"
+    finally:
+        place.spark.conf.unset("spark.sql.files.ignoreMissingFiles")

@@ -1,0 +1,187 @@
+"""Sums over ranges, halving, and what a difference means."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from engagement.reconcile.board import BoardComparison, Numbers
+from engagement.reconcile.compare import (
+    LEAF_IDS,
+    Digest,
+    Held,
+    Kind,
+    Slices,
+    Sums,
+    differing,
+    judge,
+    narrow,
+    settled,
+    slices_of,
+)
+from engagement.reconcile.run import Comparison
+
+
+@dataclass
+class Rows:
+    """A side in memory: id -> digest; counts what it is asked."""
+
+    rows: dict[int, int]
+    asked: list[Slices] = field(default_factory=list)
+
+    def sums(self, slices: Slices) -> Mapping[int, Sums]:
+        self.asked.append(slices)
+        found: dict[int, Sums] = {}
+        for event_id, digest in self.rows.items():
+            if slices.first <= event_id <= slices.last:
+                bucket = (event_id - slices.first) // slices.width
+                had = found.get(bucket, Sums())
+                found[bucket] = Sums(had.events + 1, had.high + digest, had.low + digest)
+        return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_halving_finds_every_difference_and_little_else(seed: int) -> None:
+    chance = random.Random(seed)
+    last = chance.choice((50, 10_000, 10**9, 2**62))
+    ids = chance.sample(range(1, last), min(last - 1, 3_000))
+    left, right = Rows(dict.fromkeys(ids, 7)), Rows(dict.fromkeys(ids, 7))
+    changed = chance.sample(ids, 3)
+    right.rows[changed[0]] = 8
+    del right.rows[changed[1]]
+    right.rows[last + 5] = 7
+    del left.rows[changed[2]]
+    found = narrow(left, right, slices_of(1, last + 5))
+    for wanted in (*changed, last + 5):
+        assert any(first <= wanted <= end for first, end in found), wanted
+    assert len(found) <= 4
+    assert all(end - first < LEAF_IDS for first, end in found)
+
+
+def test_equal_sides_are_asked_once() -> None:
+    left, right = Rows({5: 1, 10**12: 2}), Rows({5: 1, 10**12: 2})
+    assert narrow(left, right, slices_of(5, 10**12)) == []
+    assert (len(left.asked), len(right.asked)) == (1, 1)
+
+
+def test_values_that_change_places_are_found() -> None:
+    assert differing({0: Sums(2, 5, 5), 1: Sums(1, 1, 1)}, {0: Sums(1, 5, 5), 1: Sums(2, 1, 1)}) == [0, 1]
+
+
+ALIVE, GONE = Held(1, 1, 9, alive=True), Held(1, 1, 9, alive=False)
+
+
+@pytest.mark.parametrize(
+    ("row", "held", "kind"),
+    [
+        (Digest(1, 1), None, Kind.MISSING),
+        (Digest(1, 1), ALIVE, None),
+        (Digest(1, 2), ALIVE, Kind.STALE),
+        (Digest(1, 1), GONE, Kind.STALE),
+        (None, ALIVE, Kind.PHANTOM),
+        (None, GONE, None),
+        (None, None, None),
+        (Digest(1, 2, refused=True), ALIVE, None),
+        (Digest(1, 2, refused=True), None, None),
+        (Digest(1, 1), Held(1, 1, 9, alive=True, extra=1), Kind.DOUBLED),
+        (None, Held(1, 1, 9, alive=False, extra=2), Kind.DOUBLED),
+    ],
+)
+def test_each_difference_has_its_name(row: Digest | None, held: Held | None, kind: Kind | None) -> None:
+    found = judge("lake", [7], {7: row} if row else {}, {7: held} if held else {})
+    assert found.ids == ({kind: [7]} if kind else {})
+
+
+def test_what_changed_between_the_looks_is_not_judged() -> None:
+    before = {1: Digest(1, 1), 2: Digest(2, 2), 3: Digest(3, 3)}
+    after = {1: Digest(1, 1), 2: Digest(2, 9), 4: Digest(4, 4)}
+    assert settled([1, 2, 3, 4, 5], before, after) == [1, 5]
+
+
+@dataclass
+class Sink:
+    """A sink that lags: it takes over what PostgreSQL had when `catch_up` is called."""
+
+    rows: dict[int, Held]
+    name: str = "lake"
+
+    def bounds(self) -> tuple[int, int] | None:
+        return (min(self.rows), max(self.rows)) if self.rows else None
+
+    def sums(self, slices: Slices) -> Mapping[int, Sums]:
+        return Rows({i: held.high for i, held in self.rows.items() if held.alive}).sums(slices)
+
+    def ids_in(self, _spans: object) -> list[int]:
+        return list(self.rows)
+
+    def held(self, _ids: object) -> Mapping[int, Held]:
+        return dict(self.rows)
+
+
+@dataclass
+class Source:
+    rows: dict[int, Digest]
+
+    def sums(self, slices: Slices) -> Mapping[int, Sums]:
+        return Rows({i: row.high for i, row in self.rows.items()}).sums(slices)
+
+    def ids_in(self, _spans: object) -> list[int]:
+        return list(self.rows)
+
+    def digests(self, ids: list[int]) -> Mapping[int, Digest]:
+        return {i: self.rows[i] for i in ids if i in self.rows}
+
+
+def test_a_sink_that_lags_is_no_drift_and_what_stays_different_is() -> None:
+    source = Source({i: Digest(i, i) for i in range(1, 20)})
+    sink = Sink({i: Held(i, i, 1, alive=True) for i in range(1, 15)})
+    del sink.rows[3]  # lost for good
+
+    def catch_up() -> None:
+        for i in range(15, 20):
+            sink.rows[i] = Held(i, i, 1, alive=True)
+        source.rows[5] = Digest(99, 99)  # changed meanwhile: too young
+
+    looks: list[str] = []
+    comparison = Comparison(source, [sink], (1, 19), lambda _: set(), catch_up, looks.append)
+    rows, letters = comparison.run()
+    assert (rows.ids, letters.ids) == ({Kind.MISSING: [3]}, {})
+    assert any("looking again" in line for line in looks)
+
+
+def test_nothing_is_awaited_when_nothing_differs() -> None:
+    source, sink = Source({1: Digest(1, 1)}), Sink({1: Held(1, 1, 1, alive=True)})
+
+    def never() -> None:
+        raise AssertionError("there is nothing to wait for")
+
+    assert [each.rows for each in Comparison(source, [sink], (1, 1), lambda _: set(), never, lambda _: None).run()] == [
+        0,
+        0,
+    ]
+
+
+def test_refused_rows_without_a_dead_letter_are_told() -> None:
+    source, sink = Source({1: Digest(1, 1, refused=True), 2: Digest(2, 2, refused=True)}), Sink({})
+    comparison = Comparison(source, [sink], (1, 2), lambda _: {2}, lambda: None, lambda _: None)
+    rows, letters = comparison.run()
+    assert (rows.ids, letters.ids) == ({}, {Kind.MISSING: [1]})
+
+
+def test_the_board_is_compared_where_it_is_old_enough_and_twice() -> None:
+    board: dict[str, dict[str, int]] = {"a": {"events": 1}, "b": {"events": 2}, "c": {"events": 3}}
+    table: dict[str, dict[str, int]] = {"a": {"events": 1}, "b": {"events": 9}, "c": {"events": 4}}
+    asked: list[tuple[int, int]] = []
+
+    def counted(first: int, end: int) -> Numbers:
+        asked.append((first, end))
+        return board
+
+    def later() -> None:
+        board["c"] = table["c"] = {"events": 4}  # it caught up
+
+    found = BoardComparison(counted, lambda _f, _e: table, lambda: (0, 600), 120, later).run()
+    assert [one.content_id for one in found] == ["b"]
+    assert asked == [(10, 480), (10, 480)]
+    assert "events 2 instead of 9" in str(found[0])
