@@ -175,6 +175,13 @@ def test_a_corrected_message_is_judged_before_it_is_sent(bench: Bench, tmp_path:
     assert [each.value() for each in bench.messages()] == [GOOD]
 
 
+def test_letters_of_another_topic_are_not_sent_to_this_one(bench: Bench) -> None:
+    store(bench.lake, [Stored(GOOD, 1, topic="former")])
+    done = bench.replay()
+    assert (done.returncode, done.stderr) == (1, f"dead-letters: letters of former cannot be sent to {bench.topic}\n")
+    assert (bench.messages(), bench.statuses()) == ([], {"new"})
+
+
 def test_brokers_that_are_away_are_a_sentence(bench: Bench) -> None:
     bench.store(Stored(GOOD, 1))
     bench.broker = "127.0.0.1:9"

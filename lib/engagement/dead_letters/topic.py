@@ -60,6 +60,9 @@ class ReplayTopic:
             raise PermanentError("the topic must be asked what it holds before anything is sent to it")
         if not replays:
             return
+        if others := {replay.id.topic for replay in replays} - {self._topic}:
+            # Their partition and offset mean nothing here.
+            raise PermanentError(f"letters of {', '.join(sorted(others))} cannot be sent to {self._topic}")
         offsets: dict[LetterId, int] = {}
         with _translated(self._topic), _transaction(producer):
             for replay in replays:
