@@ -207,6 +207,14 @@ def test_marks_that_race_for_the_same_files_all_come_through(tmp_path: Path) -> 
     assert all(len(letter.history) == 1 for letter in table.newest(Selection(), 100))
 
 
+def test_a_table_whose_files_are_gone_is_a_sentence(tmp_path: Path) -> None:
+    table = store(tmp_path, [Stored(GOOD, 1)])
+    for file in (tmp_path / "dead_letters").rglob("*.parquet"):
+        file.unlink()
+    with pytest.raises(TransientError, match="cannot be read or written"):
+        table.newest(Selection(), 1)
+
+
 def test_slices_are_bounded_in_number_and_size() -> None:
     def place(number: int, size: int) -> Place:
         return Place(LetterId(TOPIC, 0, number, "decode"), FIRST.date(), None, size)

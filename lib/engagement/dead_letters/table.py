@@ -174,7 +174,7 @@ class LetterTable:
             raise ContractError(f"there is no table of dead letters at {self._path}") from error
         except CommitFailedError as error:
             raise TransientError(f"{self._path}: somebody else wrote to it at the same time: {error}") from error
-        except (DeltaError, OSError) as error:
+        except (DeltaError, OSError, pa.ArrowException) as error:  # the last: what the engine meets while it reads
             raise TransientError(f"{self._path} cannot be read or written: {error}") from error
 
 
