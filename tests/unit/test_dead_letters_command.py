@@ -159,7 +159,7 @@ def test_bad_usage_is_2_with_every_problem(
 def test_a_destination_without_an_address_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store(tmp_path, [Stored(GOOD, 1)])
     assert start(tmp_path, "replay") == 2
-    assert "letters of transform cannot be sent again" in capsys.readouterr().err
+    assert "letters refused by transform cannot be sent again: set KAFKA_BOOTSTRAP_SERVERS" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "x", "a:1:2", "a:1:2:decode:3", "a b:1:2:decode", "a:-1:2:decode"])

@@ -27,6 +27,8 @@ SLICE_LETTERS, SLICE_BYTES = 2_000, 32 * 1024 * 1024
 """What is read and sent at once: the bound of the memory that a replay takes."""
 MARK_LETTERS = 20_000
 """Letters that are marked at once: each time rewrites the files that they lie in."""
+ADDRESSES = {TRANSFORM: "KAFKA_BOOTSTRAP_SERVERS", "external": "EXTERNAL_SYSTEM_URL and DATABASE_URL"}
+"""What must be set before letters can go where they were refused."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -145,7 +147,7 @@ class Replayer:
     def _check(self, places: Sequence[Place]) -> None:
         unknown = sorted({place.sink or TRANSFORM for place in places} - self._destinations.keys())
         if unknown:
-            raise ConfigError([f"letters of {name} cannot be sent again: it has no address" for name in unknown])
+            raise ConfigError([f"letters refused by {name} cannot be sent again: {_needs(name)}" for name in unknown])
 
     def _replay(
         self, sink: str, places: Sequence[Place], selection: Selection, payload: bytes | None, tally: Tally
@@ -195,6 +197,11 @@ class Replayer:
         """Also a letter that was discarded meanwhile: that it was sent is a fact."""
         marks, self._unmarked = self._unmarked, {}
         return self._table.mark(marks, REPLAYED, leaving=(NEW, DISCARDED))
+
+
+def _needs(sink: str) -> str:
+    settings = ADDRESSES.get(sink)
+    return f"set {settings}, or start the embedded services" if settings else "nothing here knows how"
 
 
 def slices(places: Sequence[Place], most: int = SLICE_LETTERS) -> Iterator[list[Place]]:
