@@ -12,6 +12,7 @@ settings.load_profile("without a deadline")
 _HERE = Path(__file__).parent
 _STACKS = {
     "test_changes.py": "world",
+    "test_dead_letters.py": "world",
     "test_restarts.py": "world",
     "test_services.py": "world",
     "test_fuzz.py": "tables_world",

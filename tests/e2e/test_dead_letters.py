@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from tests.contract.dying_replay import BEFORE_THE_MARK
 from tests.e2e.support.processes import PATIENCE, PROJECT, await_that
 from tests.e2e.support.workload import Event
-from tests.e2e.support.world import StreamJob, World, now
+from tests.e2e.support.world import TABLES, StreamJob, World, now
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400 * PATIENCE)]
 
@@ -26,7 +26,7 @@ AHEAD = timedelta(seconds=45)
 """So far ahead, the event enters the window when all of this has been done, and stays in it."""
 CATCH_UP_SECONDS = 90
 COMMAND_SECONDS = 60
-SINKS = "redis,warehouse,lake"
+SINKS = ("redis", *TABLES)
 
 
 @pytest.fixture

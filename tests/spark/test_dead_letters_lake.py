@@ -1,14 +1,13 @@
 """The table that Spark's sink writes, read and marked by the command's library, while the sink goes on writing."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 from tests.builders import Message, envelope, message, row
 from tests.dead_letters import PROJECT
-from tests.spark.test_lake_sink import IDENTITY, NOW, CrashError, Lake, part
+from tests.spark.test_lake_sink import IDENTITY, NOW, CrashError, Lake, die, log_before_which, part
 
 from engagement.dead_letters.letter import Action, LetterId
 from engagement.dead_letters.selection import Selection
@@ -31,15 +30,10 @@ def bad(offset: int) -> Message:
 
 
 def test_a_letter_of_the_sink_is_read_marked_and_left_alone_when_its_micro_batch_comes_again(lake: Lake) -> None:
-    moved = Message(MOVED, offset=0, headers=("__debezium.newkey",))
-
-    def crash() -> datetime:
-        if lake.letters():
-            raise CrashError
-        return NOW
-
+    moved, dying = Message(MOVED, offset=0, headers=("__debezium.newkey",)), lake.driver()
+    dying.log = log_before_which(die)
     with pytest.raises(CrashError):
-        lake.deliver(lake.driver(crash), [moved, bad(1)])
+        lake.deliver(dying, [moved, bad(1)])
     table = LetterTable(str(lake.folder), PROJECT / "sql")
     (first, second) = table.messages(table.places(Selection()), Selection())
     assert (first.letter.id, first.letter.code) == (LetterId("engagement-events", 0, 0, "decode"), "E_ID")
