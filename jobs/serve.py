@@ -13,7 +13,11 @@ SETTING_OF: Mapping[str, str] = {
     "replication_slot": "DATABASE_URL",
     "kafka": "KAFKA_BOOTSTRAP_SERVERS",
     "connect": "KAFKA_CONNECT_URL",
+    "source": "KAFKA_BOOTSTRAP_SERVERS",
     "redis": "REDIS_URL",
+    "warehouse": "BIGQUERY_EMULATOR_HOST",
+    "external": "EXTERNAL_SYSTEM_URL",
+    "lake": "LAKE_PATH",
 }
 
 

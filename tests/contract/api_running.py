@@ -16,17 +16,19 @@ import requests
 from pydantic import SecretStr
 from redis import Redis
 
-from engagement.monitoring.api import ApiParts, create_app
+from engagement.monitoring.api import ApiParts, Told, create_app
 from engagement.monitoring.board import BatchRecord, StatusBoard
 from engagement.monitoring.health import Clocks, HealthMonitor
+from engagement.monitoring.measures import Measures
 from engagement.monitoring.probes import RedisProbe
 from engagement.monitoring.server import address, listen, redis_client, serve_until
 from engagement.settings import RedisSettings
-from engagement.sinks.redis.keys import content_stats
+from engagement.sinks.redis.keys import content_stats, recent_events
 from engagement.sinks.redis.reader import ContentMeta, EngagementReader, write_content_meta
 
 KNOWN = "0f8fad5b-d9cb-469f-a165-70867728950e"
 MARKUP = "<img src=x onerror=alert(1)> \u202e'; DROP TABLE content;--"
+USER = "7d3f0c9e-5a51-4f5e-9b9e-2f1f6f1f0d11"
 PATIENCE_SECONDS = 20.0
 
 
@@ -73,6 +75,9 @@ def seed(client: Redis) -> None:
     client.zadd(RedisSettings().top_key, contents)
     write_content_meta(client, [ContentMeta(content, "slug", MARKUP, "podcast", 60, None) for content in contents])
     client.hset(content_stats(KNOWN), mapping=STATS)
+    for number in (1, 2, 3):
+        event: dict[Any, Any] = {"event_id": number, "event_type": "play", "user_id": USER, "duration_ms": ""}
+        client.xadd(recent_events(KNOWN), event, id=f"{number}-0")
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,9 @@ def running_api(server: RedisServer) -> Iterator[Api]:
         RedisProbe(redis_client(server.settings), Clocks()),
         threading.Event(),
     )
-    parts = ApiParts(reader, HealthMonitor([probe], Clocks()), lambda: probe.book, {"redis"})
+    parts = ApiParts(
+        reader, HealthMonitor([probe], Clocks()), lambda: Told(probe.book, probe.measures), Measures("serve"), {"redis"}
+    )
     board = StatusBoard("redis", "g1")
     board.record_batch(BatchRecord(3, 10, delivered=9, dead_letters={"E_JSON": 1}, duration_ms=20.0))
     board.flush(client)

@@ -1,11 +1,18 @@
 """The API over real HTTP and a real Redis: what callers may rely on (contract section 10)."""
 
+import json
+import shutil
+import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
-from tests.contract.api_running import KNOWN, MARKUP, Api, running_api, running_redis
+from tests.contract.api_running import KNOWN, MARKUP, USER, Api, eventually, running_api, running_redis
+
+from engagement.monitoring.live import MOST_PAGES
 
 pytestmark = pytest.mark.redis
 UNKNOWN_ID = "11111111-1111-4111-8111-111111111111"
@@ -71,6 +78,53 @@ def test_metrics_in_both_forms_agree_about_rows(api: Api) -> None:
     assert set(shown["metrics"]) == set(families)
 
 
+def test_the_newest_events_come_newest_first_and_do_not_say_who_it_was(api: Api) -> None:
+    answer = api.get(f"/content/{KNOWN}/events?count=2")
+    assert [(one["event_id"], one["event_type"]) for one in answer.json()["items"]] == [(3, "play"), (2, "play")]
+    assert USER not in answer.text
+    assert api.get(f"/content/{UNKNOWN_ID}/events").json()["items"] == []
+    assert api.get(f"/content/{KNOWN}/events?count=201").status_code == 422
+
+
+def test_the_page_is_told_everything_once_a_second(api: Api) -> None:
+    began, told = time.monotonic(), []
+    with requests.get(api.url + "/live?limit=3", stream=True, timeout=10) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for line in answer.iter_lines():
+            if line.startswith(b"data: "):
+                told.append(json.loads(line.removeprefix(b"data: ")))
+            if len(told) == 3:
+                break
+    assert 1.0 < time.monotonic() - began < 8.0
+    assert [row["score"] for row in told[0]["top"]["items"]] == [30.0, 29.0, 28.0]
+    assert told[0]["health"]["status"] == "healthy"
+    assert (told[0]["queries"][0]["sink"], told[0]["queries"][0]["promise_seconds"]) == ("redis", 5.0)
+    assert told[0]["generated_at"] < told[2]["generated_at"]
+
+
+def test_only_so_many_pages_are_served_and_a_place_is_free_again_when_one_goes(api: Api) -> None:
+    def status() -> int:
+        with requests.get(api.url + "/live", stream=True, timeout=10) as answer:
+            return answer.status_code
+
+    with ExitStack() as pages:
+        lines = []
+        for _ in range(MOST_PAGES):
+            answer = pages.enter_context(requests.get(api.url + "/live", stream=True, timeout=10))
+            lines.append(answer.iter_lines())
+            next(lines[-1])
+        assert status() == 503
+        assert api.get("/health").status_code == 200
+    eventually(lambda: status() == 200)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH (Debian: apt install prometheus)")
+def test_promtool_accepts_a_scrape(api: Api) -> None:
+    text = api.get("/metrics/prometheus").content
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
 def test_responses_are_counted_by_code(api: Api) -> None:
     api.get("/top-content?limit=0")
     samples = api.get("/metrics").json()["metrics"]["engagement_api_responses"]["samples"]
@@ -106,7 +160,8 @@ def test_nothing_else_is_served(api: Api, path: str) -> None:
 
 def test_openapi_describes_every_address_for_programs(api: Api) -> None:
     paths = api.get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/top-content", "/content/{content_id}/stats", "/health", "/metrics", "/metrics/prometheus"}
+    contents = {"/top-content", "/content/{content_id}/stats", "/content/{content_id}/events"}
+    assert set(paths) == {*contents, "/health", "/live", "/metrics", "/metrics/prometheus"}
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_has_no_inline_code(api: Api) -> None:

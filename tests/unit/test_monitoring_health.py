@@ -5,8 +5,10 @@ import pytest
 
 from engagement.monitoring.board import BatchRecord, StatusBoard
 from engagement.monitoring.health import Clocks, ComponentHealth, HealthStatus, ProbeError, ProbeRunner, Reading, judge
-from engagement.monitoring.probes import explain, judge_connectors, judge_slots, judge_topic
+from engagement.monitoring.probes import explain, judge_slots
 from engagement.monitoring.queries import SilenceWatch, judge_book, judge_query
+from engagement.monitoring.rules import CRITICAL, RULES, verdict
+from engagement.monitoring.source_probes import Pulse, judge_connectors, judge_source, judge_topic
 from engagement.monitoring.status import QueryState, QueryStatus, StatusBook
 
 HEALTHY, DEGRADED = HealthStatus.HEALTHY, HealthStatus.DEGRADED
@@ -139,8 +141,8 @@ def test_the_whole_is_judged_by_its_parts(readings: list[Reading], expected: Hea
 @pytest.mark.parametrize(
     ("state", "silent", "expected"),
     [
-        (QueryState.RUNNING, 15, HEALTHY),
-        (QueryState.RUNNING, 16, UNHEALTHY),
+        (QueryState.RUNNING, 8, HEALTHY),
+        (QueryState.RUNNING, 9, UNHEALTHY),
         (QueryState.STARTING, 0, DEGRADED),
         (QueryState.REBUILDING, 0, DEGRADED),
         (QueryState.WAITING, 0, DEGRADED),
@@ -191,6 +193,39 @@ def test_silence_does_not_depend_on_the_writers_clock_once_it_was_seen_to_write(
     moved = first.model_copy(update={"updated_at": first.updated_at.replace(second=first.updated_at.second + 1)})
     assert watch.silence(moved, wall=written + 3601, monotonic=1.0) == 0
     assert watch.silence(moved, wall=written + 3621, monotonic=21.0) == 20
+
+
+def test_a_query_whose_rows_show_later_than_promised_is_degraded() -> None:
+    board = StatusBoard("redis", "g", lambda: 5000.0)
+    board.set_state(QueryState.RUNNING)
+    board.record_freshness(9.0, 19)
+    assert judge_query(board.snapshot(), 0).status is HEALTHY  # too few to say anything about 99 % of them
+    board.record_freshness(9.0)
+    reading = judge_query(board.snapshot(), 0)
+    assert (reading.status, "promised are 5 s" in reading.reason) == (DEGRADED, True)
+
+
+def test_a_connector_that_writes_nothing_is_noticed_whatever_connect_says() -> None:
+    now = [100.0]
+    pulse = Pulse(lambda: now[0])
+    assert judge_source(pulse.silence(7)).status is HEALTHY
+    now[0] += 11
+    assert judge_source(pulse.silence(7)).status is DEGRADED
+    now[0] += 20
+    silent = judge_source(pulse.silence(7))
+    assert (silent.status, silent.critical, silent.measured[0].value) == (UNHEALTHY, True, 31.0)
+    assert judge_source(pulse.silence(8)).status is HEALTHY
+
+
+def test_every_rule_can_be_said_and_is_worse_than_healthy() -> None:
+    figures = {"seconds": 1.0, "count": 2, "rows": 3, "promise": 5.0, "states": "PAUSED"}
+    for component, rules in RULES.items():
+        for finding, rule in rules.items():
+            assert rule.status in (DEGRADED, UNHEALTHY)
+            name = "query:redis" if component == "query" else component
+            reading = verdict(name, finding, None, **figures)
+            assert "{" not in reading.reason
+            assert reading.critical is (name in CRITICAL)
 
 
 def slot(**changes: object) -> dict[str, object]:

@@ -1,13 +1,16 @@
 import re
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from engagement.monitoring.board import BatchRecord, StatusBoard
+from engagement.monitoring.catalogue import LABELS, METRICS, PROBE_FRESHNESS, PROCESS_MEMORY, SLOT_LAG, Metric
 from engagement.monitoring.health import ComponentHealth, HealthStatus, Reading
+from engagement.monitoring.measures import Measures, measured
 from engagement.monitoring.metrics import MetricsInput, metric_families, to_json, to_prometheus
 
-NAME = re.compile(r"engagement_([a-z0-9]+_)*(rows|seconds|bytes|ratio|rows_per_second|responses|rebuilds)")
-LABELS = {"sink", "outcome", "code", "partition"}
+UNITS = "rows|seconds|bytes|ratio|info|rows_per_second|responses|rebuilds|retries|records|requests|tasks"
+NAME = re.compile(rf"engagement_([a-z0-9]+_)*({UNITS})")
 
 
 def given() -> MetricsInput:
@@ -17,14 +20,19 @@ def given() -> MetricsInput:
     )
     board.record_freshness(0.07, 3)
     board.record_freshness(99.0)
-    board.record_lag({0: 5, 2: 7})
+    board.record_lag({0: 5, 2: 7}, {0: 0.0, 2: 1.5})
+    board.record_phases({"addBatch": 200.0})
+    board.record_retry()
     components = [
         Reading("postgres", HealthStatus.HEALTHY),
-        Reading("replication_slot", HealthStatus.DEGRADED, details={"lag_bytes": 4096, "retained_bytes": None}),
+        Reading("replication_slot", HealthStatus.DEGRADED, measured=(measured(SLOT_LAG, 4096),)),
         Reading("query:redis", HealthStatus.HEALTHY),
     ]
     healths = {reading.component: ComponentHealth(reading, 0.0) for reading in components}
-    return MetricsInput({"redis": board.snapshot()}, healths, {200: 3, 503: 1}, now=1004.0)
+    measures = Measures("serve", lambda: 1001.0)
+    measures.set(PROCESS_MEMORY, 1 << 20, process="serve")
+    measures.observe(PROBE_FRESHNESS, 0.3, sink="redis")
+    return MetricsInput({"redis": board.snapshot()}, healths, {200: 3, 503: 1}, 1004.0, {"serve": measures.snapshot()})
 
 
 def scrape() -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -43,9 +51,15 @@ def test_a_scrape_says_what_the_status_says() -> None:
     assert samples["engagement_batch_duration_seconds", redis] == 0.25
     assert samples["engagement_status_age_seconds", redis] == 4.0
     assert samples["engagement_replication_slot_lag_bytes", ()] == 4096
-    assert samples["engagement_replication_slot_health_ratio", ()] == 0.5
+    assert samples["engagement_component_health_ratio", (("component", "replication_slot"),)] == 0.5
+    assert samples["engagement_component_health_ratio", (("component", "query:redis"),)] == 1.0
     assert samples["engagement_health_ratio", ()] == 0.5
-    assert samples["engagement_query_health_ratio", redis] == 1.0
+    assert samples["engagement_lag_seconds", (("partition", "2"), *redis)] == 1.5
+    assert samples["engagement_batch_phase_seconds", (("phase", "addBatch"), *redis)] == 0.2
+    assert samples["engagement_retries_total", redis] == 1
+    assert samples["engagement_process_memory_bytes", (("process", "serve"),)] == 1 << 20
+    assert samples["engagement_probe_freshness_seconds_count", redis] == 1
+    assert samples["engagement_measures_age_seconds", (("process", "serve"),)] == 3.0
     assert samples["engagement_api_responses_total", (("code", "503"),)] == 1
 
 
@@ -66,11 +80,17 @@ def test_outcomes_of_a_scrape_add_up_to_the_rows_read() -> None:
     assert sum(outcomes) == samples["engagement_read_rows_total", (("sink", "redis"),)]
 
 
-def test_names_carry_a_unit_and_labels_are_of_the_closed_set() -> None:
-    for family in metric_families(given()):
-        assert NAME.fullmatch(family.name), family.name
-        assert family.documentation
-        assert {label for sample in family.samples for label in sample.labels} <= LABELS | {"le"}
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: str(metric.short_name))
+def test_a_metric_has_a_unit_a_meaning_and_labels_of_the_closed_sets(metric: Metric) -> None:
+    assert NAME.fullmatch(metric.name)
+    assert metric.text.endswith(".")
+    assert set(metric.labels) <= LABELS
+
+
+def test_only_what_was_measured_is_shown_and_only_what_the_catalogue_has() -> None:
+    shown = {family.name for family in metric_families(given())}
+    assert shown < set(METRICS)
+    assert "engagement_breaker_state_info" not in shown
 
 
 def test_json_says_the_same_as_the_text() -> None:

@@ -10,10 +10,10 @@ import requests
 from engagement.embedded.process import ProcessSpec
 from engagement.embedded.service import Service
 from engagement.embedded.site import LOOPBACK, Site, port_answers
+from engagement.settings.sections import EMULATOR_PROJECT
 
 USUAL_PORT = 9050
 USUAL_GRPC_PORT = 9060
-PROJECT = "engagement"
 DATASET = "engagement"
 ANSWER_SECONDS = 10.0
 LIBRARY = Path(__file__).resolve().parents[2]
@@ -111,7 +111,7 @@ class BigQuery(Service):
 
     @property
     def _project(self) -> str:
-        return self.site.env.get("BIGQUERY_PROJECT_ID") or PROJECT
+        return self.site.env.get("BIGQUERY_PROJECT_ID") or EMULATOR_PROJECT
 
     @property
     def _home(self) -> Path:

@@ -55,6 +55,28 @@ class ContentStats(BaseModel):
     window_end: datetime
 
 
+class ContentEvent(BaseModel):
+    """One of a content's newest row versions; who it was is left out, and texts are as received."""
+
+    event_id: int
+    version: int | None = None
+    op: str | None = None
+    event_type: str | None = None
+    event_ts: datetime | None = None
+    duration_ms: int | None = None
+    engagement_seconds: float | None = None
+    engagement_pct: float | None = None
+    device: str | None = None
+
+
+class ContentEvents(BaseModel):
+    """A content's newest events, newest first; empty when none came within the last hour."""
+
+    content_id: str
+    count: int
+    items: list[ContentEvent]
+
+
 class HealthComponent(BaseModel):
     """One part of the system; `embedded`: started by this project, not yours."""
 
@@ -89,6 +111,33 @@ class Health(BaseModel):
     status: HealthStatus
     checked_at: datetime
     components: dict[str, HealthComponent]
+
+
+class LiveQuery(BaseModel):
+    """A streaming query as the page shows it; figures are None when it has fallen silent."""
+
+    sink: str
+    status: HealthStatus
+    state: str
+    promise_seconds: float | None
+    """Commit to visible, for 99 % of events."""
+    p50_seconds: float | None
+    p99_seconds: float | None
+    """Of the newest minute."""
+    input_rows_per_second: float | None
+    lag_rows: int | None
+    lag_seconds: float | None
+    delivered: int
+    dead_letters: dict[str, int]
+
+
+class Live(BaseModel):
+    """One message of /live: all that the page shows; `top` is None while the ranking cannot be read."""
+
+    generated_at: datetime
+    health: Health
+    queries: list[LiveQuery]
+    top: TopContent | None
 
 
 class Metrics(BaseModel):

@@ -3,42 +3,69 @@
 Answers are made from what `create_app` is given, so that tests and `serve` run the same application.
 """
 
+import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import Annotated, Any
 from uuid import UUID
 
+import psutil
 from fastapi import FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from engagement.errors import TransientError
-from engagement.monitoring.answers import ContentStats, Health, HealthComponent, Metrics, RankedContent, TopContent
+from engagement.monitoring.answers import (
+    ContentEvent,
+    ContentEvents,
+    ContentStats,
+    Health,
+    HealthComponent,
+    LiveQuery,
+    Metrics,
+    RankedContent,
+    TopContent,
+)
+from engagement.monitoring.catalogue import PROCESS_MEMORY
 from engagement.monitoring.guard import Guard, headers_for
-from engagement.monitoring.health import ComponentHealth, HealthMonitor, HealthStatus, judge
+from engagement.monitoring.health import HealthMonitor, HealthStatus, judge
+from engagement.monitoring.live import MOST_ROWS, LiveFeed, live_queries
+from engagement.monitoring.measures import Measures, ProcessMeasures
 from engagement.monitoring.metrics import MetricsInput, metric_families, to_json, to_prometheus
-from engagement.monitoring.queries import QUERY_PREFIX
+from engagement.monitoring.rules import QUERY_PREFIX
 from engagement.monitoring.status import StatusBook, to_utc
 from engagement.sinks.redis.reader import EngagementReader
 
 WEB = Path(__file__).parent / "web"
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 1000
+DEFAULT_EVENTS = 20
+MAX_EVENTS = 200
 UNAVAILABLE = 503
 
 
 @dataclass(frozen=True)
+class Told:
+    """What the jobs said of themselves, as last read from Redis."""
+
+    book: StatusBook
+    measures: Mapping[str, ProcessMeasures] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ApiParts:
-    """What the API is made of; `book` returns the newest status of the queries, `embedded` names our own services."""
+    """What the API is made of; `told` returns what the jobs said last, `embedded` names our own services."""
 
     reader: EngagementReader
     monitor: HealthMonitor
-    book: Callable[[], StatusBook]
+    told: Callable[[], Told]
+    measures: Measures
+    """What this process measures itself."""
     embedded: Collection[str] = ()
     window_minutes: int = 10
     clock: Callable[[], float] = time
@@ -58,12 +85,17 @@ def create_app(parts: ApiParts) -> FastAPI:
     app.add_middleware(Guard, responses=parts.responses)
     app.add_exception_handler(TransientError, _unavailable)
     app.add_exception_handler(Exception, _Broken(parts.responses))
-    routes = _Routes(parts)
+    app.state.stopping = threading.Event()
+    routes = _Routes(parts, app.state.stopping)
     app.add_api_route("/", routes.page, include_in_schema=False)
     app.add_api_route("/top-content", routes.top_content, summary="The live ranking", responses=_SAYS_UNAVAILABLE)
     app.add_api_route(
         "/content/{content_id}/stats", routes.content_stats, summary="A content's window", responses=_SAYS_UNAVAILABLE
     )
+    app.add_api_route(
+        "/content/{content_id}/events", routes.content_events, summary="Its newest", responses=_SAYS_UNAVAILABLE
+    )
+    app.add_api_route("/live", routes.live, summary="All of the page, as server-sent events", response_class=Response)
     app.add_api_route("/health", routes.health, summary="Health", responses={UNAVAILABLE: {"model": Health}})
     app.add_api_route("/metrics", routes.metrics, summary="Metrics as JSON")
     app.add_api_route("/metrics/prometheus", routes.prometheus, summary="Metrics as text", response_class=Response)
@@ -84,8 +116,10 @@ class _Routes:
     in the event loop, so they answer even when all threads wait for a hanging Redis.
     """
 
-    def __init__(self, parts: ApiParts) -> None:
+    def __init__(self, parts: ApiParts, stopping: threading.Event) -> None:
         self._parts = parts
+        self._process = psutil.Process()
+        self._feed = LiveFeed(self.top_content, self._judged, self._live_queries, monotonic, stopping)
 
     async def page(self) -> FileResponse:
         """Send the page for people."""
@@ -105,29 +139,57 @@ class _Routes:
             raise HTTPException(status_code=404, detail="no event of this content in the window")
         return ContentStats.model_validate(stats)
 
+    def content_events(
+        self, content_id: UUID, count: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = DEFAULT_EVENTS
+    ) -> ContentEvents:
+        """Return a content's newest events, without who it was; empty when there is none."""
+        rows = self._parts.reader.get_recent_events(str(content_id), count)
+        items = [ContentEvent.model_validate(row) for row in rows]
+        return ContentEvents(content_id=str(content_id), count=len(items), items=items)
+
+    async def live(self, limit: Annotated[int, Query(ge=1, le=MOST_ROWS)] = DEFAULT_LIMIT) -> StreamingResponse:
+        """Send the page's figures once a second until the caller goes."""
+        if self._feed.is_full:
+            raise HTTPException(status_code=UNAVAILABLE, detail="as many pages are open as are served")
+        return StreamingResponse(self._feed.messages(limit), media_type="text/event-stream")
+
     async def health(self, response: Response) -> Health:
         """Return the newest readings; 503 when the whole is unhealthy."""
-        components = self._parts.monitor.components()
-        status = judge(list(components.values()))
-        if status is HealthStatus.UNHEALTHY:
+        health = self._judged()
+        if health.status is HealthStatus.UNHEALTHY:
             response.status_code = UNAVAILABLE
-        shown = {name: HealthComponent.of(c, embedded=self._embedded(name)) for name, c in components.items()}
-        return Health(status=status, checked_at=to_utc(self._parts.clock()), components=shown)
+        return health
 
     async def metrics(self) -> Metrics:
         """Return the status of every query and all metrics."""
-        given = self._given(self._parts.monitor.components())
+        given = self._given()
         return Metrics(
             generated_at=to_utc(given.now), queries=dict(given.queries), metrics=to_json(metric_families(given))
         )
 
     async def prometheus(self) -> Response:
         """Return all metrics in Prometheus's text format."""
-        families = metric_families(self._given(self._parts.monitor.components()))
-        return Response(to_prometheus(families), headers={"content-type": CONTENT_TYPE_LATEST})
+        return Response(to_prometheus(metric_families(self._given())), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    def _given(self, components: dict[str, ComponentHealth]) -> MetricsInput:
-        return MetricsInput(self._parts.book().queries, components, dict(self._parts.responses), self._parts.clock())
+    def _judged(self) -> Health:
+        components = self._parts.monitor.components()
+        shown = {name: HealthComponent.of(c, embedded=self._embedded(name)) for name, c in components.items()}
+        now = to_utc(self._parts.clock())
+        return Health(status=judge(list(components.values())), checked_at=now, components=shown)
+
+    def _live_queries(self) -> list[LiveQuery]:
+        return live_queries(self._parts.told().book.queries, self._parts.monitor.components())
+
+    def _given(self) -> MetricsInput:
+        told, own = self._parts.told(), self._parts.measures
+        own.set(PROCESS_MEMORY, self._process.memory_info().rss, process=own.process)
+        return MetricsInput(
+            queries=told.book.queries,
+            components=self._parts.monitor.components(),
+            responses=dict(self._parts.responses),
+            now=self._parts.clock(),
+            measures={**told.measures, own.process: own.snapshot()},
+        )
 
     def _embedded(self, component: str) -> bool:
         # The streaming job is ours wherever it runs; it is no embedded service.

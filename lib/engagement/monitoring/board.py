@@ -16,21 +16,12 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from engagement.logs import redact
-from engagement.monitoring.histogram import (
-    BUCKETS_SECONDS,
-    RECENT_SLOT_SECONDS,
-    RECENT_SLOTS,
-    Histogram,
-    RecentHistogram,
-    estimate_quantile,
-)
+from engagement.monitoring.freshness import Freshness
 from engagement.monitoring.status import (
     STATUS_KEY,
     STATUS_TTL_SECONDS,
-    FreshnessStatus,
     QueryState,
     QueryStatus,
-    RecentFreshness,
     RowTotals,
     to_utc,
 )
@@ -69,9 +60,11 @@ class StatusBoard:
         self._batch_duration_ms: float | None = None
         self._last_batch_at: float | None = None
         self._rows = RowTotals()
-        self._late = self._repeats = self._rebuilds = self._dropped = 0
+        self._late = self._repeats = self._rebuilds = self._retries = self._dropped = 0
         self._lag: dict[int, int] = {}
-        self._freshness, self._recent = Histogram(), RecentHistogram()
+        self._lag_seconds: dict[int, float] = {}
+        self._phases_ms: dict[str, float] = {}
+        self._freshness = Freshness()
         self._content_refreshed_at: float | None = None
         self._reads: deque[tuple[float, int]] = deque()
         self._flushed_at = -math.inf
@@ -99,13 +92,26 @@ class StatusBoard:
         """Count `count` rows that became visible `seconds` after their commit."""
         with self._recording() as now:
             if count > 0 and math.isfinite(seconds):
-                self._freshness.add(seconds, int(count))
-                self._recent.add(seconds, int(count), now)
+                self._freshness.add(seconds, int(count), now)
 
-    def record_lag(self, rows_by_partition: Mapping[int, int]) -> None:
-        """Replace the rows that wait in Kafka, by partition."""
+    def record_lag(
+        self, rows_by_partition: Mapping[int, int], seconds_by_partition: Mapping[int, float] | None = None
+    ) -> None:
+        """Replace what waits in Kafka, by partition: how many rows, and for how long the oldest of them."""
         with self._recording():
-            self._lag = {int(partition): max(0, int(rows)) for partition, rows in rows_by_partition.items()}
+            rows = {int(partition): max(0, int(count)) for partition, count in rows_by_partition.items()}
+            waits = {int(partition): round(max(0.0, s), 3) for partition, s in (seconds_by_partition or {}).items()}
+            self._lag, self._lag_seconds = rows, waits
+
+    def record_phases(self, phases_ms: Mapping[str, float]) -> None:
+        """Replace Spark's account of a micro-batch: milliseconds by phase."""
+        with self._recording():
+            self._phases_ms = {str(phase): float(ms) for phase, ms in phases_ms.items() if math.isfinite(ms)}
+
+    def record_retry(self) -> None:
+        """Count a micro-batch that is tried again, or a query that is started again."""
+        with self._recording():
+            self._retries += 1
 
     def record_idle(self) -> None:
         """Say that the query looked and found nothing to do: alive, not stuck."""
@@ -191,8 +197,11 @@ class StatusBoard:
             batch_duration_ms=self._batch_duration_ms,
             input_rows_per_second=self._rate(now),
             lag_rows=self._lag,
+            lag_seconds=self._lag_seconds,
+            phases_ms=self._phases_ms,
+            retries=self._retries,
             rows=self._rows,
-            freshness=_freshness_status(self._freshness, self._recent.merged(now)),
+            freshness=self._freshness.status(now),
             content_cache_age_seconds=None if refreshed is None else round(max(0.0, now - refreshed), 3),
             late_rows=self._late,
             repeat_rows=self._repeats,
@@ -220,18 +229,3 @@ def _one_line(reason: str) -> str:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _freshness_status(total: Histogram, recent: Histogram) -> FreshnessStatus:
-    return FreshnessStatus(
-        buckets_seconds=BUCKETS_SECONDS,
-        cumulative=total.cumulative(),
-        sum_seconds=round(total.sum_seconds, 6),
-        recent=RecentFreshness(
-            window_seconds=RECENT_SLOT_SECONDS * RECENT_SLOTS,
-            count=sum(recent.counts),
-            p50_seconds=estimate_quantile(recent.counts, 0.5),
-            p95_seconds=estimate_quantile(recent.counts, 0.95),
-            p99_seconds=estimate_quantile(recent.counts, 0.99),
-        ),
-    )

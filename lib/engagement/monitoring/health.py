@@ -1,9 +1,7 @@
 """Health: what a component's reading means, how the whole is judged, and the threads that keep readings fresh.
 
-Rules. A component is healthy, degraded (works, not as promised), unhealthy (does not work) or unknown (nobody can
-say). The whole is unhealthy when a critical component is unhealthy or unknown, degraded when any component is not
-healthy, else healthy. Critical is what the live ranking cannot do without: PostgreSQL and its slot, Kafka, Connect,
-Redis and the query `redis`. Readings are cached: asking does no I/O, so a service that hangs cannot make it hang.
+A component is healthy, degraded (works, not as promised), unhealthy (does not work) or unknown (nobody can say);
+rules.py has the table. Readings are cached: asking does no I/O, so a service that hangs cannot make it hang.
 """
 
 import threading
@@ -14,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from engagement.errors import EngagementError
+from engagement.monitoring.measures import Measured
 
 PROBE_LIMIT_SECONDS = 3.0
 """A check that has run for longer counts as no answer; a little above the limits of the clients themselves."""
@@ -39,6 +38,8 @@ class Reading:
     reason: str = ""
     critical: bool = True
     details: Mapping[str, Detail] = field(default_factory=dict)
+    measured: tuple[Measured, ...] = ()
+    """Values of metrics that the probe has learnt."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class HealthMonitor:
 
 
 def judge(components: Sequence[ComponentHealth]) -> HealthStatus:
-    """Judge the whole by the rules at the top of this file; never unknown."""
+    """Judge the whole by its parts (rules.py); never unknown."""
     readings = [component.reading for component in components]
     broken = (HealthStatus.UNHEALTHY, HealthStatus.UNKNOWN)
     if any(reading.critical and reading.status in broken for reading in readings):
@@ -176,6 +177,6 @@ def _unanswered(readings: Sequence[Reading], reason: str) -> list[Reading]:
     first, *others = readings
     unknown = f"{first.component} does not answer, so nobody can say"
     return [
-        replace(first, status=HealthStatus.UNHEALTHY, reason=reason, details={}),
-        *(replace(other, status=HealthStatus.UNKNOWN, reason=unknown, details={}) for other in others),
+        replace(first, status=HealthStatus.UNHEALTHY, reason=reason, details={}, measured=()),
+        *(replace(other, status=HealthStatus.UNKNOWN, reason=unknown, details={}, measured=()) for other in others),
     ]

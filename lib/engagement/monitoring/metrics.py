@@ -1,20 +1,20 @@
-"""Every metric the API exports: name, type, meaning and value, in one place; JSON and Prometheus say the same.
-
-Names are `engagement_<thing>_<unit>[_total]`; labels are sink, outcome, code and partition, all small closed sets.
-"""
+"""The values of the metrics of catalogue.py, from what is known; JSON and Prometheus are made of the same families."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from engagement.monitoring import catalogue
+from engagement.monitoring.catalogue import METRICS, Metric
 from engagement.monitoring.health import ComponentHealth, HealthStatus, judge
-from engagement.monitoring.queries import QUERY_PREFIX
-from engagement.monitoring.status import QueryStatus
+from engagement.monitoring.histogram import BUCKETS_SECONDS
+from engagement.monitoring.measures import Measured, ProcessMeasures
+from engagement.monitoring.status import QueryState, QueryStatus
 
 HEALTH_RATIO = {
     HealthStatus.HEALTHY: 1.0,
@@ -22,6 +22,7 @@ HEALTH_RATIO = {
     HealthStatus.UNHEALTHY: 0.0,
     HealthStatus.UNKNOWN: 0.0,
 }
+_BOUNDS = [*(f"{bound:g}" for bound in BUCKETS_SECONDS), "+Inf"]
 
 
 @dataclass(frozen=True)
@@ -32,28 +33,36 @@ class MetricsInput:
     components: Mapping[str, ComponentHealth]
     responses: Mapping[int, int]
     now: float
+    measures: Mapping[str, ProcessMeasures] = field(default_factory=dict)
+    """By process, those of this one too."""
 
 
-def metric_families(given: MetricsInput) -> list[Metric]:
-    """Return all metric families with their samples."""
-    statuses = list(given.queries.values())
-    return [
-        *_row_families(statuses),
-        *_query_families(statuses, given.now),
-        _freshness_family(statuses),
-        *_health_families(given.components),
-        _counter("api_responses", "API answers by HTTP status code.", "code", given.responses.items()),
-    ]
+@dataclass(frozen=True)
+class Value:
+    """One value with its labels in the metric's order; of a histogram the sum, and cumulative counts per bucket."""
+
+    metric: Metric
+    labels: tuple[str, ...]
+    value: float
+    cumulative: tuple[float, ...] | None = None
 
 
-def to_prometheus(families: list[Metric]) -> bytes:
+def metric_families(given: MetricsInput) -> list[Family]:
+    """Return a family for each metric that has a value, in the catalogue's order."""
+    found: dict[str, dict[tuple[str, ...], Value]] = {}
+    for value in _values(given):
+        found.setdefault(value.metric.name, {})[value.labels] = value
+    return [_family(metric, list(found[name].values())) for name, metric in METRICS.items() if name in found]
+
+
+def to_prometheus(families: list[Family]) -> bytes:
     """Render the families in Prometheus's text exposition format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Fixed(families))
     return generate_latest(registry)
 
 
-def to_json(families: Iterable[Metric]) -> dict[str, Any]:
+def to_json(families: Iterable[Family]) -> dict[str, Any]:
     """Render the families as {family: {type, help, samples: [{name, labels, value}]}}."""
     return {
         family.name: {
@@ -66,104 +75,105 @@ def to_json(families: Iterable[Metric]) -> dict[str, Any]:
 
 
 class _Fixed(Collector):
-    def __init__(self, families: list[Metric]) -> None:
+    def __init__(self, families: list[Family]) -> None:
         self._families = families
 
-    def collect(self) -> list[Metric]:
+    def collect(self) -> list[Family]:
         return self._families
 
-    def describe(self) -> list[Metric]:
+    def describe(self) -> list[Family]:
         return []
 
 
-def _counter(name: str, text: str, label: str, values: Iterable[tuple[object, float]]) -> CounterMetricFamily:
-    family = CounterMetricFamily(f"engagement_{name}", text, labels=[label])
-    for key, value in values:
-        family.add_metric([str(key)], value)
+def _family(metric: Metric, values: Iterable[Value]) -> Family:
+    if metric.kind == "histogram":
+        histogram = HistogramMetricFamily(metric.name, metric.text, labels=metric.labels)
+        for one in values:
+            histogram.add_metric(one.labels, list(zip(_BOUNDS, one.cumulative or (), strict=True)), one.value)
+        return histogram
+    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    family = kind(metric.name, metric.text, labels=metric.labels)
+    for one in values:
+        family.add_metric(one.labels, one.value)
     return family
 
 
-def _gauge(name: str, text: str, values: Iterable[tuple[str, float | None]]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"engagement_{name}", text, labels=["sink"])
-    for sink, value in values:
-        if value is not None:
-            family.add_metric([sink], value)
-    return family
+def _values(given: MetricsInput) -> Iterator[Value]:
+    for status in given.queries.values():
+        yield from _rows(status)
+        yield from _by_partition_and_phase(status)
+        yield from _life(status, given.now)
+    yield from _health(given.components)
+    for code, count in given.responses.items():
+        yield Value(catalogue.API_RESPONSES, (str(code),), count)
+    # Oldest first: of two processes that claim the same value the newer one is believed.
+    for process, measures in sorted(given.measures.items(), key=lambda one: one[1].updated_at):
+        yield from map(_measured, measures.values)
+        age = max(0.0, given.now - measures.updated_at.timestamp())
+        yield Value(catalogue.MEASURES_AGE, (process,), age)
 
 
-def _row_families(statuses: list[QueryStatus]) -> Iterator[Metric]:
-    read = [(status.sink, status.rows.read) for status in statuses]
-    yield _counter("read_rows", "Messages read from Kafka since the query started.", "sink", read)
-    outcomes = CounterMetricFamily(
-        "engagement_processed_rows", "Messages by outcome; together they equal those read.", labels=["sink", "outcome"]
+def _rows(status: QueryStatus) -> Iterator[Value]:
+    rows, sink = status.rows, status.sink
+    totals = (
+        (catalogue.READ_ROWS, rows.read),
+        (catalogue.CONSERVATION, rows.conservation_difference),
+        (catalogue.LATE_ROWS, status.late_rows),
+        (catalogue.REPEAT_ROWS, status.repeat_rows),
+        (catalogue.REBUILDS, status.rebuilds),
+        (catalogue.RETRIES, status.retries),
+        (catalogue.DROPPED_RECORDS, status.dropped_records),
+        (catalogue.INPUT_RATE, status.input_rows_per_second),
     )
-    codes = CounterMetricFamily(
-        "engagement_dead_letter_rows", "Dead letters by the check that refused them.", labels=["sink", "code"]
-    )
-    for status in statuses:
-        rows = status.rows
-        for outcome in ("delivered", "tombstones", "moves", "already_delivered"):
-            outcomes.add_metric([status.sink, outcome], getattr(rows, outcome))
-        outcomes.add_metric([status.sink, "dead_letters"], sum(rows.dead_letters.values()))
-        for code, count in rows.dead_letters.items():
-            codes.add_metric([status.sink, code], count)
-    yield outcomes
-    yield codes
-    late = [(status.sink, status.late_rows) for status in statuses]
-    yield _counter("late_rows", "Events older than the window when they arrived.", "sink", late)
-    repeats = [(status.sink, status.repeat_rows) for status in statuses]
-    yield _counter("repeat_rows", "Changes the source sent a second time.", "sink", repeats)
-    rebuilds = [(status.sink, status.rebuilds) for status in statuses]
-    yield _counter("rebuilds", "Times the sink's content was built anew.", "sink", rebuilds)
-    difference = [(status.sink, status.rows.conservation_difference) for status in statuses]
-    yield _gauge("conservation_difference_rows", "Rows read that have no outcome; must stay 0.", difference)
+    for metric, value in totals:
+        yield Value(metric, (sink,), value)
+    for outcome in ("delivered", "tombstones", "moves", "already_delivered"):
+        yield Value(catalogue.PROCESSED_ROWS, (sink, outcome), getattr(rows, outcome))
+    yield Value(catalogue.PROCESSED_ROWS, (sink, "dead_letters"), sum(rows.dead_letters.values()))
+    for code, count in rows.dead_letters.items():
+        yield Value(catalogue.DEAD_LETTER_ROWS, (sink, code), count)
+    fresh = status.freshness
+    yield Value(catalogue.FRESHNESS, (sink,), fresh.sum_seconds, tuple(map(float, fresh.cumulative)))
 
 
-def _query_families(statuses: list[QueryStatus], now: float) -> Iterator[Metric]:
-    lag = GaugeMetricFamily("engagement_lag_rows", "Messages in Kafka not yet taken.", labels=["sink", "partition"])
-    for status in statuses:
-        for partition, rows in sorted(status.lag_rows.items()):
-            lag.add_metric([status.sink, str(partition)], rows)
-    yield lag
-    gauges: tuple[tuple[str, str, str, float], ...] = (
-        ("input_rows_per_second", "Messages read per second, over the last 10 s.", "input_rows_per_second", 1.0),
-        ("batch_duration_seconds", "Time the last micro-batch took.", "batch_duration_ms", 0.001),
-        ("content_cache_age_seconds", "Age of the content used to enrich.", "content_cache_age_seconds", 1.0),
-    )
-    for name, text, attribute, factor in gauges:
-        values = ((status.sink, getattr(status, attribute)) for status in statuses)
-        yield _gauge(name, text, [(sink, None if value is None else value * factor) for sink, value in values])
-    ages = [(status.sink, max(0.0, now - status.updated_at.timestamp())) for status in statuses]
-    yield _gauge("status_age_seconds", "Time since the query last wrote its status.", ages)
-    starts = [(status.sink, status.started_at.timestamp()) for status in statuses]
-    yield _gauge("query_start_timestamp_seconds", "When the query started; its totals began at 0 then.", starts)
+def _by_partition_and_phase(status: QueryStatus) -> Iterator[Value]:
+    for partition, rows in sorted(status.lag_rows.items()):
+        yield Value(catalogue.LAG_ROWS, (status.sink, str(partition)), rows)
+    for partition, seconds in sorted(status.lag_seconds.items()):
+        yield Value(catalogue.LAG_SECONDS, (status.sink, str(partition)), seconds)
+    for phase, milliseconds in sorted(status.phases_ms.items()):
+        yield Value(catalogue.BATCH_PHASE, (status.sink, phase), milliseconds / 1000)
 
 
-def _freshness_family(statuses: list[QueryStatus]) -> Metric:
-    family = HistogramMetricFamily(
-        "engagement_freshness_seconds", "From commit to visible in the sink.", labels=["sink"]
-    )
-    for status in statuses:
-        bounds = [*(f"{bound:g}" for bound in status.freshness.buckets_seconds), "+Inf"]
-        buckets = list(zip(bounds, map(float, status.freshness.cumulative), strict=True))
-        family.add_metric([status.sink], buckets, status.freshness.sum_seconds)
-    return family
+def _life(status: QueryStatus, now: float) -> Iterator[Value]:
+    sink = status.sink
+    for state in QueryState:
+        yield Value(catalogue.QUERY_STATE, (sink, state.value), float(status.state is state))
+    yield Value(catalogue.QUERY_START, (sink,), status.started_at.timestamp())
+    yield Value(catalogue.STATUS_AGE, (sink,), max(0.0, now - status.updated_at.timestamp()))
+    if status.last_batch_at is not None:
+        yield Value(catalogue.LAST_SUCCESS, (sink,), status.last_batch_at.timestamp())
+    if status.batch_duration_ms is not None:
+        yield Value(catalogue.BATCH_DURATION, (sink,), status.batch_duration_ms / 1000)
+    if status.content_cache_age_seconds is not None:
+        yield Value(catalogue.CONTENT_AGE, (sink,), status.content_cache_age_seconds)
 
 
-def _health_families(components: Mapping[str, ComponentHealth]) -> Iterator[Metric]:
-    overall = HEALTH_RATIO[judge(list(components.values()))]
-    yield GaugeMetricFamily("engagement_health_ratio", "The whole: 1 healthy, 0.5 degraded, 0 unhealthy.", overall)
-    queries: list[tuple[str, float | None]] = []
+def _health(components: Mapping[str, ComponentHealth]) -> Iterator[Value]:
+    yield Value(catalogue.HEALTH, (), HEALTH_RATIO[judge(list(components.values()))])
     for name, component in components.items():
-        ratio = HEALTH_RATIO[component.reading.status]
-        if name.startswith(QUERY_PREFIX):
-            queries.append((name.removeprefix(QUERY_PREFIX), ratio))
-        else:
-            yield GaugeMetricFamily(f"engagement_{name}_health_ratio", f"Health of {name}, as above.", ratio)
-    yield _gauge("query_health_ratio", "Health of each streaming query, as above.", queries)
-    slot = components.get("replication_slot")
-    for key in ("lag_bytes", "retained_bytes"):
-        value = slot.reading.details.get(key) if slot is not None else None
-        if isinstance(value, int):
-            text = "WAL the slot's reader has not confirmed." if key == "lag_bytes" else "WAL kept for the slot."
-            yield GaugeMetricFamily(f"engagement_replication_slot_{key}", text, value)
+        yield Value(catalogue.COMPONENT_HEALTH, (name,), HEALTH_RATIO[component.reading.status])
+        if component.latency_ms is not None:
+            yield Value(catalogue.COMPONENT_LATENCY, (name,), component.latency_ms / 1000)
+        for measured in component.reading.measured:
+            yield _measured(measured)
+
+
+def _measured(one: Measured) -> Value:
+    metric = METRICS[one.metric]
+    running, cumulative = 0, []
+    for count in one.counts or ():
+        running += count
+        cumulative.append(float(running))
+    labels = tuple(one.labels[name] for name in metric.labels)
+    return Value(metric, labels, one.value, tuple(cumulative) if one.counts is not None else None)

@@ -1,4 +1,4 @@
-"""The probes: read-only questions to PostgreSQL, Kafka, Connect and Redis, each with a time limit of its own.
+"""The probes of PostgreSQL and Redis: read-only questions, each with a time limit of its own.
 
 Constructors open nothing. Reasons come from a table instead of quoting errors, which may name users and addresses.
 """
@@ -7,19 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg2
-import requests
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 from psycopg2.extensions import connection as PostgresConnection
 from redis import Redis
 from redis.exceptions import RedisError
 
-from engagement.monitoring.health import Clocks, HealthStatus, ProbeError, Reading
-from engagement.monitoring.queries import EXPECTED_SINKS, SilenceWatch, expected_query, judge_book
+from engagement.monitoring.catalogue import SLOT_LAG, SLOT_RETAINED
+from engagement.monitoring.health import Clocks, ProbeError, Reading
+from engagement.monitoring.measures import ProcessMeasures, measured, read_measures
+from engagement.monitoring.queries import SilenceWatch, judge_book, query_component
+from engagement.monitoring.rules import EXPECTED_SINKS, SLOT_LAG_BYTES, Found, healthy, unknown, verdict
 from engagement.monitoring.status import StatusBook, read_book
 
 ANSWER_SECONDS = 2
-SLOT_LAG_LIMIT_BYTES = 1 << 30
 PAUSE_SECONDS = 2.0
 FIRST_CHECK = "not checked yet"
 
@@ -52,15 +51,16 @@ def explain(error: Exception) -> str:
     return next((phrase for key, phrase in _PHRASES.items() if key in text), f"failed ({type(error).__name__})")
 
 
-def _unknown(component: str) -> Reading:
-    return Reading(component, HealthStatus.UNKNOWN, FIRST_CHECK)
+def not_yet(component: str) -> Reading:
+    """What a component is before its first check."""
+    return unknown(component, FIRST_CHECK)
 
 
 class PostgresProbe:
     """Asks PostgreSQL for its logical replication slots; `sql` gives slot_name, active, wal_status, two sizes."""
 
     interval_seconds = PAUSE_SECONDS
-    expects: Sequence[Reading] = (_unknown("postgres"), _unknown("replication_slot"))
+    expects: Sequence[Reading] = (not_yet("postgres"), not_yet("replication_slot"))
 
     def __init__(self, database_url: str, sql: str) -> None:
         self._url, self._sql = database_url, sql
@@ -73,7 +73,7 @@ class PostgresProbe:
         except psycopg2.Error as error:
             self.close()
             raise ProbeError(explain(error)) from error
-        return [Reading("postgres", HealthStatus.HEALTHY), judge_slots(rows)]
+        return [healthy("postgres"), judge_slots(rows)]
 
     def close(self) -> None:
         """Close the connection, if any."""
@@ -83,150 +83,70 @@ class PostgresProbe:
 
     def _query(self) -> list[Mapping[str, Any]]:
         if self._connection is None:
-            self._connection = psycopg2.connect(
-                self._url,
-                connect_timeout=ANSWER_SECONDS,
-                application_name="engagement-health",
-                options=f"-c default_transaction_read_only=on -c statement_timeout={ANSWER_SECONDS * 1000}",
-                keepalives_idle=ANSWER_SECONDS,
-                tcp_user_timeout=ANSWER_SECONDS * 1000,
-            )
-            self._connection.autocommit = True
+            self._connection = connect_to_read(self._url, "engagement-health")
         with self._connection.cursor() as cursor:
             cursor.execute(self._sql)
             names = [column.name for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
+def connect_to_read(database_url: str, name: str) -> PostgresConnection:
+    """Open a session that cannot write and gives up after two seconds. Raises: psycopg2.Error."""
+    connection = psycopg2.connect(
+        database_url,
+        connect_timeout=ANSWER_SECONDS,
+        application_name=name,
+        options=f"-c default_transaction_read_only=on -c statement_timeout={ANSWER_SECONDS * 1000}",
+        keepalives_idle=ANSWER_SECONDS,
+        tcp_user_timeout=ANSWER_SECONDS * 1000,
+    )
+    connection.autocommit = True
+    return connection
+
+
 def judge_slots(slots: Sequence[Mapping[str, Any]]) -> Reading:
     """Judge the slot that is furthest behind; without a slot, changes are not kept for us."""
     if not slots:
-        return Reading("replication_slot", HealthStatus.UNHEALTHY, "there is no logical replication slot")
+        return verdict("replication_slot", "absent")
     slot = max(slots, key=lambda row: row["lag_bytes"] or 0)
     details = {key: slot[key] for key in ("slot_name", "active", "wal_status", "lag_bytes", "retained_bytes")}
-    status, reason = HealthStatus.HEALTHY, ""
+    sizes = ((SLOT_LAG, slot["lag_bytes"]), (SLOT_RETAINED, slot["retained_bytes"]))
+    found = Found(details, tuple(measured(metric, size) for metric, size in sizes if size is not None))
     if slot["wal_status"] == "lost":
-        status, reason = HealthStatus.UNHEALTHY, "the slot is lost: changes are missing, run reconcile --repair"
-    elif not slot["active"]:
-        status, reason = HealthStatus.DEGRADED, "nobody reads the slot"
-    elif (slot["lag_bytes"] or 0) > SLOT_LAG_LIMIT_BYTES:
-        status, reason = HealthStatus.DEGRADED, "the reader is more than 1 GiB behind"
-    return Reading("replication_slot", status, reason, details=details)
-
-
-class KafkaProbe:
-    """Asks the brokers for the topic's partitions; `client_config` is librdkafka's (servers and security)."""
-
-    interval_seconds = PAUSE_SECONDS
-    expects: Sequence[Reading] = (_unknown("kafka"),)
-
-    def __init__(self, client_config: Mapping[str, str], topic: str) -> None:
-        self._config: dict[str, str | int | float | bool] = {
-            **client_config,
-            "log_level": "0",
-            "reconnect.backoff.max.ms": "1000",
-            "socket.timeout.ms": str(ANSWER_SECONDS * 1000),
-        }
-        self._topic = topic
-        self._client: AdminClient | None = None
-
-    def check(self) -> Sequence[Reading]:
-        """Read the topic's metadata; asking never creates it."""
-        if self._client is None:
-            self._client = AdminClient(self._config)
-        try:
-            # All topics, not this one: a request that names a topic may create it on brokers that allow that.
-            metadata = self._client.list_topics(timeout=ANSWER_SECONDS)
-        except KafkaException as error:
-            raise ProbeError(explain(error)) from error
-        topic = metadata.topics.get(self._topic)
-        leaders = [partition.leader for partition in topic.partitions.values()] if topic else []
-        return [judge_topic(leaders, len(metadata.brokers))]
-
-    def close(self) -> None:
-        """Drop the client; librdkafka closes its connections with it."""
-        self._client = None
-
-
-def judge_topic(leaders: Sequence[int], brokers: int) -> Reading:
-    """Judge the topic by the leaders of its partitions (-1: none), empty when there is no topic."""
-    details = {"brokers": brokers, "partitions": len(leaders)}
-    headless = sum(leader < 0 for leader in leaders)
-    if not leaders:
-        return Reading("kafka", HealthStatus.UNHEALTHY, "the topic does not exist", details=details)
-    if headless:
-        return Reading("kafka", HealthStatus.UNHEALTHY, f"{headless} partitions have no leader", details=details)
-    return Reading("kafka", HealthStatus.HEALTHY, details=details)
-
-
-class ConnectProbe:
-    """Asks Kafka Connect for the state of its connectors and their tasks."""
-
-    interval_seconds = PAUSE_SECONDS
-    expects: Sequence[Reading] = (_unknown("connect"),)
-
-    def __init__(self, connect_url: str) -> None:
-        self._url = f"{connect_url.rstrip('/')}/connectors"
-        self._session = requests.Session()
-        self._session.trust_env = False  # a proxy made for the internet must not see, or break, an inside address
-
-    def check(self) -> Sequence[Reading]:
-        """Read all states with one request."""
-        try:
-            answer = self._session.get(self._url, params={"expand": "status"}, timeout=ANSWER_SECONDS)
-            answer.raise_for_status()
-            return [judge_connectors(answer.json())]
-        except requests.RequestException as error:
-            raise ProbeError(explain(error)) from error
-
-    def close(self) -> None:
-        """Close kept connections."""
-        self._session.close()
-
-
-def judge_connectors(answer: Mapping[str, Any]) -> Reading:
-    """Judge by the worst state among connectors and tasks; a trace in the answer is never repeated."""
-    statuses = [entry["status"] for entry in answer.values()]
-    connectors = [status["connector"]["state"] for status in statuses]
-    tasks = [task["state"] for status in statuses for task in status["tasks"]]
-    details = {"connector": ", ".join(connectors), "tasks": ", ".join(tasks)}
-    if not connectors:
-        return Reading("connect", HealthStatus.UNHEALTHY, "no connector is registered", details=details)
-    states = {*connectors, *tasks}
-    if "FAILED" in states:
-        return Reading("connect", HealthStatus.UNHEALTHY, "a connector or task has failed", details=details)
-    if not tasks:
-        return Reading("connect", HealthStatus.DEGRADED, "the connector has no task yet", details=details)
-    others = sorted(states - {"RUNNING"})
-    status = HealthStatus.DEGRADED if others else HealthStatus.HEALTHY
-    return Reading("connect", status, f"in state {', '.join(others)}" if others else "", details=details)
+        return verdict("replication_slot", "lost", found)
+    if not slot["active"]:
+        return verdict("replication_slot", "unread", found)
+    if (slot["lag_bytes"] or 0) > SLOT_LAG_BYTES:
+        return verdict("replication_slot", "behind", found)
+    return healthy("replication_slot", found)
 
 
 class RedisProbe:
-    """Reads the status of the queries from Redis, which shows by answering that it lives; `book` keeps the newest."""
+    """Reads what the jobs wrote about themselves, which shows by answering that Redis lives; keeps the newest."""
 
-    interval_seconds = 1.0  # as often as the job writes: the page shows these numbers
+    interval_seconds = 1.0  # as often as the jobs write: the page shows these numbers
 
     def __init__(self, client: Redis, clocks: Clocks) -> None:
         self._client, self._clocks = client, clocks
         self._watch = SilenceWatch()
         self.book = StatusBook({}, {})
+        self.measures: Mapping[str, ProcessMeasures] = {}
 
     @property
     def expects(self) -> Sequence[Reading]:
         """Redis and the queries that must be there."""
-        return [_unknown("redis"), *(expected_query(sink, FIRST_CHECK) for sink in EXPECTED_SINKS)]
+        return [not_yet("redis"), *(not_yet(query_component(sink)) for sink in EXPECTED_SINKS)]
 
     def check(self) -> Sequence[Reading]:
-        """Read the hash and judge each query."""
+        """Read both hashes and judge each query."""
         try:
-            book = read_book(self._client)
+            book, measures = read_book(self._client), read_measures(self._client)
         except (RedisError, OSError) as error:
             raise ProbeError(explain(error)) from error
         wall, monotonic = self._clocks.wall(), self._clocks.monotonic()
         silences = {sink: self._watch.silence(status, wall, monotonic) for sink, status in book.queries.items()}
-        self.book = book
-        return [Reading("redis", HealthStatus.HEALTHY), *judge_book(book, silences)]
+        self.book, self.measures = book, measures
+        return [healthy("redis"), *judge_book(book, silences)]
 
     def close(self) -> None:
         """Close the client's connections."""

@@ -1,28 +1,22 @@
 """Judges the streaming queries by what they wrote about themselves. Pure: the caller passes statuses and times."""
 
-from engagement.monitoring.health import Detail, HealthStatus, Reading
+from engagement.monitoring.health import HealthStatus, Reading
+from engagement.monitoring.rules import (
+    EXPECTED_SINKS,
+    FORGET_SECONDS,
+    PROMISE_SECONDS,
+    QUERY_PREFIX,
+    STALE_SECONDS,
+    STUCK_SECONDS,
+    Found,
+    healthy,
+    unknown,
+    verdict,
+)
 from engagement.monitoring.status import QueryState, QueryStatus, StatusBook
 
-QUERY_PREFIX = "query:"
-CRITICAL_SINKS = frozenset({"redis"})
-EXPECTED_SINKS = ("redis",)
-"""Queries that must be there; others are judged once they have been seen."""
-STALE_SECONDS = 15.0
-"""The job writes every second; a process silent for so long is taken for dead."""
-STUCK_SECONDS = 90.0
-"""Rows that wait for so long without a batch are stuck: the longest trigger (30 s), with room for a slow batch."""
-FORGET_SECONDS = 86_400.0
-"""A query nobody has run for a day is no longer part of this system."""
-
-_STATE_HEALTH = {
-    QueryState.RUNNING: HealthStatus.HEALTHY,
-    QueryState.STARTING: HealthStatus.DEGRADED,
-    QueryState.REBUILDING: HealthStatus.DEGRADED,
-    QueryState.WAITING: HealthStatus.DEGRADED,
-    QueryState.STOPPING: HealthStatus.DEGRADED,
-    QueryState.STOPPED: HealthStatus.UNHEALTHY,
-    QueryState.FAILED: HealthStatus.UNHEALTHY,
-}
+_LEAST_ROWS = 20
+"""Events in the newest minute below which their 99 % quantile says nothing."""
 
 
 class SilenceWatch:
@@ -51,27 +45,30 @@ def query_component(sink: str) -> str:
 
 
 def judge_query(status: QueryStatus, silent_seconds: float) -> Reading:
-    """Judge one query by its silence first, then by what it says."""
-    health, reason = _STATE_HEALTH[status.state], status.reason
-    idle_seconds = (status.updated_at - status.progress_at).total_seconds()
-    difference = status.rows.conservation_difference
+    """Judge one query by its silence first, then by its state, then by how it does its work."""
+    component, found = query_component(status.sink), _found(status)
     if status.state is not QueryState.STOPPED and silent_seconds > STALE_SECONDS:
-        health, reason = HealthStatus.UNHEALTHY, f"no sign of life for {silent_seconds:.0f} s"
-    elif health is HealthStatus.HEALTHY and idle_seconds > STUCK_SECONDS and any(status.lag_rows.values()):
-        health, reason = HealthStatus.DEGRADED, f"rows wait, but no progress for {idle_seconds:.0f} s"
-    elif health is HealthStatus.HEALTHY and difference:
-        health, reason = HealthStatus.DEGRADED, f"{difference} rows read without an outcome"
-    elif health is not HealthStatus.HEALTHY and not reason:
-        reason = f"the query is {status.state}"
-    return Reading(query_component(status.sink), health, reason, status.sink in CRITICAL_SINKS, _details(status))
+        return verdict(component, "dead", found, seconds=silent_seconds)
+    if status.state is not QueryState.RUNNING:
+        return verdict(component, status.state.value, found, own=status.reason)
+    idle_seconds = (status.updated_at - status.progress_at).total_seconds()
+    if idle_seconds > STUCK_SECONDS and any(status.lag_rows.values()):
+        return verdict(component, "stuck", found, seconds=idle_seconds)
+    if difference := status.rows.conservation_difference:
+        return verdict(component, "lossy", found, rows=difference)
+    recent, promise = status.freshness.recent, PROMISE_SECONDS.get(status.sink)
+    late = recent.p99_seconds or 0.0
+    if promise is not None and recent.count >= _LEAST_ROWS and late > promise:
+        return verdict(component, "late", found, seconds=late, promise=promise)
+    return healthy(component, found)
 
 
 def judge_book(book: StatusBook, silences: dict[str, float]) -> list[Reading]:
     """Judge all queries: expected ones that are absent, unreadable ones, and those that spoke; forgets old ones."""
     absent = [sink for sink in EXPECTED_SINKS if sink not in book.queries and sink not in book.unreadable]
     return [
-        *(expected_query(sink, "the streaming job has never reported") for sink in absent),
-        *(expected_query(sink, reason) for sink, reason in sorted(book.unreadable.items())),
+        *(unknown(query_component(sink), "the streaming job has never reported") for sink in absent),
+        *(unknown(query_component(sink), reason) for sink, reason in sorted(book.unreadable.items())),
         *(
             judge_query(status, silences[sink])
             for sink, status in sorted(book.queries.items())
@@ -80,10 +77,11 @@ def judge_book(book: StatusBook, silences: dict[str, float]) -> list[Reading]:
     ]
 
 
-def expected_query(sink: str, reason: str) -> Reading:
-    """Return the reading of a query nothing is known about."""
-    return Reading(query_component(sink), HealthStatus.UNKNOWN, reason, sink in CRITICAL_SINKS)
+def speaks_now(reading: Reading | None) -> bool:
+    """Whether what a query's status says can be taken for what is now."""
+    return reading is not None and reading.status in (HealthStatus.HEALTHY, HealthStatus.DEGRADED)
 
 
-def _details(status: QueryStatus) -> dict[str, Detail]:
-    return {"state": status.state.value, "batch_id": status.batch_id, "lag_rows": sum(status.lag_rows.values())}
+def _found(status: QueryStatus) -> Found:
+    lag = sum(status.lag_rows.values())
+    return Found({"state": status.state.value, "batch_id": status.batch_id, "lag_rows": lag})

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Collection
 from pathlib import Path
+from time import monotonic, sleep
 
 import uvicorn
 from fastapi import FastAPI
@@ -13,14 +14,27 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from engagement.errors import EngagementError
-from engagement.monitoring.api import ApiParts
+from engagement.monitoring.api import ApiParts, Told
+from engagement.monitoring.destination_probes import (
+    ExternalProbe,
+    LakeProbe,
+    WarehouseProbe,
+    table_url,
+    warehouse_session,
+)
 from engagement.monitoring.health import Clocks, HealthMonitor, Probe
-from engagement.monitoring.probes import ConnectProbe, KafkaProbe, PostgresProbe, RedisProbe
-from engagement.settings import RedisSettings, Settings
+from engagement.monitoring.measures import Measures
+from engagement.monitoring.probes import PostgresProbe, RedisProbe
+from engagement.monitoring.reader_probe import ReaderProbe
+from engagement.monitoring.source_probes import ConnectProbe, KafkaProbe
+from engagement.settings import BigQuerySettings, RedisSettings, Settings
 from engagement.sinks.redis.reader import EngagementReader
 
 LOG = logging.getLogger("engagement.monitoring")
 SLOTS_SQL = Path("sql/postgres/replication_slots.sql")
+NEWEST_SQL = Path("sql/postgres/newest_event.sql")
+PROCESS = "serve"
+"""This process's name among those that measure."""
 REDIS_SECONDS = 1.0
 SHUTDOWN_SECONDS = 3
 LOOK_SECONDS = 0.5
@@ -50,15 +64,17 @@ def build_parts(settings: Settings, project: Path, embedded: Collection[str] = (
 
     `project` holds sql/; `embedded` names the components that this project started itself.
     """
-    clocks = Clocks()
+    clocks, measures = Clocks(), Measures(PROCESS)
     # A client each: readers that wait must not take the probe's connection.
     reader = EngagementReader(redis_client(settings.redis), settings.redis.top_key)
     redis_probe = RedisProbe(redis_client(settings.redis), clocks)
-    others = _service_probes(settings, project) if settings.monitoring.enable_health_checks else []
-    monitor = HealthMonitor([*others, redis_probe], clocks)
+    others = _service_probes(settings, project, clocks) if settings.monitoring.enable_health_checks else []
+    behind = _destination_probes(settings, project, measures) if settings.monitoring.enable_health_checks else []
+    monitor = HealthMonitor([*others, redis_probe, *behind], clocks)
     return ApiParts(
-        reader, monitor, lambda: redis_probe.book, frozenset(embedded), settings.redis.window_minutes, clocks.wall
-    )
+        reader, monitor, lambda: Told(redis_probe.book, redis_probe.measures), measures, frozenset(embedded),
+        settings.redis.window_minutes, clocks.wall,
+    )  # fmt: skip
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -106,21 +122,44 @@ def serve_until(app: FastAPI, listener: socket.socket, stop: threading.Event) ->
     while not stop.wait(LOOK_SECONDS):
         if not thread.is_alive():
             raise EngagementError("the monitoring API ended by itself; the log above says why")
+    app.state.stopping.set()  # or the streams to open pages would hold up the end
     server.should_exit = True
     thread.join(2 * SHUTDOWN_SECONDS)
 
 
-def _service_probes(settings: Settings, project: Path) -> list[Probe]:
+def _service_probes(settings: Settings, project: Path, clocks: Clocks) -> list[Probe]:
     database_url = settings.postgres.database_url.get_secret_value()
     kafka = settings.kafka
     probes: list[Probe] = []
     if database_url:
         probes.append(PostgresProbe(database_url, (project / SLOTS_SQL).read_text(encoding="utf-8")))
     if kafka.bootstrap_servers:
-        probes.append(KafkaProbe(kafka.client_properties(), kafka.topic))
+        probes.append(KafkaProbe(kafka.client_properties(), kafka.topic, clocks.monotonic))
     if kafka.connect_url:
         probes.append(ConnectProbe(str(kafka.connect_url)))
     asked = {probe.expects[0].component for probe in probes}
     for name in sorted({"postgres", "kafka", "connect"} - asked):
         LOG.warning("%s has no address in the settings, so /health says nothing about it", name)
     return probes
+
+
+def _destination_probes(settings: Settings, project: Path, measures: Measures) -> list[Probe]:
+    """What rows reach beside the ranking, and the reader who looks whether they do."""
+    probes: list[Probe] = []
+    if database_url := settings.postgres.database_url.get_secret_value():
+        sql = (project / NEWEST_SQL).read_text(encoding="utf-8")
+        own = EngagementReader(redis_client(settings.redis), settings.redis.top_key)
+        probes.append(ReaderProbe(database_url, sql, own, measures, monotonic, sleep))
+    if settings.bigquery.project_id or settings.bigquery.emulator_host:
+        probes.append(_warehouse_probe(settings.bigquery))
+    if settings.external.url:
+        probes.append(ExternalProbe(settings.external.url))
+    if settings.paths.lake_path:
+        probes.append(LakeProbe(settings.paths.lake_path))
+    return probes
+
+
+def _warehouse_probe(settings: BigQuerySettings) -> Probe:
+    emulator, credentials = settings.emulator_host, settings.credentials
+    url = table_url(emulator, settings.project, settings.dataset_id, settings.table_id)
+    return WarehouseProbe(lambda: warehouse_session(credentials, emulator=bool(emulator)), url)

@@ -91,6 +91,12 @@ class QueryStatus(_Frozen):
     input_rows_per_second: float
     lag_rows: dict[int, int]
     """Rows in Kafka not yet taken, by partition."""
+    lag_seconds: dict[int, float] = {}
+    """How long the oldest of them has been waiting, by partition; 0 when none waits."""
+    phases_ms: dict[str, float] = {}
+    """Spark's account of its newest micro-batch: milliseconds by phase."""
+    retries: int = 0
+    """Times a micro-batch was tried again or the query started again."""
     rows: RowTotals
     freshness: FreshnessStatus
     content_cache_age_seconds: float | None

@@ -20,6 +20,8 @@ Url = Annotated[str, AfterValidator(web_url)]
 UNSET = SecretStr("")
 # Where emulators of BigQuery listen for gRPC unless they are told otherwise.
 USUAL_GRPC_PORT = 9060
+EMULATOR_PROJECT = "engagement"
+"""The project that an emulator serves when BIGQUERY_PROJECT_ID names none."""
 
 
 class PostgresSettings(Section):
@@ -86,6 +88,11 @@ class BigQuerySettings(Section):
     """host:port of a BigQuery emulator's REST interface; empty: none."""
     emulator_grpc_host: str = setting("BIGQUERY_EMULATOR_GRPC_HOST", "")
     """host:port of its Storage Write API (gRPC); empty: the emulator's host, port 9060."""
+
+    @property
+    def project(self) -> str:
+        """The project, the emulator's when none is named."""
+        return self.project_id or EMULATOR_PROJECT
 
     @property
     def emulator_grpc(self) -> str:

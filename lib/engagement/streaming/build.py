@@ -13,10 +13,11 @@ from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.content import ContentHandle
 from engagement.delivery.microbatch import MicroBatchRunner, Patience
 from engagement.delivery.queries import QueryParts, QueryPlan, SinkQuery
-from engagement.embedded.bigquery import PROJECT as EMULATOR_PROJECT
 from engagement.embedded.jars import spark_jars
 from engagement.errors import ConfigError
 from engagement.monitoring.board import StatusBoard
+from engagement.monitoring.listener import ProgressListener, listen
+from engagement.monitoring.measures import Measures
 from engagement.session import PROJECT, bulk_session, start_session, submit_arguments
 from engagement.settings import BigQuerySettings, KafkaSettings, RedisSettings, Settings
 from engagement.sinks.base import Sink
@@ -30,7 +31,7 @@ from engagement.sinks.redis.sink import RedisSink
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.kafka import BatchSize, KafkaTopic, TopicPositions
 from engagement.streaming.changes import TopicChanges, TopicHistory
-from engagement.streaming.job import RunningQuery, StreamingJob
+from engagement.streaming.job import PROCESS, RunningQuery, StatusWriter, StreamingJob
 from engagement.streaming.report import QueryReport
 
 SINKS = ("redis", "warehouse", "lake")
@@ -69,14 +70,19 @@ def build_job(
     address = JdbcAddress.from_database_url(settings.postgres.database_url.get_secret_value())
     catalogue = ContentCatalogue(spark, address, query)
     builders = {"redis": _redis_query, "warehouse": _warehouse_query, "lake": _lake_query}
-    context = _Shared(settings, spark, topic, positions, catalogue, stop)
+    measures = Measures(PROCESS)
+    context = _Shared(settings, spark, topic, positions, catalogue, measures, stop)
     queries = [builders[name](context) for name in sinks]
     status = Redis.from_url(
         settings.redis.url.get_secret_value(),
         socket_timeout=_STATUS_TIMEOUT_SECONDS,
         socket_connect_timeout=_STATUS_TIMEOUT_SECONDS,
     )
-    return StreamingJob(queries, positions, status, settings.processing.content_refresh_seconds, stop)
+    listener = ProgressListener({each.query.name: each.board for each in queries})
+    for session in {id(each.session): each.session for each in queries}.values():
+        listen(session, listener)
+    writer = StatusWriter(status, measures)
+    return StreamingJob(queries, positions, writer, settings.processing.content_refresh_seconds, stop)
 
 
 def kafka_topic(settings: KafkaSettings) -> KafkaTopic:
@@ -115,7 +121,7 @@ def redis_options(settings: RedisSettings) -> RedisOptions:
 def warehouse_options(settings: BigQuerySettings) -> WarehouseOptions:
     """What the warehouse sink needs to know, as it travels to Spark's tasks."""
     return WarehouseOptions(
-        project=settings.project_id or EMULATOR_PROJECT,
+        project=settings.project,
         dataset=settings.dataset_id,
         table=settings.table_id,
         location=settings.location,
@@ -134,6 +140,8 @@ class _Shared:
     topic: KafkaTopic
     positions: TopicPositions
     catalogue: ContentCatalogue
+    measures: Measures
+    """What sinks measure beside what every query reports."""
     stop: threading.Event
 
 
@@ -155,7 +163,7 @@ def _redis_query(shared: _Shared) -> RunningQuery:
         starting_offsets=settings.kafka.auto_offset_reset,
     )
     query = _query(shared, sink, content, report, plan)
-    return RunningQuery(query, content, board, lambda: meta.write(content.newest.table))
+    return RunningQuery(query, content, board, shared.spark, lambda: meta.write(content.newest.table))
 
 
 def _warehouse_query(shared: _Shared) -> RunningQuery:
@@ -194,7 +202,7 @@ def _slow_query(
         starting_offsets=shared.settings.kafka.auto_offset_reset,
     )
     query = _query(shared, make(report), content, report, plan)
-    return RunningQuery(query, content, board, lambda: None)
+    return RunningQuery(query, content, board, shared.spark, lambda: None)
 
 
 def _now() -> datetime:

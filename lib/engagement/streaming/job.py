@@ -1,22 +1,32 @@
 """Runs the queries side by side until told to stop, and keeps contents and status fresh meanwhile."""
 
 import logging
+import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pyspark.sql import SparkSession
 from redis import Redis
 
 from engagement.delivery.content import ContentHandle
 from engagement.delivery.queries import SinkQuery
 from engagement.errors import TransientError
 from engagement.monitoring.board import StatusBoard
+from engagement.monitoring.catalogue import PROCESS_MEMORY
+from engagement.monitoring.lag import LagClock
+from engagement.monitoring.measures import Measures
+from engagement.monitoring.memory import tree_rss_bytes
 from engagement.sources.kafka import TopicPositions
 
 log = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 0.5
 _LAG_SECONDS = 2.0
+_MEMORY_SECONDS = 5.0
+PROCESS = "stream"
+"""This process's name among those that measure."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +36,18 @@ class RunningQuery:
     query: SinkQuery
     content: ContentHandle
     board: StatusBoard
+    session: SparkSession
+    """The session it runs in: listeners belong to one."""
     content_changed: Callable[[], None]
     """Called after the catalogue has been read again."""
+
+
+@dataclass(frozen=True)
+class StatusWriter:
+    """Where the job's own measurements go."""
+
+    client: Redis
+    measures: Measures
 
 
 class StreamingJob:
@@ -37,13 +57,14 @@ class StreamingJob:
         self,
         queries: Sequence[RunningQuery],
         positions: TopicPositions,
-        status_client: Redis,
+        status: StatusWriter,
         content_refresh_seconds: float,
         stop: threading.Event,
     ) -> None:
         self._queries = queries
         self._positions = positions
-        self._status_client = status_client
+        self._lag = LagClock()
+        self._status = status
         self._content_refresh_seconds = content_refresh_seconds
         self._stop = stop
 
@@ -53,8 +74,9 @@ class StreamingJob:
         helpers = [
             threading.Thread(target=self._every, args=(seconds, body), name=name, daemon=True)
             for name, seconds, body in (
-                ("contents", self._content_refresh_seconds, self._refresh_content),
+                ("contents", self._content_refresh_seconds, self._refresh_contents),
                 ("lag", _LAG_SECONDS, self._record_lag),
+                ("memory", _MEMORY_SECONDS, self._record_memory),
             )
         ]
         for thread in [*threads, *helpers]:
@@ -80,22 +102,33 @@ class StreamingJob:
 
     def _beat(self, *, force: bool = False) -> None:
         for each in self._queries:
-            each.board.flush(self._status_client, force=force)
+            each.board.flush(self._status.client, force=force)
+        self._status.measures.flush(self._status.client, force=force)
 
-    def _every(self, seconds: float, body: Callable[[RunningQuery], None]) -> None:
+    def _every(self, seconds: float, body: Callable[[], None]) -> None:
         while not self._stop.wait(seconds):
-            for each in self._queries:
-                try:
-                    body(each)
-                except TransientError as error:
-                    # The query's own state says what is away; this only waits for its next turn.
-                    log.debug("%s: %s", each.query.name, error)
+            try:
+                body()
+            except TransientError as error:
+                # The queries' own states say what is away; this only waits for its next turn.
+                log.debug("%s", error)
 
-    def _refresh_content(self, each: RunningQuery) -> None:
-        each.content.refresh()
-        each.board.record_content_refresh()
-        each.content_changed()
+    def _refresh_contents(self) -> None:
+        for each in self._queries:
+            try:
+                each.content.refresh()
+                each.board.record_content_refresh()
+                each.content_changed()
+            except TransientError as error:
+                log.debug("%s: %s", each.query.name, error)
 
-    def _record_lag(self, each: RunningQuery) -> None:
-        taken, bounds = each.query.taken, self._positions.bounds()
-        each.board.record_lag({p: end - taken.get(p, first) for p, (first, end) in bounds.items()})
+    def _record_lag(self) -> None:
+        bounds, now = self._positions.bounds(), time.monotonic()
+        ends = {partition: end for partition, (_, end) in bounds.items()}
+        self._lag.note(ends, now)
+        for each in self._queries:
+            taken = {p: each.query.taken.get(p, first) for p, (first, _) in bounds.items()}
+            each.board.record_lag({p: end - taken[p] for p, end in ends.items()}, self._lag.waited(taken, now))
+
+    def _record_memory(self) -> None:
+        self._status.measures.set(PROCESS_MEMORY, tree_rss_bytes(os.getpid()), process=PROCESS)

@@ -18,6 +18,7 @@ class QueryReport:
         self._board = board
         self._clock = clock
         self._waiting = ""
+        self._started = False
 
     def delivered(self, identity: BatchIdentity, summaries: Sequence[PartitionSummary], seconds: float) -> None:
         """Count a micro-batch; rejected messages are logged once per code and batch."""
@@ -42,10 +43,15 @@ class QueryReport:
 
     def waiting(self, reason: str) -> None:
         """Say once why nothing moves."""
+        self._board.record_retry()
         self.state(QueryState.WAITING, reason)
 
     def state(self, state: str, reason: str = "") -> None:
         """Note a change in the query's life, and log it once."""
+        if state == QueryState.STARTING:
+            if self._started:
+                self._board.record_retry()
+            self._started = True
         self._board.set_state(state, reason)
         told = f"{state}: {reason}" if reason else state
         if told != self._waiting:
