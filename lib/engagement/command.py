@@ -162,7 +162,8 @@ def _number(text: str, least: float, kind: type[int] | type[float]) -> float:
 
 def _run(command: Command, resolved: Resolved, context: Context) -> int:
     secrets = secret_values(resolved.settings)
-    set_up_logging(resolved.settings.monitoring.log_level, secrets)
+    monitoring = resolved.settings.monitoring
+    set_up_logging(monitoring.log_level, secrets, log_format=monitoring.log_format)
     for warning in resolved.warnings:
         LOG.warning("%s", warning)
     try:

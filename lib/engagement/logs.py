@@ -1,19 +1,28 @@
 """Log set-up of a command: one line per message, one filter that keeps secrets and personal data out.
 
+On a terminal lines are for people; elsewhere (a file, a pipe, a service manager) each is one JSON object with `ts`,
+`level`, `logger`, `message` and, where they are known, `query`, `batch_id` and `sink` (logging's `extra`).
+
 Importing this module changes nothing; only `set_up_logging` touches the logging tree, and a library never calls it.
 """
 
+import json
 import logging
 import re
 import sys
 import time
 from collections.abc import Iterable
-from typing import TextIO
+from typing import Literal, TextIO
 
 from engagement.settings.urls import MASK
 
 _SHORTEST_SECRET = 4
 """Shorter values are left to the patterns: replacing every `p` of a text would hide the text, not the secret."""
+
+LogFormat = Literal["auto", "json", "console"]
+CONTEXT = ("query", "batch_id", "sink")
+_QUERY_THREAD = "query-"
+"""Threads of the streaming job carry their query's name behind it."""
 
 _USER = "<user>"
 _ADDRESS = "<address>"
@@ -70,16 +79,40 @@ class RedactingFormatter(logging.Formatter):
         return _CONTROL.sub(_escaped, text.replace("\n", "\n    "))
 
 
-def set_up_logging(level: str, secrets: Iterable[str], stream: TextIO | None = None) -> None:
+class JsonFormatter(RedactingFormatter):
+    """Formats a record as one JSON object in one line; texts are redacted before they are quoted."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; JSON's own quoting keeps data from forging another one."""
+        moment = f"{self.formatTime(record, self.datefmt)}.{record.msecs:03.0f}Z"
+        said: dict[str, object] = {"ts": moment, "level": record.levelname, "logger": record.name}
+        said |= {name: getattr(record, name) for name in CONTEXT if hasattr(record, name)}
+        if (record.threadName or "").startswith(_QUERY_THREAD):
+            said.setdefault("query", str(record.threadName).removeprefix(_QUERY_THREAD))
+        said["message"] = redact(record.getMessage(), self._secrets)
+        if record.exc_info:
+            said["exception"] = redact(self.formatException(record.exc_info), self._secrets)
+        return json.dumps(said, default=str)
+
+
+def set_up_logging(
+    level: str, secrets: Iterable[str], stream: TextIO | None = None, log_format: LogFormat = "auto"
+) -> None:
     """Send our messages from `level` up, and other libraries' warnings, to `stream` (standard error)."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(RedactingFormatter(secrets))
+    as_json = writes_json(log_format, handler.stream)
+    handler.setFormatter(JsonFormatter(secrets) if as_json else RedactingFormatter(secrets))
     root = logging.getLogger()
     for earlier in [one for one in root.handlers if isinstance(one.formatter, RedactingFormatter)]:
         root.removeHandler(earlier)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("engagement").setLevel(level)
+
+
+def writes_json(log_format: LogFormat, stream: TextIO) -> bool:
+    """Whether lines are JSON: as asked for, else wherever no person looks on."""
+    return log_format == "json" or (log_format == "auto" and not stream.isatty())
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -46,9 +46,13 @@ def submit_arguments(jars: Sequence[Path], spark_options: Sequence[str], master:
     return shlex.join([*ours, *spark_options, "pyspark-shell"])
 
 
-def start_session(app_name: str, arguments: str, environment: MutableMapping[str, str] = os.environ) -> SparkSession:
-    """Start Spark's JVM, or take the one that spark-submit started already."""
+def start_session(
+    app_name: str, arguments: str, environment: MutableMapping[str, str] = os.environ, *, json_logs: bool = False
+) -> SparkSession:
+    """Start Spark's JVM, or take the one that spark-submit started already; its own lines are JSON if ours are."""
     environment.setdefault("SPARK_CONF_DIR", str(PROJECT / "conf"))
+    if json_logs:
+        environment.setdefault("LOG4J_APPENDER", "json")  # of conf/log4j2.properties
     environment.setdefault("PYSPARK_PYTHON", sys.executable)
     environment.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     environment["PYSPARK_SUBMIT_ARGS"] = arguments

@@ -124,7 +124,7 @@ def running_redis(folder: Path) -> Iterator[RedisServer]:
 
 
 @contextmanager
-def running_api(server: RedisServer) -> Iterator[Api]:
+def running_api(server: RedisServer, port: int = 0) -> Iterator[Api]:
     client = redis_client(server.settings)
     seed(client)
     reader, probe, stop = (
@@ -140,7 +140,7 @@ def running_api(server: RedisServer) -> Iterator[Api]:
     board.flush(client)
     publisher = threading.Thread(target=publish, args=(board, client, stop))
     publisher.start()
-    with listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", port) as listener:
         thread = threading.Thread(target=serve_until, args=(create_app(parts), listener, stop))
         thread.start()
         try:

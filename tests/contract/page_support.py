@@ -41,8 +41,8 @@ def fill_board(client: Redis) -> None:
     ]
     write_content_meta(client, metas)
     stats: dict[Any, Any] = {
-        "events": "1200", "play": "700", "pause": "200", "finish": "250", "click": "50", "engagement_seconds": "81250.5",
-        "avg_engagement_pct": "63.18", "unique_users": "842", "score": "714.3",
+        "events": "1200", "play": "700", "pause": "200", "finish": "250", "click": "50",
+        "engagement_seconds": "81250.5", "avg_engagement_pct": "63.18", "unique_users": "842", "score": "714.3",
         "last_event_ts": "2026-01-01T00:00:01.000Z", "window_start": "2026-01-01T00:00:00.000Z",
         "window_end": "2026-01-01T00:10:00.000Z",
     }  # fmt: skip

@@ -1,5 +1,7 @@
 import io
+import json
 import logging
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +15,7 @@ def log() -> Iterator[io.StringIO]:
     root, ours = logging.getLogger(), logging.getLogger("engagement")
     before = (list(root.handlers), root.level, ours.level)
     stream = io.StringIO()
-    set_up_logging("INFO", {"canary-secret"}, stream)
+    set_up_logging("INFO", {"canary-secret"}, stream, "console")
     yield stream
     root.handlers[:], level, our_level = before
     root.setLevel(level)
@@ -69,7 +71,7 @@ def test_data_cannot_forge_a_line_or_drive_the_terminal(log: io.StringIO) -> Non
 
 def test_set_up_twice_still_writes_one_line(log: io.StringIO) -> None:
     again = io.StringIO()
-    set_up_logging("INFO", (), again)
+    set_up_logging("INFO", (), again, "console")
     logging.getLogger("engagement.test").info("once")
     assert log.getvalue() == ""
     assert len(again.getvalue().splitlines()) == 1
@@ -79,3 +81,45 @@ def test_other_libraries_speak_only_when_something_is_wrong(log: io.StringIO) ->
     logging.getLogger("py4j").info("chatter")
     logging.getLogger("engagement.test").debug("detail")
     assert log.getvalue() == ""
+
+
+@pytest.fixture
+def lines(log: io.StringIO) -> io.StringIO:
+    """As where no terminal is: JSON. The first fixture puts everything back."""
+    del log
+    stream = io.StringIO()
+    set_up_logging("INFO", {"canary-secret"}, stream)
+    return stream
+
+
+def test_a_line_elsewhere_is_one_json_object_with_its_context(lines: io.StringIO) -> None:
+    logging.getLogger("engagement.x").warning("slow: %d s", 7, extra={"sink": "lake", "batch_id": 41})
+    said = json.loads(lines.getvalue())
+    assert (said["message"], said["level"], said["logger"]) == ("slow: 7 s", "WARNING", "engagement.x")
+    assert (said["sink"], said["batch_id"]) == ("lake", 41)
+    assert said["ts"].endswith("Z")
+    assert "query" not in said
+
+
+def test_a_line_of_a_querys_thread_names_the_query(lines: io.StringIO) -> None:
+    log = logging.getLogger("engagement.x")
+    thread = threading.Thread(target=log.info, args=("started",), name="query-warehouse")
+    thread.start()
+    thread.join()
+    assert json.loads(lines.getvalue())["query"] == "warehouse"
+
+
+def test_json_hides_secrets_users_and_addresses_and_no_data_can_forge_a_line(lines: io.StringIO) -> None:
+    log = logging.getLogger("engagement.x")
+    hostile = 'canary-secret user_id=0fcf1fb8-8a1b from 203.0.113.9\n{"level": "forged"} \u2028 \x1b[31m "'
+    try:
+        int(hostile)
+    except ValueError:
+        log.exception("%s", hostile)
+    text = lines.getvalue()
+    assert text.count("\n") == 1
+    assert text.isascii()
+    assert not any(secret in text for secret in ("canary-secret", "0fcf1fb8", "203.0.113.9", "\x1b"))
+    said = json.loads(text)
+    assert said["level"] == "ERROR"
+    assert "ValueError" in said["exception"]

@@ -60,6 +60,7 @@ OTHER_VALUES = {
     "SPARK_MASTER": "spark://master:7077",
     "METRICS_HOST": "0.0.0.0",  # noqa: S104 - a value, nothing is bound
     "LOG_LEVEL": "debug",
+    "LOG_FORMAT": "json",
     "BACKFILL_START_DATE": "2026-01-01",
     "BACKFILL_END_DATE": "2026-02-01",
     "LAKE_PATH": "s3a://bucket/lake",

@@ -167,6 +167,8 @@ class MonitoringSettings(Section):
         "LOG_LEVEL", "INFO"
     )
     """Least important message that is logged: DEBUG, INFO, WARNING or ERROR."""
+    log_format: Literal["auto", "json", "console"] = setting("LOG_FORMAT", "auto")
+    """How log lines look: json, console, or auto: console on a terminal, JSON elsewhere."""
     enable_health_checks: bool = setting("ENABLE_HEALTH_CHECKS", True)
     """Whether /health asks the services; false: it answers for its own process only."""
 

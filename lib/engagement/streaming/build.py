@@ -1,5 +1,6 @@
 """Settings to a runnable job: the only place that knows every class by name."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from engagement.delivery.microbatch import MicroBatchRunner, Patience
 from engagement.delivery.queries import QueryParts, QueryPlan, SinkQuery
 from engagement.embedded.jars import spark_jars
 from engagement.errors import ConfigError
+from engagement.logs import writes_json
 from engagement.monitoring.board import StatusBoard
 from engagement.monitoring.listener import ProgressListener, listen
 from engagement.monitoring.measures import Measures
@@ -63,7 +65,8 @@ def build_job(
 ) -> StreamingJob:
     """Start Spark and put the job together; nothing else is opened before it runs."""
     arguments = submit_arguments(spark_jars(), spark_options, settings.processing.spark_master)
-    spark = start_session("engagement-stream", arguments)
+    json_logs = writes_json(settings.monitoring.log_format, sys.stderr)
+    spark = start_session("engagement-stream", arguments, json_logs=json_logs)
     topic = kafka_topic(settings.kafka)
     positions = TopicPositions(topic)
     query = (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()

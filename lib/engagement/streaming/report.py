@@ -19,6 +19,7 @@ class QueryReport:
         self._clock = clock
         self._waiting = ""
         self._started = False
+        self._context = {"query": board.sink, "sink": board.sink}
 
     def delivered(self, identity: BatchIdentity, summaries: Sequence[PartitionSummary], seconds: float) -> None:
         """Count a micro-batch; rejected messages are logged once per code and batch."""
@@ -39,7 +40,10 @@ class QueryReport:
         )
         self._waiting = ""
         for code, count in sorted(dead_letters.items()):
-            log.warning("%s: batch %s: %d message(s) rejected with %s", self._board.sink, identity, count, code)
+            log.warning(
+                "%s: batch %s: %d message(s) rejected with %s", self._board.sink, identity, count, code,
+                extra={**self._context, "batch_id": identity.batch_id},
+            )  # fmt: skip
 
     def waiting(self, reason: str) -> None:
         """Say once why nothing moves."""
@@ -55,7 +59,8 @@ class QueryReport:
         self._board.set_state(state, reason)
         told = f"{state}: {reason}" if reason else state
         if told != self._waiting:
-            log.log(logging.WARNING if reason else logging.INFO, "%s: %s", self._board.sink, told)
+            level = logging.WARNING if reason else logging.INFO
+            log.log(level, "%s: %s", self._board.sink, told, extra=self._context)
         self._waiting = told
 
     def visible(self, times: Sequence[Mapping[int, int]]) -> None:
@@ -71,13 +76,13 @@ class QueryReport:
 
     def rebuilding(self, reason: str) -> None:
         """Note that the board is being counted again."""
-        log.warning("%s: counting the board again from Kafka: %s", self._board.sink, reason)
+        log.warning("%s: counting the board again from Kafka: %s", self._board.sink, reason, extra=self._context)
 
     def rebuilt(self) -> None:
         """Note that it has been."""
         self._board.record_rebuild()
-        log.info("%s: the board has been counted again", self._board.sink)
+        log.info("%s: the board has been counted again", self._board.sink, extra=self._context)
 
     def alarm(self, text: str) -> None:
         """Log what a person should look at."""
-        log.error("%s: %s", self._board.sink, text)
+        log.error("%s: %s", self._board.sink, text, extra=self._context)

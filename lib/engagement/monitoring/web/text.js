@@ -28,7 +28,7 @@ export const TEXT = {
   },
   ar: {
     skip: "انتقل إلى الترتيب", title: "التفاعل مباشرةً", settings: "الإعدادات", theme: "المظهر", updated: "آخر تحديث",
-    sinks: "حداثة كل وجهة", p99: "٪99 تظهر خلال", promise: "الموعود", median: "الوسيط",
+    sinks: "حداثة كل وجهة", p99: "99٪ تظهر خلال", promise: "الموعود", median: "الوسيط",
     oldest: "أقدم منتظر", noFigure: "لا أحداث في الدقيقة الأخيرة", silent: "صامت",
     ranking: "الأعلى تفاعلًا", last: minutesAr, rows: "الصفوف",
     rank: "الترتيب", move: "التغيّر", content: "المحتوى", score: "النقاط", empty: "لا أحداث في النافذة بعد.",
