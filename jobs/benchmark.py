@@ -5,7 +5,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from engagement.benchmark import drain, history, isolation
+from engagement.benchmark import drain, history, isolation, monitoring
 from engagement.benchmark.bench import Bench
 from engagement.command import Command, Context, main, positive_float, positive_int
 from engagement.embedded.stack import Stack
@@ -17,6 +17,8 @@ BENCHMARKS = {
     "isolation": (isolation.run, "freshness of the ranking alone, and beside a warehouse that answers after 20 s"),
     "backfill": (history.run_backfill, "history out of PostgreSQL into lake or warehouse, beside two COPY to nowhere"),
     "reconcile": (history.run_reconcile, "the same, and then the comparison of both"),
+    "api": (monitoring.run_api, "200 requests/s to the API: their answer time, and the ranking's freshness meanwhile"),
+    "monitoring": (monitoring.run_monitoring, "freshness of the ranking with all monitoring, and without"),
 }
 NO_STREAM = {"backfill": "lake", "reconcile": "lake"}
 """Those that need no Kafka, with their usual sink."""
@@ -30,10 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rows", type=positive_int, metavar="N", default=200_000, help="rows to move (default: %(default)s)")
     add("--sink", choices=SINKS, help=f"destination (default: {SINKS[0]}; of {' and '.join(NO_STREAM)}: lake)")
     add(
-        "--rate", type=positive_int, metavar="N", default=1000, help="isolation: rows per second (default: %(default)s)"
+        "--rate",
+        type=positive_int,
+        metavar="N",
+        default=1000,
+        help="where rows flow: so many a second (default: %(default)s)",
     )
-    add("--seconds", type=positive_float, metavar="S", default=60.0, help="isolation: a turn (default: %(default)s)")
-    add("--rounds", type=positive_int, metavar="N", default=2, help="isolation: turns of each (default: %(default)s)")
+    add(
+        "--seconds",
+        type=positive_float,
+        metavar="S",
+        default=60.0,
+        help="where ways take turns: one (default: %(default)s)",
+    )
+    add("--rounds", type=positive_int, metavar="N", default=2, help="turns of each way (default: %(default)s)")
     add("--report", type=Path, metavar="FILE", help="write what was measured as JSON")
 
 

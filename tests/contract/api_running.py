@@ -75,6 +75,7 @@ def seed(client: Redis) -> None:
     client.zadd(RedisSettings().top_key, contents)
     write_content_meta(client, [ContentMeta(content, "slug", MARKUP, "podcast", 60, None) for content in contents])
     client.hset(content_stats(KNOWN), mapping=STATS)
+    client.delete(recent_events(KNOWN))
     for number in (1, 2, 3):
         event: dict[Any, Any] = {"event_id": number, "event_type": "play", "user_id": USER, "duration_ms": ""}
         client.xadd(recent_events(KNOWN), event, id=f"{number}-0")

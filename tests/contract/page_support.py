@@ -91,7 +91,7 @@ def other_sinks(client: Redis) -> Iterator[None]:
 def chromium() -> Iterator[Browser]:
     """The machine's own browser, headless."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
         try:
             yield browser
         finally:

@@ -33,6 +33,8 @@ class ProgressListener:
         self._clock = clock
         self._lock = threading.Lock()
         self._looked: dict[str, float] = {}
+        self.listening: Callable[[], bool] = lambda: True
+        """Asked before an event is read."""
         self.failures = 0
         """Events that could not be read; shown in the log once, and otherwise of no consequence."""
 
@@ -48,6 +50,8 @@ class ProgressListener:
     def onQueryProgress(self, event: Any) -> None:  # noqa: ANN401, N802
         """Note the phases of a micro-batch that is over."""
         try:
+            if not self.listening():
+                return
             progress = event.progress()
             board = self._boards.get(str(progress.name()))
             if board is not None and self._is_due(board.sink):

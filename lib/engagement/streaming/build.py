@@ -85,7 +85,9 @@ def build_job(
     for session in {id(each.session): each.session for each in queries}.values():
         listen(session, listener)
     writer = StatusWriter(status, measures)
-    return StreamingJob(queries, positions, writer, settings.processing.content_refresh_seconds, stop)
+    job = StreamingJob(queries, positions, writer, settings.processing.content_refresh_seconds, stop)
+    listener.listening = job.measuring.is_set
+    return job
 
 
 def kafka_topic(settings: KafkaSettings) -> KafkaTopic:

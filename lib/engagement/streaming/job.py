@@ -67,6 +67,9 @@ class StreamingJob:
         self._status = status
         self._content_refresh_seconds = content_refresh_seconds
         self._stop = stop
+        self.measuring = threading.Event()
+        """Cleared only by the benchmark that asks what measuring costs."""
+        self.measuring.set()
 
     def run(self) -> None:
         """Block until the end. Raises: EngagementError, the failure that ended it."""
@@ -101,6 +104,8 @@ class StreamingJob:
             threads[0].join(_BEAT_SECONDS)
 
     def _beat(self, *, force: bool = False) -> None:
+        if not self.measuring.is_set():
+            return
         for each in self._queries:
             each.board.flush(self._status.client, force=force)
         self._status.measures.flush(self._status.client, force=force)
@@ -123,6 +128,8 @@ class StreamingJob:
                 log.debug("%s: %s", each.query.name, error)
 
     def _record_lag(self) -> None:
+        if not self.measuring.is_set():
+            return
         bounds, now = self._positions.bounds(), time.monotonic()
         ends = {partition: end for partition, (_, end) in bounds.items()}
         self._lag.note(ends, now)
