@@ -49,6 +49,11 @@ class Watch:
         health = requests.get(f"{self.url}/health", timeout=5).json()
         return str(health["components"][component]["status"] if component else health["status"])
 
+    def sick(self) -> dict[str, str]:
+        """Reasons of the components that are not healthy."""
+        components = requests.get(f"{self.url}/health", timeout=5).json()["components"]
+        return {name: part["reason"] for name, part in components.items() if part["status"] != "healthy"}
+
     def metrics(self) -> dict[str, float]:
         """Every sample of a scrape, by name and labels."""
         families = text_string_to_metric_families(requests.get(f"{self.url}/metrics/prometheus", timeout=5).text)
@@ -79,7 +84,9 @@ class Watch:
                 "page": self.page_says().lower() == status,
             }
 
-        return await_that(lambda: all(said().values()), limit_seconds, lambda: f"not all say {status}: {said()}")
+        return await_that(
+            lambda: all(said().values()), limit_seconds, lambda: f"not all say {status}: {said()} {self.sick()}"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +118,9 @@ def quiet(watch: Watch, job: StreamJob) -> Watch:
     """With the job running, and nothing wrong to begin with."""
     assert job.is_alive
     await_that(
-        lambda: watch.status() == "healthy" and watch.page_says() == "Healthy", HEALED_SECONDS, lambda: watch.url
+        lambda: watch.status() == "healthy" and watch.page_says() == "Healthy",
+        HEALED_SECONDS,
+        lambda: f"something is wrong to begin with: {watch.sick()}",
     )
     return watch
 
@@ -177,4 +186,4 @@ def test_dead_letters_pour_in(world: World, quiet: Watch) -> None:
     assert "E_JSON" in quiet.page.locator("#dead").inner_text()
     # A minute later it is over: the alert looks at what came within one.
     await_that(lambda: "EngagementDeadLetterBurst" not in quiet.prometheus.firing(), 100, "the alert does not end")
-    assert quiet.status() == "healthy"
+    await_that(lambda: quiet.status() == "healthy", HEALED_SECONDS, lambda: f"not healed: {quiet.sick()}")

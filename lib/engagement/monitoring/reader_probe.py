@@ -60,7 +60,9 @@ class ReaderProbe:
         try:
             if self._row is None:
                 self._row = self._await_row(deadline)
-            if self._row is not None:
+            if self._row is None:
+                self._missed = 0  # nothing new comes, so nobody can say that it would be missed again
+            else:
                 self._await_sight(self._row, deadline)
         except (psycopg2.Error, RedisError, TransientError):
             self._row = None  # an outage is no slowness; the services' own components say what is away
