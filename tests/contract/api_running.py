@@ -125,7 +125,8 @@ def running_redis(folder: Path) -> Iterator[RedisServer]:
 
 
 @contextmanager
-def running_api(server: RedisServer, port: int = 0) -> Iterator[Api]:
+def running_api(server: RedisServer, port: int = 0, ranking: StatusBoard | None = None) -> Iterator[Api]:
+    """Serve; `ranking` is the board of the query `redis` when the usual one, of ten messages, will not do."""
     client = redis_client(server.settings)
     seed(client)
     reader, probe, stop = (
@@ -136,8 +137,9 @@ def running_api(server: RedisServer, port: int = 0) -> Iterator[Api]:
     parts = ApiParts(
         reader, HealthMonitor([probe], Clocks()), lambda: Told(probe.book, probe.measures), Measures("serve"), {"redis"}
     )
-    board = StatusBoard("redis", "g1")
-    board.record_batch(BatchRecord(3, 10, delivered=9, dead_letters={"E_JSON": 1}, duration_ms=20.0))
+    board = ranking or StatusBoard("redis", "g1")
+    if ranking is None:
+        board.record_batch(BatchRecord(3, 10, delivered=9, dead_letters={"E_JSON": 1}, duration_ms=20.0))
     board.flush(client)
     publisher = threading.Thread(target=publish, args=(board, client, stop))
     publisher.start()
