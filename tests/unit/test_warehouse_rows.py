@@ -11,11 +11,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.arrow import changes
 from tests.builders import (
     CONTENT_ID,
-    CONTENT_ROWS,
     EVENT_TS,
-    KAFKA_TS,
     Message,
     created,
     envelope,
@@ -25,42 +24,14 @@ from tests.builders import (
 )
 
 from engagement.identity import OffsetRange
-from engagement.schemas import CONTENT
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.json_value import MAX_DEPTH, to_json_value
 from engagement.sinks.bigquery.rows import ROWS, row_versions, time_bounds, to_rows
 from engagement.sinks.bigquery.summary import SUMMARY_SCHEMA, PartitionCounts, from_rows, to_batch
 from engagement.sinks.outcomes import sum_up
-from engagement.transform.changes import transform_batches
-from engagement.transform.content import Contents
 
 NOW_US = 1_795_446_001_000_000
 COMMIT_MS = 1_795_446_000_000
-
-
-def changes(*messages: Message) -> pa.RecordBatch:
-    """Contract CHANGES, without Spark."""
-    columns = {
-        "topic": ["engagement-events"] * len(messages),
-        "partition": pa.array([m.partition for m in messages], pa.int32()),
-        "offset": pa.array([m.offset for m in messages], pa.int64()),
-        "timestamp": pa.array([m.kafka_ts for m in messages], pa.timestamp("us", "UTC")),
-        "value": pa.array([m.value for m in messages], pa.binary()),
-        "header_names": pa.array([list(m.headers) for m in messages], pa.list_(pa.string())),
-        "replay_of": pa.array([m.replay_of for m in messages], pa.int64()),
-    }
-    table = pa.Table.from_pylist(
-        [{**content, "publish_ts": KAFKA_TS} for content in CONTENT_ROWS],
-        schema=pa.schema(
-            [
-                *((name, pa.string()) for name in CONTENT.names[:4]),
-                ("length_seconds", pa.int32()),
-                ("publish_ts", pa.timestamp("us", "UTC")),
-            ]
-        ),
-    )
-    (batch,) = transform_batches([pa.RecordBatch.from_pydict(columns)], Contents(table))
-    return batch
 
 
 def stored(*messages: Message, following: int = 0) -> list[dict[str, Any]]:

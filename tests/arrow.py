@@ -1,0 +1,33 @@
+"""Messages through the transform as Arrow batches, without Spark."""
+
+import pyarrow as pa
+from tests.builders import CONTENT_ROWS, KAFKA_TS, Message
+
+from engagement.schemas import CONTENT
+from engagement.transform.changes import transform_batches
+from engagement.transform.content import Contents
+
+
+def changes(*messages: Message) -> pa.RecordBatch:
+    """Contract CHANGES, without Spark."""
+    columns = {
+        "topic": ["engagement-events"] * len(messages),
+        "partition": pa.array([m.partition for m in messages], pa.int32()),
+        "offset": pa.array([m.offset for m in messages], pa.int64()),
+        "timestamp": pa.array([m.kafka_ts for m in messages], pa.timestamp("us", "UTC")),
+        "value": pa.array([m.value for m in messages], pa.binary()),
+        "header_names": pa.array([list(m.headers) for m in messages], pa.list_(pa.string())),
+        "replay_of": pa.array([m.replay_of for m in messages], pa.int64()),
+    }
+    table = pa.Table.from_pylist(
+        [{**content, "publish_ts": KAFKA_TS} for content in CONTENT_ROWS],
+        schema=pa.schema(
+            [
+                *((name, pa.string()) for name in CONTENT.names[:4]),
+                ("length_seconds", pa.int32()),
+                ("publish_ts", pa.timestamp("us", "UTC")),
+            ]
+        ),
+    )
+    (batch,) = transform_batches([pa.RecordBatch.from_pydict(columns)], Contents(table))
+    return batch
