@@ -30,6 +30,9 @@ class DeltaFence:
     next_offsets: Mapping[int, int]
     places: Mapping[int, Place] = field(default_factory=dict)
     """Partition -> the farthest place in the source's log whose changes the table holds."""
+    islands: int = 0
+    """Above 0: the table also holds rows at or beyond the next offsets, with gaps between them. It counts the commits
+    since there were none, so that a commit of such rows alone moves the fence too."""
 
     def after(self, ranges: Sequence[OffsetRange], places: Mapping[int, Place]) -> "DeltaFence":
         """The fence once these ranges, whose changes reach to these places, are in the table; it never goes back.
@@ -55,11 +58,12 @@ class DeltaFence:
         return json.dumps({_KEY: self._document(), "batch": str(identity)})
 
     def _document(self) -> dict[str, object]:
-        return {
+        document: dict[str, object] = {
             "topic_id": self.topic_id,
             "next": {str(partition): offset for partition, offset in sorted(self.next_offsets.items())},
             "places": {str(partition): list(place) for partition, place in sorted(self.places.items())},
         }
+        return {**document, "islands": self.islands} if self.islands else document
 
 
 def fence_of(metadata: str | None) -> DeltaFence | None:
@@ -76,6 +80,7 @@ def fence_of(metadata: str | None) -> DeltaFence | None:
     try:
         fence = found[_KEY]
         places = {int(p): (int(commit), int(own)) for p, (commit, own) in fence["places"].items()}
-        return DeltaFence(str(fence["topic_id"]), {int(p): int(offset) for p, offset in fence["next"].items()}, places)
+        offsets = {int(p): int(offset) for p, offset in fence["next"].items()}
+        return DeltaFence(str(fence["topic_id"]), offsets, places, int(fence.get("islands", 0)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ContractError(f"a commit carries a fence that cannot be read: {metadata!r}") from error
