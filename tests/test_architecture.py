@@ -21,7 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"settings", "retry", "transform"}),
     frozenset({"logs", "session", "sources", "sinks.base"}),
     frozenset({"sinks.delta", "sinks.outcomes"}),
-    frozenset({"command", "sinks.bigquery", "sinks.lake", "sinks.redis"}),
+    frozenset({"command", "sinks.bigquery", "sinks.external", "sinks.lake", "sinks.redis"}),
     frozenset({"dead_letters"}),
     frozenset({"delivery", "monitoring", "embedded", "generator"}),
     frozenset({"streaming", "demo", "worker_daemon"}),
@@ -60,6 +60,7 @@ HARMLESS = {
 NEVER = {
     *(("sinks.redis", part) for part in ("sources", "settings")),
     *(("sinks.lake", part) for part in ("sources", "settings")),
+    *(("sinks.external", part) for part in ("sources", "settings")),
     *(("sinks.delta", part) for part in ("sources", "settings")),
     *(("sinks.bigquery", part) for part in ("sources", "settings")),
     *(("sources", "settings"), ("delivery", "settings")),

@@ -14,7 +14,7 @@ IDENTITY = BatchIdentity("app", "generation", 7)
 SMALL, LARGE = st.integers(0, 99), st.integers(0, 2**62)
 OFFSETS = st.dictionaries(SMALL, LARGE, max_size=4)
 PLACES = st.dictionaries(SMALL, st.tuples(LARGE, LARGE), max_size=3)
-FENCES = st.builds(DeltaFence, st.text(max_size=5), OFFSETS, PLACES)
+FENCES = st.builds(DeltaFence, st.text(max_size=5), OFFSETS, PLACES, st.integers(0, 9))
 RANGES = st.lists(st.builds(OffsetRange, st.just("events"), SMALL, SMALL, SMALL))
 
 

@@ -1,0 +1,130 @@
+"""The table of deliveries: what became of every row version, and up to where (the fence, in its commits)."""
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from engagement.identity import BatchIdentity
+from engagement.schemas import DEAD_LETTER, DeadLetterCode
+from engagement.sinks.delta.fence import DeltaFence
+from engagement.sinks.delta.files import FilePlan, Folder
+from engagement.sinks.delta.tables import FENCED, LakeTable, stored_dead_letters
+from engagement.sinks.external.lane import Outcome
+from engagement.sinks.external.options import SINK
+
+STAGE = "external"
+"""Of this sink's dead letters: an event may be refused here and nowhere else."""
+DELIVERY_DATE = "delivery_date"
+_TEXT, _LONG, _INT, _TIME = T.StringType(), T.LongType(), T.IntegerType(), T.TimestampType()
+_IN_FILES = T.StructType(
+    [
+        T.StructField("topic", _TEXT),
+        T.StructField("topic_id", _TEXT),  # another one when the topic was deleted and made again
+        T.StructField("kafka_partition", _INT),
+        T.StructField("kafka_offset", _LONG),
+        T.StructField("event_id", _LONG),
+        T.StructField("version", _LONG),
+        T.StructField("op", _TEXT),
+        T.StructField("key", _TEXT),  # idempotency key of the version
+        T.StructField("status", _TEXT),  # delivered, rejected
+        T.StructField("attempts", _INT),  # requests that carried it, in the round that brought its outcome
+        T.StructField("http_status", _INT),  # of the request, or of its own result within a batch
+        T.StructField("request_key", _TEXT),  # idempotency key of the request that brought the outcome
+        T.StructField("batch_id", _TEXT),  # BatchIdentity of the micro-batch
+        T.StructField("commit_ts", _TIME),  # in the source; NULL where it told none
+        T.StructField("first_ts", _TIME),  # when it was sent first, in that round
+        T.StructField("last_ts", _TIME),  # when the outcome came
+    ]
+)
+DELIVERIES = T.StructType([*_IN_FILES, T.StructField(DELIVERY_DATE, T.DateType())])
+"""`deliveries`: one row per row version, and its partition, the UTC day of last_ts."""
+DELIVERY_FILE: pa.Schema = to_arrow_schema(_IN_FILES, timezone="UTC")
+_FREQUENT_COMMITS = (
+    # A commit every other second: the log is looked through at each of them, so it has to stay short.
+    ("delta.logRetentionDuration", "interval 1 hours"),
+    ("delta.deletedFileRetentionDuration", "interval 1 hours"),
+    ("delta.checkpointInterval", "50"),
+    ("delta.appendOnly", "true"),
+)
+_REJECTED = "kafka_partition INT, kafka_offset BIGINT, http_status INT, attempts INT"
+
+
+def deliveries_table(lake: str) -> LakeTable:
+    """The table in a lake."""
+    return LakeTable(SINK, f"{lake}/deliveries", DELIVERIES, DELIVERY_DATE, (*FENCED, *_FREQUENT_COMMITS))
+
+
+def file_plan(table: LakeTable) -> FilePlan:
+    """How outcomes become its files."""
+    bounded = ("kafka_partition", "kafka_offset", "event_id", "version")
+    return FilePlan(Folder(table.path), DELIVERY_DATE, "last_ts", bounded)
+
+
+def to_rows(outcomes: Sequence[Outcome], topic: str, topic_id: str, batch_id: str) -> pa.Table:
+    """Outcomes as the table's files hold them (DELIVERY_FILE)."""
+    rows = [
+        {
+            "topic": topic,
+            "topic_id": topic_id,
+            "kafka_partition": outcome.version.partition,
+            "kafka_offset": outcome.version.offset,
+            "event_id": outcome.version.event_id,
+            "version": outcome.version.version,
+            "op": outcome.version.op,
+            "key": outcome.version.key,
+            "status": str(outcome.status),
+            "attempts": outcome.attempts,
+            "http_status": outcome.http_status,
+            "request_key": outcome.request_key,
+            "batch_id": batch_id,
+            "commit_ts": None if outcome.version.commit_ms is None else outcome.version.commit_ms * 1000,
+            "first_ts": outcome.first_us,
+            "last_ts": outcome.last_us,
+        }
+        for outcome in outcomes
+    ]
+    return pa.Table.from_pylist(rows, schema=DELIVERY_FILE)
+
+
+def rejected_letters(
+    spark: SparkSession, messages: DataFrame, rejected: Sequence[Mapping[str, Any]], identity: BatchIdentity
+) -> DataFrame:
+    """Dead letters of refused events, with their messages' bytes as they came from Kafka.
+
+    In: NARROW_MESSAGES; rows of outcomes.REJECTED_FIELD. Out: DEAD_LETTERS. Shuffle: a broadcast.
+    """
+    columns = ("kafka_partition", "kafka_offset", "http_status", "attempts")
+    refused = spark.createDataFrame([tuple(row[name] for name in columns) for row in rejected], _REJECTED)
+    place = (messages["partition"] == refused["kafka_partition"]) & (messages["offset"] == refused["kafka_offset"])
+    letters = messages.join(F.broadcast(refused), on=place, how="inner").select(
+        "topic",
+        "kafka_partition",
+        "kafka_offset",
+        F.col("timestamp").alias("kafka_ts"),
+        F.col("value").alias("raw_value"),
+        "header_names",
+        F.lit(STAGE).alias("stage"),
+        F.lit(DeadLetterCode.E_HTTP_REJECT.value).alias("code"),
+        F.format_string("the receiver answered %d", "http_status").alias("detail"),
+        "attempts",
+    )
+    tried = letters.select(*DEAD_LETTER.names, "attempts")
+    return stored_dead_letters(tried, str(identity), SINK, F.col("attempts"))
+
+
+def islands(spark: SparkSession, table: LakeTable, fence: DeltaFence) -> dict[int, pa.Array]:
+    """Offsets at or beyond the fence that have an outcome, by partition: what a round that ended early has left."""
+    rows = table.read(spark).where(F.col("topic_id") == fence.topic_id)
+    partition, offset = F.col("kafka_partition"), F.col("kafka_offset")
+    below = [(partition == number) & (offset < following) for number, following in fence.next_offsets.items()]
+    beyond = rows.where(~reduce(Column.__or__, below, F.lit(False))).select("kafka_partition", "kafka_offset").toArrow()
+    numbers = pc.unique(beyond["kafka_partition"]).to_pylist()
+    found = {number: beyond.filter(pc.equal(beyond["kafka_partition"], number)) for number in numbers}
+    return {number: table["kafka_offset"].combine_chunks() for number, table in found.items()}

@@ -1,0 +1,115 @@
+"""Row versions as the receiver gets them: the contract's JSON, made once per event and sent as it is. Pure."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engagement.schemas import Kind
+from engagement.sinks.external.keys import event_key
+
+_COLUMNS = (
+    *("kafka_partition", "kafka_offset", "source_ts_ms", "event_id", "version", "op", "content_id", "user_id"),
+    *("event_type", "title", "content_type", "device", "engagement_seconds", "engagement_pct", "raw_payload"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RowVersion:
+    """What names a row version, and is kept of it."""
+
+    partition: int
+    offset: int
+    commit_ms: int | None
+    """Commit time in the source, ms since 1970."""
+    event_id: int
+    version: int
+    op: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A row version, ready to be sent."""
+
+    version: RowVersion
+    body: str
+    """Its JSON object."""
+
+
+def undelivered(changes: pa.RecordBatch, following: int, done: pa.Array) -> pa.RecordBatch:
+    """The row versions to send: at `following` or above, not in `done` (offsets). In and out: CHANGES. Order: kept."""
+    offsets = changes.column("kafka_offset")
+    wanted = pc.and_(pc.equal(changes.column("kind"), str(Kind.CHANGE)), changes.column("is_version"))
+    return changes.filter(pc.and_(wanted, pc.invert(is_done(offsets, following, done))))
+
+
+def is_done(offsets: pa.Array, following: int, done: pa.Array) -> pa.Array:
+    """Which offsets the receiver has acknowledged before."""
+    below = pc.less(offsets, following)
+    return pc.or_(below, pc.is_in(offsets, value_set=done)) if len(done) else below
+
+
+def to_events(versions: pa.RecordBatch, installation: str) -> Iterator[Event]:
+    """Row versions as events. In: CHANGES, row versions only. Order: kept. No value can fail a row."""
+    times = _iso_times(versions.column("event_ts"))
+    for row, at in zip(zip(*(versions.column(name).to_pylist() for name in _COLUMNS), strict=True), times, strict=True):
+        partition, offset, commit_ms, event_id, version, op, content_id, user_id = row[:8]
+        event_type, title, content_type, device, seconds, pct, raw_payload = row[8:]
+        key = event_key(installation, event_id, version)
+        body = (
+            f'{{"event_id":{event_id},"content_id":{_text(content_id)},"user_id":{_text(user_id)},'
+            f'"event_type":{_text(event_type)},"timestamp":{_text(at)},'
+            f'"metadata":{{"title":{_text(title)},"type":{_text(content_type)},"device":{_text(device)},'
+            f'"seconds":{_number(seconds)},"pct":{_number(pct)},"raw_payload":{_payload(raw_payload)}}},'
+            f'"op":{_text(op)},"version":{version},"idempotency_key":{_text(key)}}}'
+        )
+        yield Event(RowVersion(partition, offset, commit_ms, event_id, version, op, key), body)
+
+
+def batch_body(bodies: list[str], key: str) -> str:
+    """The JSON of several events in one request."""
+    return f'{{"events":[{",".join(bodies)}],"batch_id":{_text(key)},"event_count":{len(bodies)}}}'
+
+
+def heartbeat_body(at: str) -> str:
+    """The JSON of a heartbeat; `at` is ISO 8601."""
+    return json.dumps({"type": "heartbeat", "source": "engagement", "timestamp": at})
+
+
+def _iso_times(column: pa.Array) -> list[str | None]:
+    """Times in ISO 8601, by numpy: Python's own end with the year 9999, a broker's clock need not."""
+    micros = column.cast(pa.timestamp("us", column.type.tz)).view(pa.int64())
+    written = np.datetime_as_string(micros.fill_null(0).to_numpy().view("datetime64[us]"), unit="us")
+    return [f"{text}Z" if valid else None for text, valid in zip(written, micros.is_valid().to_pylist(), strict=True)]
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else json.dumps(value)
+
+
+def _number(value: object) -> str:
+    return "null" if value is None else str(value)
+
+
+def _payload(text: str | None) -> str:
+    """JSON as it came, other text as a JSON string."""
+    if text is None:
+        return "null"
+    try:
+        _STRICT.decode(text)
+    except (ValueError, RecursionError):
+        return json.dumps(text)
+    return text
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=str, parse_float=str)
+"""Numbers stay text: reading one of thousands of digits would take long, and its value is nobody's business here."""

@@ -1,0 +1,195 @@
+"""The lanes of one Spark task: threads that send side by side, each in order, until all is sent or it makes no sense.
+
+An event's versions are all in one lane. A lane that waits before another try holds up itself alone; when the receiver
+itself is at fault all of them stop (trip.py), and the driver waits, which costs no slot of Spark's. A task ends in
+bounded time whatever the receiver does.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from engagement.sinks.external.answers import Answer, Verdict
+from engagement.sinks.external.caller import document_of
+from engagement.sinks.external.events import Event, RowVersion
+from engagement.sinks.external.inbox import Inbox
+from engagement.sinks.external.lane import (
+    MOST_REQUEST_CHARACTERS,
+    Halt,
+    LaneWork,
+    Outcome,
+    Sending,
+    results_of,
+)
+from engagement.sinks.external.trip import LONGEST_WAIT_SECONDS, Tally, Trip
+
+_QUEUE_REQUESTS = 4
+"""What a lane may have waiting: the reader waits beyond that, so memory stays bounded."""
+_GRACE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class LanePlan:
+    """How a task sends."""
+
+    lanes: int
+    batch_size: int
+    """1: every event goes alone."""
+    retry_attempts: int
+    budget_seconds: float
+    """After which no request is begun any more."""
+    timeout_seconds: float
+    """The longest that a request may take."""
+    cautious: bool = False
+    """See Trip."""
+
+
+@dataclass(frozen=True)
+class LaneWorld:
+    """What the lanes take from outside."""
+
+    post: Callable[[int, Sending], Answer]
+    """Sends for a lane, which has a connection of its own."""
+    monotonic: Callable[[], float]
+    epoch_us: Callable[[], int]
+    sleep: Callable[[float], object]
+    jitter: Callable[[int], float]
+    """Seconds to wait after the n-th failure in a row (1, 2 …)."""
+
+
+@dataclass(frozen=True)
+class LaneResult:
+    """What the lanes leave behind."""
+
+    outcomes: list[Outcome]
+    left: list[RowVersion]
+    halt: Halt | None
+    """Why something is left; None when nothing is, or when only the time was up."""
+    tally: Tally
+
+
+class Lanes:
+    """Takes events in order, sends them, says what became of each; threads begin with the first event."""
+
+    def __init__(self, plan: LanePlan, world: LaneWorld) -> None:
+        self._world = world
+        self._trip = Trip(plan.cautious)
+        self._threads = ThreadPoolExecutor(plan.lanes, thread_name_prefix="lane")
+        deadline = world.monotonic() + plan.budget_seconds
+        self._hung_after = deadline + plan.timeout_seconds + _GRACE_SECONDS
+        self._lanes = [_Lane(number, plan, world, self._trip, deadline) for number in range(plan.lanes)]
+
+    def put(self, event: Event) -> None:
+        """Hand an event to its lane; waits while that has enough."""
+        lane = self._lanes[event.version.event_id % len(self._lanes)]
+        lane.begin(self._threads)
+        lane.put(event, self._hung_after)
+
+    def finish(self) -> LaneResult:
+        """Wait until every lane has ended; the events of one that hangs beyond its time count as left."""
+        self.close()
+        for lane in self._lanes:
+            lane.join(self._hung_after)
+        outcomes = [outcome for lane in self._lanes for outcome in list(lane.work.outcomes)]
+        ended = {(outcome.version.partition, outcome.version.offset) for outcome in outcomes}
+        left = [each for lane in self._lanes for each in lane.taken if (each.partition, each.offset) not in ended]
+        return LaneResult(outcomes, left, self._trip.halt if left else None, self._trip.tally)
+
+    def close(self) -> None:
+        """Tell every lane that nothing follows; safe to call twice."""
+        for lane in self._lanes:
+            lane.end()
+        self._threads.shutdown(wait=False)
+
+
+class _Lane:
+    def __init__(self, number: int, plan: LanePlan, world: LaneWorld, trip: Trip, deadline: float) -> None:
+        self._number = number
+        self._plan = plan
+        self._world = world
+        self._trip = trip
+        self._deadline = deadline
+        self._inbox = Inbox(plan.batch_size * _QUEUE_REQUESTS, MOST_REQUEST_CHARACTERS * _QUEUE_REQUESTS)
+        self._over = threading.Event()
+        self._running: Future[None] | None = None
+        self.work = LaneWork(plan.batch_size)
+        self.taken: list[RowVersion] = []
+        """Every event that was handed to it."""
+
+    def begin(self, threads: ThreadPoolExecutor) -> None:
+        if self._running is None:
+            self._running = threads.submit(self._run)
+
+    def put(self, event: Event, given_up_at: float) -> None:
+        self.taken.append(event.version)
+        if not self._inbox.put(event, lambda: self._over.is_set() or self._world.monotonic() > given_up_at):
+            self._over.set()  # it hangs in a request, or has ended: what it is given counts as left
+
+    def end(self) -> None:
+        self._inbox.end()
+
+    def join(self, given_up_at: float) -> None:
+        if self._running is None:
+            return
+        try:
+            self._running.result(max(0.0, given_up_at - self._world.monotonic()))
+        except TimeoutError:
+            self._over.set()
+
+    def _run(self) -> None:
+        try:
+            while events := self._inbox.take(self._plan.batch_size, MOST_REQUEST_CHARACTERS):
+                self.work.add(events)
+                if not self._send():
+                    return
+        finally:
+            self._over.set()
+
+    def _send(self) -> bool:
+        """Send what the work holds; false when this lane is to stop."""
+        failures = 0
+        while (sending := self.work.next()) is not None:
+            if not self._may_go():
+                return False
+            halt = self._attempt(sending)
+            if halt is None:
+                failures = 0
+                continue
+            failures += 1
+            wait = max(self._world.jitter(failures), halt.retry_after_seconds or 0.0)
+            too_long = wait > LONGEST_WAIT_SECONDS or self._is_late(wait)
+            if failures > self._plan.retry_attempts or too_long or self._trip.stopped:
+                return False
+            self._trip.retries()
+            self._world.sleep(wait)
+        return True
+
+    def _may_go(self) -> bool:
+        while not self._is_late(0.0) and not self._over.is_set():
+            if self._trip.may_go():
+                return True
+            if self._trip.stopped:
+                return False
+            self._trip.wait()
+        return False
+
+    def _attempt(self, sending: Sending) -> Halt | None:
+        sent_us = self._world.epoch_us()
+        answer = self._world.post(self._number, sending)
+        if self._over.is_set():
+            return Halt("it took too long")  # nobody waits for this lane any more
+        if sending.is_batch and answer.verdict is Verdict.DONE and answer.body is None:
+            self.work.split()  # what became of each, only asking for each will tell
+            self._trip.succeeded()
+            return None
+        results = results_of(document_of(answer)) if sending.is_batch else None
+        halt = self.work.answered(answer, results, sent_us, self._world.epoch_us())
+        if halt is None:
+            self._trip.succeeded()
+        else:
+            self._trip.failed(halt)
+        return halt
+
+    def _is_late(self, wait: float) -> bool:
+        return self._world.monotonic() + wait >= self._deadline

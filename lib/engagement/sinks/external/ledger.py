@@ -1,0 +1,113 @@
+"""The driver's record of what was delivered: the deliveries' table, its fence, and the dead letters."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+
+from engagement.identity import BatchIdentity, OffsetRange
+from engagement.retry import RetryPolicy, Surroundings, call_with_retry
+from engagement.sinks.delta.fence import DeltaFence
+from engagement.sinks.delta.log import TableLog
+from engagement.sinks.delta.tables import dead_letters_table, merge_dead_letters, translated
+from engagement.sinks.delta.upkeep import Upkeep, UpkeepPlan
+from engagement.sinks.external.deliveries import deliveries_table, islands, rejected_letters
+from engagement.sinks.external.options import SINK
+from engagement.sinks.external.outcomes import Part
+
+_MERGES = RetryPolicy(attempts=5, base_seconds=0.2, cap_seconds=2.0)
+"""The lake adds dead letters too, and Delta lets one of two merges pass: to give up here would mean to send again."""
+
+
+class DeliveryLedger:
+    """Reads and moves the fence; every method raises TransientSinkError when it fails."""
+
+    def __init__(self, spark: SparkSession, lake: str, upkeep: UpkeepPlan, clock: Callable[[], datetime]) -> None:
+        self._spark = spark
+        self.deliveries = deliveries_table(lake)
+        self.dead_letters = dead_letters_table(SINK, lake)
+        self._upkeep = Upkeep(spark, (self.deliveries,), upkeep, clock)
+        self.topic_id = ""
+        self._log: TableLog | None = None
+
+    def open(self, topic_id: str) -> None:
+        """Make the tables, or check those that are there. Raises: TransientSinkError, PermanentSinkError."""
+        self.topic_id = topic_id
+        with translated(SINK):
+            self._upkeep.prepare()
+            self.deliveries.prepare(self._spark)
+            self.dead_letters.prepare(self._spark)
+
+    def read(self) -> "Standing":
+        """How far the table has got now."""
+        self._log = TableLog(self.deliveries)
+        fence, _ = self._log.fence(self.topic_id)
+        # Where no commit tells of a fence, the rows do not either: there may be gaps between them.
+        found = fence or DeltaFence(self.topic_id, {})
+        with translated(SINK):
+            return Standing(found, islands(self._spark, self.deliveries, found) if found.islands else {})
+
+    def record(
+        self,
+        before: "Standing",
+        messages: DataFrame,
+        parts: Sequence[Part],
+        ranges: Sequence[OffsetRange],
+        identity: BatchIdentity,
+    ) -> None:
+        """Store the outcomes of a round and move the fence as far as nothing is left, from where `read` has found it.
+
+        Raises: TransientSinkError, also when another driver has done so meanwhile.
+        """
+        rejected = [row for part in parts for row in part.rejected]
+        if rejected:
+            letters = rejected_letters(self._spark, messages, rejected, identity)
+            call_with_retry(lambda: self.add_letters(letters), _MERGES, Surroundings())
+        after = fence_after(before, ranges, parts)
+        if after != before.fence:
+            self.commit([file for part in parts for file in part.files], before.fence, after, identity)
+
+    def add_letters(self, letters: DataFrame) -> None:
+        """Merge dead letters into their table: a replay adds none twice. Raises: TransientSinkError."""
+        with translated(SINK):
+            merge_dead_letters(self._spark, self.dead_letters, letters)
+
+    def commit(
+        self, files: Sequence[Mapping[str, Any]], before: DeltaFence, after: DeltaFence, identity: BatchIdentity
+    ) -> None:
+        """Make outcomes visible and the fence move, both or neither. Raises: TransientSinkError."""
+        log = self._log or TableLog(self.deliveries)
+        log.append(files, before, after, identity)
+        with translated(SINK):
+            self._upkeep.after_commit()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far the deliveries have got."""
+
+    fence: DeltaFence
+    done: Mapping[int, pa.Array]
+    """Partition -> offsets at or beyond the fence that have an outcome."""
+
+
+def fence_after(before: Standing, ranges: Sequence[OffsetRange], parts: Sequence[Part]) -> DeltaFence:
+    """The fence after a round: at the end of each range, or at the first row version that is left of it.
+
+    What is done beyond it are islands: of this round, if it left something; or of an earlier one, whose ranges may have
+    gone further. A round without an outcome that leaves something moves nothing.
+    """
+    first_left: dict[int, int] = {}
+    for part in parts:  # a partition that several tasks share has several
+        if part.first_left is not None:
+            first_left[part.partition] = min(part.first_left, first_left.get(part.partition, part.first_left))
+    if first_left and not any(part.delivered or part.rejected for part in parts):
+        return before.fence
+    reached = [replace(span, end=min(span.end, first_left.get(span.partition, span.end))) for span in ranges]
+    after = before.fence.after(reached, {})
+    beyond = any(pc.max(done).as_py() >= after.next_offsets.get(p, 0) for p, done in before.done.items())
+    return replace(after, islands=before.fence.islands + 1 if first_left or beyond else 0)

@@ -1,0 +1,154 @@
+"""What a Spark task gives back: a small row per Kafka partition, and the names of the files with its outcomes."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from engagement.identity import OffsetRange
+from engagement.schemas import DeadLetterCode
+from engagement.sinks.base import PartitionSummary
+from engagement.sinks.counts import COMMIT_STEP_MS, SNAPSHOT, OutcomeCounts
+from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD
+from engagement.sinks.external.lane import Halt, Outcome, Status
+from engagement.sinks.external.lanes import LaneResult
+
+REJECTED_FIELD = pa.struct(
+    [
+        ("kafka_partition", pa.int32()),
+        ("kafka_offset", pa.int64()),
+        ("http_status", pa.int32()),
+        ("attempts", pa.int32()),
+    ]
+)
+_NUMBERS = ("partition", "read", "delivered", "tombstones", "moves", "already_delivered", "left", "first_left")
+_TALLY = ("requests", "retries", "failures")
+SCHEMA = pa.schema(
+    [
+        *((name, pa.int64()) for name in (*_NUMBERS, *_TALLY)),
+        ("dead_letters", pa.map_(pa.string(), pa.int64())),
+        ("commit_times_ms", pa.map_(pa.int64(), pa.int64())),
+        ("rejected", pa.list_(REJECTED_FIELD)),
+        *(("halt", pa.string()), ("pause", pa.bool_()), ("retry_after_seconds", pa.float64())),
+        ("files", pa.list_(FILE_FIELD)),
+    ]
+)
+"""A row per partition; what belongs to the task as a whole stands in the first of them."""
+DDL = (
+    f"{', '.join(f'{name} BIGINT' for name in (*_NUMBERS, *_TALLY))}, "
+    "dead_letters MAP<STRING,BIGINT>, commit_times_ms MAP<BIGINT,BIGINT>, "
+    "rejected ARRAY<STRUCT<kafka_partition: INT, kafka_offset: BIGINT, http_status: INT, attempts: INT>>, "
+    f"halt STRING, pause BOOLEAN, retry_after_seconds DOUBLE, files ARRAY<{FILE_DDL}>"
+)
+"""SCHEMA in Spark's words."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What became of one partition's messages in one round."""
+
+    partition: int
+    read: int
+    delivered: int
+    tombstones: int
+    moves: int
+    already_delivered: int
+    dead_letters: Mapping[str, int]
+    """Of the transform."""
+    commit_times_ms: Mapping[int, int]
+    """Of what was delivered."""
+    rejected: Sequence[Mapping[str, Any]]
+    """Rows of REJECTED_FIELD."""
+    left: int
+    """Row versions without an outcome."""
+    first_left: int | None
+    """The lowest offset among them."""
+    halt: Halt | None
+    requests: int
+    """Of the whole task; like the next two it stands at one of the task's partitions."""
+    retries: int
+    failures: int
+    files: Sequence[Mapping[str, Any]]
+    """Rows of FILE_FIELD: the outcomes of the whole task."""
+
+
+def to_batch(
+    counted: Mapping[int, OutcomeCounts], result: LaneResult, files: Sequence[Mapping[str, Any]]
+) -> pa.RecordBatch:
+    """Give rows of SCHEMA."""
+    rows = [_summary(counts, result) for counts in counted.values()]
+    for number, row in enumerate(rows):
+        tally = {name: getattr(result.tally, name) if number == 0 else 0 for name in _TALLY}
+        row |= {**tally, "files": files if number == 0 else []}
+    return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+
+
+def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Part]:
+    """Read collected rows of DDL (`row.asDict(recursive=True)` of Spark, or Arrow's to_pylist)."""
+    return [_part(dict(row)) for row in rows]
+
+
+def sum_up(rounds: Sequence[Sequence[Part]], part: OffsetRange) -> PartitionSummary:
+    """One range's outcomes over all rounds: the first has seen what was not to be sent, each has sent a share."""
+    mine = [[each for each in parts if each.partition == part.partition] for parts in rounds]
+    sent, first = [each for parts in mine for each in parts], mine[0] if mine else []
+    letters, commits = Counter[str](), Counter[int]()
+    for each in first:
+        letters.update(each.dead_letters)
+    for each in sent:
+        commits.update(each.commit_times_ms)
+    if rejected := sum(len(each.rejected) for each in sent):
+        letters[DeadLetterCode.E_HTTP_REJECT.value] = rejected
+    return PartitionSummary(
+        partition=part.partition,
+        start=part.start,
+        end=part.end,
+        read=sum(each.read for each in first),
+        delivered=sum(each.delivered for each in sent),
+        dead_letters=dict(letters),
+        tombstones=sum(each.tombstones for each in first),
+        moves=sum(each.moves for each in first),
+        already_delivered=sum(each.already_delivered for each in first),
+        commit_times_ms=dict(commits),
+    )
+
+
+def _summary(counts: OutcomeCounts, result: LaneResult) -> dict[str, Any]:
+    mine = [outcome for outcome in result.outcomes if outcome.version.partition == counts.partition]
+    left = [version.offset for version in result.left if version.partition == counts.partition]
+    delivered = [outcome for outcome in mine if outcome.status is Status.DELIVERED]
+    halt = result.halt
+    return {
+        **vars(counts),
+        "dead_letters": list(counts.dead_letters.items()),
+        "delivered": len(delivered),
+        "commit_times_ms": list(_commit_times(delivered).items()),
+        "rejected": [_rejected(outcome) for outcome in mine if outcome.status is Status.REJECTED],
+        "left": len(left),
+        "first_left": min(left, default=None),
+        "halt": None if halt is None else halt.reason,
+        "pause": None if halt is None else halt.pause,
+        "retry_after_seconds": None if halt is None else halt.retry_after_seconds,
+    }
+
+
+def _rejected(outcome: Outcome) -> dict[str, int]:
+    return {
+        "kafka_partition": outcome.version.partition,
+        "kafka_offset": outcome.version.offset,
+        "http_status": outcome.http_status,
+        "attempts": outcome.attempts,
+    }
+
+
+def _commit_times(delivered: Sequence[Outcome]) -> Counter[int]:
+    times = [each.version.commit_ms for each in delivered if each.version.op != SNAPSHOT]
+    return Counter(ms - ms % COMMIT_STEP_MS for ms in times if ms is not None)
+
+
+def _part(row: dict[str, Any]) -> Part:
+    reason, pause, seconds = (row.pop(name) for name in ("halt", "pause", "retry_after_seconds"))
+    row["dead_letters"], row["commit_times_ms"] = dict(row["dead_letters"]), dict(row["commit_times_ms"])
+    return Part(**row, halt=None if reason is None else Halt(reason, bool(pause), seconds))

@@ -1,0 +1,142 @@
+"""The external sink: every row version is posted to a receiver, and its outcome recorded in one Delta commit a round.
+
+Guarantee: at least once, with a key that stays the same for ever; a receiver that honours it sees each version once. An
+event that the receiver refuses becomes one dead letter; nothing else is ever given up. The versions of an event go out
+in the order of their offsets within a Kafka partition. Where a crash can fall, and why the replay repairs it:
+
+* before or between requests, or after an answer: what was acknowledged and is not in the table yet is sent again, with
+  the same keys. That is at most one micro-batch, and of a long one at most what one round sends (BUDGET_SECONDS).
+* between the dead letters and the commit: letters are merged by their place in Kafka, so the replay adds none twice.
+* after the commit: it carries the fence, and the rows beyond it that are done; the replay sends none of them.
+
+Two drivers: both may send, with the same keys; one commit passes (delta/fence.py), the other driver goes on from it.
+Time bound: a round ends BUDGET_SECONDS and one request's limit after its begin, whatever the receiver does; while that
+is away or refuses us, nothing runs in Spark, and the micro-batch waits here, on the driver.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from engagement.errors import TransientSinkError
+from engagement.identity import BatchIdentity, Fence, OffsetRange
+from engagement.sinks.base import CommitTimes, PartitionSummary
+from engagement.sinks.delta.tables import translated
+from engagement.sinks.external.deliveries import file_plan
+from engagement.sinks.external.gate import GateState
+from engagement.sinks.external.lane import Halt
+from engagement.sinks.external.ledger import DeliveryLedger
+from engagement.sinks.external.options import SINK, ExternalOptions
+from engagement.sinks.external.outcomes import DDL, Part, from_rows, sum_up
+from engagement.sinks.external.receiver import GateObserver, Receiver, Waiting
+from engagement.sinks.external.task import SendPlan, make_task
+from engagement.transform.changes import Changes
+
+BUDGET_SECONDS = 10.0
+"""A round of requests: what it has not begun by then comes in the next, after its outcomes are in the table."""
+
+
+class Observer(GateObserver, Protocol):
+    """Told what happens; it must not raise."""
+
+    def visible(self, times: Sequence[CommitTimes]) -> None:
+        """Rows with these commit times were acknowledged just now."""
+        ...
+
+
+class ExternalSink:
+    """Posts row versions, appends to `deliveries`, merges into `dead_letters`; opens nothing before `open`."""
+
+    name = SINK
+    content_first = True
+
+    def __init__(
+        self,
+        options: ExternalOptions,
+        ledger: DeliveryLedger,
+        topic_id: Callable[[], str],
+        observer: Observer,
+        waiting: Waiting,
+    ) -> None:
+        self._options = options
+        self._ledger = ledger
+        self._topic_id = topic_id
+        self._observer = observer
+        self._waiting = waiting
+        self._receiver = Receiver(options, waiting, observer)
+
+    def open(self) -> None:
+        """Make the tables, or check those that are there, and begin the heartbeat.
+
+        A receiver that is away hinders nothing here: what is to be sent waits for it. Raises: TransientError,
+        PermanentSinkError.
+        """
+        self._ledger.open(self._topic_id())
+        self._receiver.start()
+
+    def fence(self) -> Fence:
+        """Next offset per partition, from the newest commit that carries them. Raises: TransientSinkError."""
+        return self._ledger.read().fence.next_offsets
+
+    def start_without_fence(self) -> Fence | None:
+        """None: without a fence nothing was sent yet, and what the topic still holds is due."""
+        return None
+
+    def deliver(
+        self,
+        changes: Changes,
+        ranges: Sequence[OffsetRange],
+        identity: BatchIdentity,
+        *,
+        final: bool,  # noqa: ARG002 always true, by content_first
+    ) -> list[PartitionSummary]:
+        """Send what was not acknowledged of these ranges; returns when each row version has its outcome.
+
+        Raises: TransientSinkError when another driver wrote meanwhile, and once the job is told to stop.
+        """
+        rounds: list[list[Part]] = []
+        while not rounds or any(part.left for part in rounds[-1]):
+            if rounds and self._waiting.give_up():
+                raise TransientSinkError(SINK, "stopping; what is left waits for the next start")
+            self._receiver.await_passable()
+            try:
+                parts = self._round(changes, ranges, identity)
+            except TransientSinkError:
+                # Sent again before long, over and over, it would flood the receiver with what it has.
+                self._receiver.failed(Halt("what it answered could not be recorded"))
+                raise
+            rounds.append(parts)
+            self._observer.visible([part.commit_times_ms for part in parts])
+            self._judge(parts)
+        return [sum_up(rounds, part) for part in ranges]
+
+    def close(self) -> None:
+        """End the heartbeat; safe to call twice."""
+        self._receiver.stop()
+
+    def _round(self, changes: Changes, ranges: Sequence[OffsetRange], identity: BatchIdentity) -> list[Part]:
+        """Send for a while, and record what came of it."""
+        before = self._ledger.read()
+        plan = SendPlan(
+            files=file_plan(self._ledger.deliveries),
+            topic=ranges[0].topic,
+            topic_id=self._ledger.topic_id,
+            batch_id=str(identity),
+            ranges={part.partition: (part.start, part.end) for part in ranges},
+            fence=before.fence.next_offsets,
+            done=before.done,
+            budget_seconds=BUDGET_SECONDS,
+            cautious=self._receiver.gate.state is GateState.HALF_OPEN,
+        )
+        with translated(SINK):
+            rows = changes.each_partition(make_task(plan, self._options), DDL).collect()
+        parts = from_rows(row.asDict(recursive=True) for row in rows)
+        self._ledger.record(before, changes.messages, parts, ranges, identity)
+        return parts
+
+    def _judge(self, parts: Sequence[Part]) -> None:
+        """Open or close the gate after a round."""
+        halts = [part.halt for part in parts if part.halt is not None]
+        if halts:
+            self._receiver.failed(max(halts, key=lambda halt: halt.gravity))
+        elif not any(part.left for part in parts):
+            self._receiver.succeeded()

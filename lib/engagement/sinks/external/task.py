@@ -1,0 +1,140 @@
+"""What runs inside a Spark task: the row versions of whole Kafka partitions to the receiver, in lanes.
+
+Guarantee: what the task says was acknowledged was. What it does not say so of is sent again later, with the same key.
+A worker process keeps its connections from task to task: a Spark function's globals do not survive, this module's do.
+"""
+
+import os
+import random
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from engagement.errors import ContractError
+from engagement.identity import Fence
+from engagement.retry import RetryPolicy
+from engagement.sinks.counts import OutcomeCounts
+from engagement.sinks.delta.files import FilePlan, write_files
+from engagement.sinks.external.answers import Answer
+from engagement.sinks.external.caller import Caller
+from engagement.sinks.external.deliveries import to_rows
+from engagement.sinks.external.events import is_done, to_events, undelivered
+from engagement.sinks.external.lane import Sending
+from engagement.sinks.external.lanes import LanePlan, LaneResult, Lanes, LaneWorld
+from engagement.sinks.external.options import ExternalOptions
+from engagement.sinks.external.outcomes import to_batch
+from engagement.transform.changes import Task
+from engagement.transform.partitions import by_partition
+
+_NOTHING = pa.array([], pa.int64())
+_MICROSECONDS = 1_000_000
+
+_callers: dict[tuple[int, ExternalOptions, int], Caller] = {}
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class SendPlan:
+    """What a task sends, how, and where it writes what came of it."""
+
+    files: FilePlan
+    topic: str
+    topic_id: str
+    batch_id: str
+    ranges: Mapping[int, tuple[int, int]]
+    """partition -> (first offset, one past the last)."""
+    fence: Fence
+    """partition -> the next offset to send."""
+    budget_seconds: float
+    cautious: bool = False
+    done: Mapping[int, pa.Array] = field(default_factory=dict)
+    """partition -> offsets above the fence that are acknowledged."""
+
+
+def make_task(plan: SendPlan, options: ExternalOptions) -> Task:
+    """Give the work of one Spark task: changes in, rows of outcomes.DDL out."""
+    return partial(send_partitions, plan=plan, options=options)
+
+
+def send_partitions(
+    batches: Iterable[pa.RecordBatch], *, plan: SendPlan, options: ExternalOptions
+) -> Iterator[pa.RecordBatch]:
+    """Send what comes, and answer with a row per partition; nothing when nothing comes. Raises: OSError."""
+    counted: dict[int, OutcomeCounts] = {}
+    lanes = Lanes(_lane_plan(plan, options), _world(options))
+    try:
+        for partition, changes in by_partition(batch for batch in batches if batch.num_rows):
+            counts = counted.setdefault(partition, OutcomeCounts(partition))
+            for batch in changes:
+                _send(batch, counts, lanes, plan, options)
+        result = lanes.finish()
+    finally:
+        lanes.close()
+    if counted:
+        yield to_batch(counted, result, _write(result, plan))
+
+
+def backoff_seconds(failures: int, uniform: random.Random) -> float:
+    """Full jitter before the next try, after so many failures in a row: 0..0.5 s, 0..1 s, … 0..60 s."""
+    *_, ceiling = RetryPolicy(attempts=failures + 1).ceilings()
+    return uniform.uniform(0.0, ceiling)
+
+
+def _send(
+    changes: pa.RecordBatch, counts: OutcomeCounts, lanes: Lanes, plan: SendPlan, options: ExternalOptions
+) -> None:
+    partition, offsets = counts.partition, changes.column("kafka_offset")
+    first, end = plan.ranges[partition]
+    if offsets[0].as_py() < first or offsets[-1].as_py() >= end:
+        raise ContractError(f"partition {partition}: rows outside the planned range [{first}, {end})")
+    following, done = plan.fence.get(partition, 0), plan.done.get(partition, _NOTHING)
+    counts.add(changes, is_done(offsets, following, done))
+    for event in to_events(undelivered(changes, following, done), options.installation):
+        lanes.put(event)
+
+
+def _write(result: LaneResult, plan: SendPlan) -> list[dict[str, Any]]:
+    """Write the outcomes; nobody sees them before the driver's commit names the files."""
+    if not result.outcomes:
+        return []
+    rows = to_rows(result.outcomes, plan.topic, plan.topic_id, plan.batch_id)
+    return write_files(rows, plan.files, int(time.time() * 1000))
+
+
+def _lane_plan(plan: SendPlan, options: ExternalOptions) -> LanePlan:
+    return LanePlan(
+        lanes=options.lanes,
+        batch_size=options.batch_size if options.mode == "batch" else 1,
+        retry_attempts=options.retry_attempts,
+        budget_seconds=plan.budget_seconds,
+        timeout_seconds=options.timeout_seconds,
+        cautious=plan.cautious,
+    )
+
+
+def _world(options: ExternalOptions) -> LaneWorld:
+    chance = random.Random()  # noqa: S311 spreads clients over time; nothing secret depends on it
+
+    def post(lane: int, sending: Sending) -> Answer:
+        return _caller(options, lane).post(sending.key, sending.body)
+
+    return LaneWorld(
+        post=post,
+        monotonic=time.monotonic,
+        epoch_us=lambda: int(time.time() * _MICROSECONDS),
+        sleep=time.sleep,
+        jitter=lambda failures: backoff_seconds(failures, chance),
+    )
+
+
+def _caller(options: ExternalOptions, lane: int) -> Caller:
+    key = (os.getpid(), options, lane)
+    with _lock:
+        if key not in _callers:
+            _callers[key] = Caller(options)
+        return _callers[key]

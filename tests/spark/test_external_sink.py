@@ -1,0 +1,280 @@
+"""The external sink against a real receiver and real Delta tables: what it sends, records, sends again and gives up."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, Row, SparkSession
+from tests.builders import Message, created, envelope, message, row, updated
+from tests.contract.receiving import Receiving, start_receiver
+from tests.spark import frames
+
+from engagement.errors import TransientSinkError
+from engagement.identity import BatchIdentity, OffsetRange
+from engagement.sinks.base import CommitTimes, PartitionSummary
+from engagement.sinks.delta.upkeep import UpkeepPlan
+from engagement.sinks.external.ledger import DeliveryLedger
+from engagement.sinks.external.options import ExternalOptions
+from engagement.sinks.external.receiver import Waiting
+from engagement.sinks.external.sink import ExternalSink
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
+
+IDENTITY = BatchIdentity("app", "generation", 3)
+
+
+class Told:
+    """What the sink says of itself."""
+
+    def __init__(self) -> None:
+        self.times: list[Sequence[CommitTimes]] = []
+        self.reasons: list[str] = []
+        self.alarms: list[str] = []
+        self.states: list[str] = []
+
+    def visible(self, times: Sequence[CommitTimes]) -> None:
+        self.times.append(times)
+
+    def waiting(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+    def state(self, state: str, _reason: str = "") -> None:
+        self.states.append(state)
+
+    def alarm(self, text: str) -> None:
+        self.alarms.append(text)
+
+
+class Partner:
+    """A receiver of our own, and the drivers that post to it."""
+
+    def __init__(self, spark: SparkSession, folder: Path, receiving: Receiving) -> None:
+        self.spark, self.folder, self.receiving, self.topic_id = spark, folder, receiving, "first"
+        self.before = receiving.stats()
+        self.told = Told()
+        self.stop = threading.Event()
+        self.while_waiting: Callable[[], None] = lambda: None
+        self.opened: list[ExternalSink] = []
+
+    def driver(self, ledger_class: type[DeliveryLedger] = DeliveryLedger, **changes: object) -> ExternalSink:
+        env = self.receiving.env
+        options = ExternalOptions(**{
+            "url": env["EXTERNAL_SYSTEM_URL"], "token": env["EXTERNAL_SYSTEM_TOKEN"], "batch_size": 4, "lanes": 2,
+            "signing_secrets": (env["EXTERNAL_SYSTEM_SIGNING_SECRET"],), "timeout_seconds": 2.0,
+            "installation": self.folder.name, **changes,
+        })  # type: ignore[arg-type]  # fmt: skip
+        ledger = ledger_class(self.spark, str(self.folder), UpkeepPlan(0), lambda: datetime.now(UTC))
+        waiting = Waiting(self._sleep, self.stop.is_set, lambda: datetime.now(UTC))
+        sink = ExternalSink(options, ledger, lambda: self.topic_id, self.told, waiting)
+        sink.open()
+        self.opened.append(sink)
+        return sink
+
+    def deliver(self, sink: ExternalSink, messages: Sequence[Message], *ranges: OffsetRange) -> list[PartitionSummary]:
+        planned = ranges or (OffsetRange("engagement-events", 0, 0, len(messages)),)
+        return sink.deliver(frames.changes(self.spark, messages), planned, IDENTITY, final=True)
+
+    def deliveries(self) -> list[Row]:
+        rows = self.spark.read.format("delta").load(f"{self.folder}/deliveries").collect()
+        return sorted(rows, key=lambda r: (r.kafka_partition, r.kafka_offset))
+
+    def letters(self) -> list[Row]:
+        return self.spark.read.format("delta").load(f"{self.folder}/dead_letters").orderBy("kafka_offset").collect()
+
+    def gained(self, name: str) -> int:
+        """What the receiver counted since this test began."""
+        return int(self.receiving.stats()[name] - self.before[name])
+
+    def _sleep(self, seconds: float) -> object:
+        self.while_waiting()
+        return self.stop.wait(min(seconds, 0.05))
+
+
+@pytest.fixture(scope="module")
+def receiving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiving]:
+    with start_receiver(tmp_path_factory.mktemp("receiver home")) as running:
+        yield running
+
+
+@pytest.fixture
+def partner(spark: SparkSession, receiving: Receiving, tmp_path: Path) -> Iterator[Partner]:
+    receiving.heal()
+    partner = Partner(spark, tmp_path / f"lake{tmp_path.name}", receiving)
+    yield partner
+    for sink in partner.opened:
+        sink.close()
+    receiving.heal()
+
+
+def part(start: int, end: int, partition: int = 0) -> OffsetRange:
+    return OffsetRange("engagement-events", partition, start, end)
+
+
+def inserted(count: int, partition: int = 0) -> list[Message]:
+    first = partition * 1_000
+    return [Message(created(id=first + n + 1).value, offset=n, partition=partition) for n in range(count)]
+
+
+MIXED = [
+    Message(m.value, offset=at, headers=m.headers)
+    for at, m in enumerate(
+        [
+            created(id=1),
+            updated(duration_ms=-1),
+            Message(None),
+            Message(b"\xff"),
+            message(envelope("d", before=row(id=2)), headers=("__debezium.newkey",)),
+            created(id=3),
+            message(envelope("d", before=row(id=4))),
+        ]
+    )
+]
+
+
+def test_each_row_version_is_posted_once_and_its_outcome_recorded(partner: Partner) -> None:
+    sink = partner.driver()
+    assert sink.fence() == {}
+    (summary,) = partner.deliver(sink, MIXED)
+    assert summary.conservation_difference == 0
+    assert (summary.read, summary.delivered, summary.tombstones, summary.moves) == (7, 3, 1, 1)
+    assert summary.dead_letters == {"E_RANGE_DURATION": 1, "E_UTF8": 1}
+    rows = partner.deliveries()
+    assert [(r.kafka_offset, r.event_id, r.op, r.status, r.attempts, r.http_status) for r in rows] == [
+        (0, 1, "c", "delivered", 1, 200),
+        (5, 3, "c", "delivered", 1, 200),
+        (6, 4, "d", "delivered", 1, 200),
+    ]
+    assert {r.batch_id for r in rows} == {str(IDENTITY)}
+    assert all(r.first_ts <= r.last_ts for r in rows)
+    assert [event["key"] for event in partner.receiving.get("events/3")][-1] == rows[1].key
+    assert (sink.fence(), partner.gained("delivered"), partner.gained("repeats")) == ({0: 7}, 3, 0)
+    assert sum(sum(times.values()) for times in partner.told.times[-1]) == 3
+
+
+def test_what_comes_twice_is_posted_once_by_this_driver_and_by_the_next(partner: Partner) -> None:
+    sink = partner.driver()
+    partner.deliver(sink, inserted(6))
+    for again in (sink, partner.driver()):
+        (summary,) = partner.deliver(again, inserted(8))
+    assert summary.already_delivered == 8
+    assert (partner.gained("delivered"), partner.gained("repeats"), len(partner.deliveries())) == (8, 0, 8)
+
+
+def test_refused_events_become_dead_letters_with_their_bytes_once(partner: Partner) -> None:
+    partner.receiving.fail({"reject_every": 3})
+    messages = inserted(9)
+    (summary,) = partner.deliver(partner.driver(), messages)
+    assert (summary.delivered, summary.dead_letters, summary.conservation_difference) == (6, {"E_HTTP_REJECT": 3}, 0)
+    letters = partner.letters()
+    assert [(r.kafka_offset, r.code, r.sink, r.stage, r.status) for r in letters] == [
+        (offset, "E_HTTP_REJECT", "external", "external", "new") for offset in (2, 5, 8)
+    ]
+    assert [bytes(r.raw_value) for r in letters] == [messages[offset].value for offset in (2, 5, 8)]
+    assert {r.detail for r in letters} == {"the receiver answered 422"}
+    assert [r.status for r in partner.deliveries()].count("rejected") == 3
+
+
+def test_an_outage_is_waited_for_and_what_was_acknowledged_is_not_sent_again(partner: Partner) -> None:
+    """Lane 0 fails for as long as the driver has not waited twice; the other lane's events are through meanwhile."""
+    waits = 0
+
+    def heal_after_two() -> None:
+        nonlocal waits
+        waits += 1
+        if waits == 2:
+            partner.receiving.heal()
+
+    partner.while_waiting = heal_after_two
+    partner.receiving.fail({"count": 3}, {"status": 503})
+    (summary,) = partner.deliver(partner.driver(retry_attempts=0), inserted(40))
+    assert (summary.delivered, summary.conservation_difference) == (40, 0)
+    assert (partner.gained("delivered"), partner.gained("repeats"), len(partner.deliveries())) == (40, 0, 40)
+    assert "it answered 503" in partner.told.reasons[0]
+    assert partner.told.alarms == []
+
+
+def test_a_wrong_401_pauses_raises_an_alarm_and_is_over_by_itself(partner: Partner) -> None:
+    partner.while_waiting = partner.receiving.heal
+    partner.receiving.fail({"status": 401})
+    (summary,) = partner.deliver(partner.driver(), inserted(20))
+    assert (summary.delivered, partner.gained("delivered"), partner.gained("repeats")) == (20, 20, 0)
+    assert [text for text in partner.told.alarms if "401" in text]
+    assert partner.letters() == []
+
+
+def test_when_told_to_stop_it_leaves_the_rest_to_the_next_start(partner: Partner) -> None:
+    partner.receiving.fail({"count": 4}, {"status": 503})
+    sink = partner.driver(retry_attempts=0)
+    partner.while_waiting = partner.stop.set
+    with pytest.raises(TransientSinkError, match="stopping"):
+        partner.deliver(sink, inserted(40))
+    acknowledged = partner.gained("delivered")
+    assert 0 < acknowledged < 40
+    assert len(partner.deliveries()) == acknowledged
+    partner.stop.clear()
+    partner.receiving.heal()
+    (summary,) = partner.deliver(partner.driver(), inserted(40))
+    assert (summary.already_delivered, summary.delivered) == (acknowledged, 40 - acknowledged)
+    assert (partner.gained("delivered"), partner.gained("repeats"), len(partner.deliveries())) == (40, 0, 40)
+
+
+class CrashError(Exception):
+    """kill -9, in the place of a step."""
+
+
+class DiesBeforeTheLetters(DeliveryLedger):
+    def add_letters(self, _letters: DataFrame) -> None:
+        raise CrashError
+
+
+class DiesBeforeTheCommit(DeliveryLedger):
+    def commit(self, *_: object) -> None:
+        raise CrashError
+
+
+@pytest.mark.parametrize("dying", [DiesBeforeTheLetters, DiesBeforeTheCommit])
+def test_after_a_crash_one_micro_batch_is_sent_again_with_the_same_keys(
+    partner: Partner, dying: type[DeliveryLedger]
+) -> None:
+    partner.receiving.fail({"reject_every": 5})
+    partner.deliver(partner.driver(), inserted(10))
+    with pytest.raises(CrashError):
+        partner.deliver(partner.driver(dying), inserted(25))
+    assert len(partner.deliveries()) == 10
+    (summary,) = partner.deliver(partner.driver(), inserted(25))
+    assert (summary.delivered, summary.dead_letters) == (12, {"E_HTTP_REJECT": 3})
+    assert (partner.gained("delivered"), partner.gained("conflicts")) == (20, 0)
+    assert partner.gained("repeats") == 12, "what the crashed micro-batch had delivered, and no more"
+    assert [r.kafka_offset for r in partner.letters()] == [4, 9, 14, 19, 24]
+
+
+def test_of_two_drivers_one_goes_on_from_the_other(partner: Partner) -> None:
+    first = partner.driver()
+
+    class Overtaken(DeliveryLedger):
+        """Another driver delivers between this one's answers and its commit."""
+
+        def commit(self, *arguments: Any) -> None:  # noqa: ANN401 passed on as they come
+            if not partner.deliveries():
+                partner.deliver(first, inserted(10))
+            super().commit(*arguments)
+
+    second = partner.driver(Overtaken)
+    with pytest.raises(TransientSinkError, match="another driver"):
+        partner.deliver(second, inserted(15))
+    (summary,) = partner.deliver(second, inserted(15))
+    assert (summary.already_delivered, summary.delivered) == (10, 5)
+    assert (partner.gained("delivered"), partner.gained("conflicts")) == (15, 0)
+    assert len(partner.deliveries()) == 15
+
+
+def test_partitions_move_by_themselves_and_a_new_topic_starts_at_its_beginning(partner: Partner) -> None:
+    sink = partner.driver()
+    partner.deliver(sink, [*inserted(2), *inserted(4, partition=1)], part(0, 2), part(0, 4, partition=1))
+    partner.deliver(sink, [], part(2, 9))
+    assert sink.fence() == {0: 9, 1: 4}
+    partner.topic_id = "second"
+    assert partner.driver().fence() == {}
