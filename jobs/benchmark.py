@@ -14,7 +14,10 @@ from engagement.streaming import SINKS
 
 BENCHMARKS = {
     "drain": (drain.run, "rows that piled up while the streaming job was down, from its start until the sink has them"),
-    "isolation": (isolation.run, "freshness of the ranking alone, and beside a warehouse that answers after 20 s"),
+    "isolation": (
+        isolation.run,
+        "freshness of the ranking, also beside a slow warehouse or (--sink external) receiver",
+    ),
     "backfill": (history.run_backfill, "history out of PostgreSQL into lake or warehouse, beside two COPY to nowhere"),
     "reconcile": (history.run_reconcile, "the same, and then the comparison of both"),
     "api": (monitoring.run_api, "200 requests/s to the API: their answer time, and the ranking's freshness meanwhile"),

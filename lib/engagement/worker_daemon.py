@@ -13,6 +13,7 @@ import pyarrow  # noqa: F401
 from pyspark import daemon, worker  # noqa: F401
 
 import engagement.sinks.bigquery.writer
+import engagement.sinks.external.task
 import engagement.sinks.redis.writer
 import engagement.transform.changes  # noqa: F401
 

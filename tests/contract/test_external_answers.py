@@ -15,7 +15,7 @@ from tests.contract.scripted import Authority, Reply, Scripted, serving
 from engagement.sinks.external.answers import Trouble, Verdict
 from engagement.sinks.external.caller import MOST_ANSWER_BYTES, Caller
 from engagement.sinks.external.connections import AddressError, check_address
-from engagement.sinks.external.deliveries import deliveries_table, file_plan
+from engagement.sinks.external.deliveries import deliveries_table
 from engagement.sinks.external.keys import event_key
 from engagement.sinks.external.options import ExternalOptions
 from engagement.sinks.external.outcomes import SCHEMA, Part, from_rows
@@ -160,7 +160,7 @@ def inserted(count: int) -> pa.RecordBatch:
 def deliver(options: ExternalOptions, folder: Path, count: int = 8) -> tuple[dict[int, str], Part]:
     """Send some inserts as a Spark task does; event id -> status, and the summary."""
     table = deliveries_table(str(folder))
-    plan = SendPlan(file_plan(table), "events", "id", "batch", {0: (0, count)}, {}, budget_seconds=8.0)
+    plan = SendPlan(table.path, "events", "id", "batch", {0: (0, count)}, {}, budget_seconds=8.0)
     (batch,) = send_partitions([inserted(count)], plan=plan, options=options)
     assert batch.schema == SCHEMA
     (part,) = from_rows(batch.to_pylist())

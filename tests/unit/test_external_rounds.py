@@ -11,11 +11,10 @@ from tests.builders import Message, created, updated
 
 from engagement.identity import OffsetRange
 from engagement.sinks.delta.fence import DeltaFence
-from engagement.sinks.external.events import is_done, to_events, undelivered
+from engagement.sinks.external.events import to_events, undelivered
 from engagement.sinks.external.ledger import Standing, fence_after
 from engagement.sinks.external.outcomes import Part, sum_up
-
-NONE = pa.array([], pa.int64())
+from engagement.sinks.outcomes import NONE, is_old
 
 
 def part(partition: int = 0, **changes: object) -> Part:
@@ -114,7 +113,7 @@ def test_only_versions_that_are_not_done_are_sent() -> None:
     batch = changes(*(Message(created(id=n + 1).value, offset=n) for n in range(6)), Message(None, offset=6))
     rows = undelivered(batch, 2, pa.array([3, 5]))
     assert rows.column("kafka_offset").to_pylist() == [2, 4]
-    assert is_done(batch.column("kafka_offset"), 2, NONE).to_pylist() == [True, True, *[False] * 5]
+    assert is_old(batch.column("kafka_offset"), 2, NONE).to_pylist() == [True, True, *[False] * 5]
 
 
 @pytest.mark.parametrize(

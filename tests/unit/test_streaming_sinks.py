@@ -3,17 +3,20 @@
 import pytest
 
 from engagement.errors import ConfigError
-from engagement.settings import BigQuerySettings, Settings
+from engagement.settings import BigQuerySettings, ExternalSettings, Settings
+from engagement.sinks.external.options import ExternalOptions
 from engagement.streaming import SINKS, sinks_to_run
-from engagement.streaming.build import flushes, warehouse_options
+from engagement.streaming.build import external_options, flushes, warehouse_options
 
 NOWHERE = Settings()
-EMULATED = Settings(bigquery=BigQuerySettings(emulator_host="127.0.0.1:9050"))
-REAL = Settings(bigquery=BigQuerySettings(project_id="a-project"))
+PARTNER = ExternalSettings(url="https://partner.example/events")
+EMULATED = Settings(bigquery=BigQuerySettings(emulator_host="127.0.0.1:9050"), external=PARTNER)
+REAL = Settings(bigquery=BigQuerySettings(project_id="a-project"), external=PARTNER)
 
 
-def test_without_an_address_the_warehouse_is_left_out() -> None:
-    assert sinks_to_run(NOWHERE) == tuple(name for name in SINKS if name != "warehouse")
+def test_without_an_address_warehouse_and_external_system_are_left_out() -> None:
+    assert sinks_to_run(NOWHERE) == ("redis", "lake")
+    assert sinks_to_run(Settings(external=PARTNER)) == ("redis", "external", "lake")
 
 
 @pytest.mark.parametrize("settings", [EMULATED, REAL])
@@ -24,6 +27,11 @@ def test_with_one_all_sinks_run(settings: Settings) -> None:
 def test_a_warehouse_that_was_asked_for_and_has_no_address_is_an_error() -> None:
     with pytest.raises(ConfigError, match="BIGQUERY_PROJECT_ID or BIGQUERY_EMULATOR_HOST"):
         sinks_to_run(NOWHERE, ("redis", "warehouse"))
+
+
+def test_an_external_system_that_was_asked_for_and_has_no_address_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="EXTERNAL_SYSTEM_URL"):
+        sinks_to_run(NOWHERE, ("external",))
 
 
 def test_what_was_named_runs_and_nothing_else() -> None:
@@ -56,3 +64,17 @@ def test_where_no_time_is_left_to_wait_each_look_is_a_flush() -> None:
 
 def test_an_emulator_without_a_project_gets_the_embedded_one_s() -> None:
     assert warehouse_options(EMULATED.bigquery).project == "engagement"
+
+
+def test_every_setting_of_the_external_system_reaches_the_sink() -> None:
+    settings = ExternalSettings(
+        url="https://partner.example/events", token="t0ken", signing_secret=f"whsec_{'a' * 32},{'b' * 32}",
+        headers={"X-Tenant": "radio"}, mode="single", batch_size=7, concurrency=3, timeout_seconds=4.5,
+        retry_attempts=2, installation="north", allow_private=True, ca_file="ca.pem",
+    )  # fmt: skip
+    assert external_options(settings) == ExternalOptions(
+        url="https://partner.example/events", token="t0ken", signing_secrets=(f"whsec_{'a' * 32}", "b" * 32),
+        headers=(("X-Tenant", "radio"),), mode="single", batch_size=7, lanes=3, timeout_seconds=4.5,
+        retry_attempts=2, installation="north", allow_private=True, ca_file="ca.pem",
+    )  # fmt: skip
+    assert "t0ken" not in repr(external_options(settings))

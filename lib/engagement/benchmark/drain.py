@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 from redis import Redis
 
 from engagement.benchmark.bench import Bench
+from engagement.benchmark.receiver import ANSWER_SECONDS, slow_receiver
 from engagement.demo.children import Child
 from engagement.errors import TransientError
 from engagement.generator import Generator, Request
@@ -173,5 +174,8 @@ def read_rate(topic: KafkaTopic, starts: Mapping[int, int], ends: Mapping[int, i
 
 def run(bench: Bench) -> DrainReport | None:
     """`benchmark drain`."""
+    if bench.sink == "external":
+        bench.say(f"the receiver answers after {ANSWER_SECONDS * 1000:.0f} ms")
+        slow_receiver(bench.settings.external)
     job = bench.job("stream", "--sinks", bench.sink)
     return DrainBenchmark(bench.settings, bench.sink, job, bench.say).run(bench.rows, bench.stop)

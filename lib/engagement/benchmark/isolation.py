@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
@@ -24,6 +25,7 @@ _READY_SECONDS = 180.0
 _POLL_SECONDS = 0.1
 _JOIN_SECONDS = 10.0
 _ANSWER_SECONDS = 20.0
+_HANG_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class IsolationReport:
     """Rows per second committed to PostgreSQL meanwhile."""
     trouble: str
     alone: Freshness
-    """Commit -> visible in the ranking while the job writes to Redis only."""
+    """Commit -> visible in the ranking without it: with Redis alone, or, for the external system, with all sinks."""
     beside: Freshness
     """The same while it writes to every sink, and one of them has the trouble."""
     p99_ratio: float
@@ -129,8 +131,11 @@ def _line(seen: Freshness) -> str:
 
 
 def run(bench: Bench) -> IsolationReport | None:
-    """`benchmark isolation`: the warehouse answers each call late."""
-    load = bench.job("generate", "--mode", "continuous", "--rate", str(bench.rate))
+    """`benchmark isolation`: a destination answers late, the warehouse unless the external system is named."""
+    return _external(bench) if bench.sink == "external" else _warehouse(bench)
+
+
+def _warehouse(bench: Bench) -> IsolationReport | None:
     with ExitStack() as cleanup:
         rest, grpc = (
             cleanup.enter_context(SlowProxy(bench.environment[name], _ANSWER_SECONDS, greeting=greeting))
@@ -138,7 +143,22 @@ def run(bench: Bench) -> IsolationReport | None:
         )
         slow = {"BIGQUERY_EMULATOR_HOST": rest.address, "BIGQUERY_EMULATOR_GRPC_HOST": grpc.address}
         alone, beside = bench.job("stream", "--sinks", "redis"), bench.job("stream", **slow)
-        benchmark = IsolationBenchmark(bench.settings, load, bench.say)
-        found = benchmark.run(alone, beside, bench.rounds, bench.seconds, bench.stop)
-    trouble = f"all sinks, the warehouse answering after {_ANSWER_SECONDS:.0f} s"
+        return _compare(bench, f"all sinks, the warehouse answering after {_ANSWER_SECONDS:.0f} s", alone, beside)
+
+
+def _external(bench: Bench) -> IsolationReport | None:
+    """Every sink runs in both turns; in one of them the receiver hangs."""
+    target = urlsplit(bench.environment["EXTERNAL_SYSTEM_URL"])
+    with SlowProxy(target.netloc, _HANG_SECONDS, greeting=False) as proxy:
+        alone, beside = (
+            bench.job("stream", EXTERNAL_SYSTEM_URL=target._replace(netloc=netloc).geturl())
+            for netloc in (target.netloc, proxy.address)
+        )
+        return _compare(bench, f"a receiver that answers after {_HANG_SECONDS:.0f} s", alone, beside)
+
+
+def _compare(bench: Bench, trouble: str, alone: Child, beside: Child) -> IsolationReport | None:
+    load = bench.job("generate", "--mode", "continuous", "--rate", str(bench.rate))
+    benchmark = IsolationBenchmark(bench.settings, load, bench.say)
+    found = benchmark.run(alone, beside, bench.rounds, bench.seconds, bench.stop)
     return None if found is None else report(bench.rate, trouble, *found)

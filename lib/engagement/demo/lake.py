@@ -12,7 +12,7 @@ from engagement.demo.versions import STORED, VersionComparison, compare_versions
 
 def compare_lake(database: Connection, lake: Path, sql_folder: Path, after: int) -> VersionComparison | None:
     """Compare events with an id above `after`; None while the lake has no table with rows yet."""
-    files = _files(lake / "enriched_events")
+    files = table_files(lake / "enriched_events")
     if not files:
         return None
     with duckdb.connect() as engine:
@@ -22,7 +22,7 @@ def compare_lake(database: Connection, lake: Path, sql_folder: Path, after: int)
 
 def count_dead_letters(lake: Path) -> int:
     """Dead letters in the lake."""
-    files = _files(lake / "dead_letters")
+    files = table_files(lake / "dead_letters")
     if not files:
         return 0
     with duckdb.connect() as engine:
@@ -30,7 +30,8 @@ def count_dead_letters(lake: Path) -> int:
     return int(count)
 
 
-def _files(table: Path) -> list[str]:
+def table_files(table: Path) -> list[str]:
+    """The data files that a Delta table consists of now; none when there is no table."""
     if not DeltaTable.is_deltatable(str(table)):
         return []
     return [unquote(uri) for uri in DeltaTable(table).file_uris()]  # a space in the path comes as %20

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 
+from engagement.demo.external import ExternalReport
 from engagement.demo.probe import Freshness
 
 _PACKAGES = ("pyspark", "pyarrow", "redis", "psycopg2-binary", "confluent-kafka", "fastapi")
@@ -63,6 +64,8 @@ class Report:
     """None while the lake has no rows."""
     warehouse: WarehouseReport | None
     """None while the warehouse has no table."""
+    external: ExternalReport | None
+    """None while nothing was recorded."""
     dead_letters: Mapping[str, int]
     rss_mib: Mapping[str, float]
     restarts: Mapping[str, int]
@@ -86,6 +89,7 @@ class Report:
             "warehouse: no rows" if self.warehouse is None else
             f"warehouse {_verdict(self.warehouse.equals_reference)}: {self.warehouse.rows} row versions, "
             f"commit -> visible p50 {_ms(self.warehouse.p50_ms)}, p99 {_ms(self.warehouse.p99_ms)}",
+            "external: no records" if self.external is None else str(self.external),
             f"{self.inserted} rows in {self.duration_seconds:.0f} s, {self.events_per_second:.0f} messages/s delivered",
             "commit -> visible: no sample" if seen is None else
             f"commit -> visible: p50 {seen.p50_ms:.0f} ms, p95 {seen.p95_ms:.0f} ms, p99 {seen.p99_ms:.0f} ms, "

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from psycopg2.extensions import connection as Connection
 from redis import Redis
 
 from engagement.demo.children import Child
+from engagement.demo.external import ExternalReport, measure_external
 from engagement.demo.judge import Judge
 from engagement.demo.lake import count_dead_letters
 from engagement.demo.probe import FreshnessProbe
@@ -132,6 +134,7 @@ class Demo:
         self._watch(stop, self._warm_up_seconds())
         self._probe.forget()
         self._warehouse_probe.forget()
+        since = datetime.now(UTC)
         began, rows_before, delivered_before = time.monotonic(), self._newest_event(), self._delivered()
         self._watch(stop, None if self._plan.duration_seconds is None else self._plan.duration_seconds)
         if stop.is_set() or ready is None:
@@ -160,6 +163,7 @@ class Demo:
             doubled=board.doubled,
             lake=None if lake is None else LakeReport(lake.rows, lake.is_equal, count_dead_letters(lake_path)),
             warehouse=self._warehouse_report(judge.warehouse_at_rest(self._plan.warehouse, self._first_event)),
+            external=self._external(since),
             dead_letters=self._dead_letters(),
             rss_mib=rss,
             restarts=dict(self._restarts),
@@ -233,6 +237,11 @@ class Demo:
     def _dead_letters(self) -> dict[str, int]:
         status = self._status()
         return {} if status is None else dict(status.rows.dead_letters)
+
+    def _external(self, since: datetime) -> ExternalReport | None:
+        ours = {status.name: status.address for status in self._stack.status() if status.state == "running"}
+        lake = Path(self._settings.paths.lake_path)
+        return measure_external(lake, self._plan.sql_folder, since, ours.get("receiver", ""))
 
     def _memory(self) -> dict[str, float]:
         pids = {status.name: status.pid for status in self._stack.status()}

@@ -1,5 +1,6 @@
 """From the text of one setting to its value; every refusal is a ValueError with a sentence for a person."""
 
+import base64
 import json
 import re
 from urllib.parse import urlsplit
@@ -18,7 +19,12 @@ _EXACTLY_ONCE = (
 )
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _WEEK_HOURS, _TEN_YEARS_HOURS = 168, 87_600
-_SENT_BY_US = ("authorization", "content-length", "content-type", "host", "idempotency-key", "transfer-encoding")
+_MOST_SIGNING_SECRETS = 2
+_LEAST_KEY_BYTES, _MOST_KEY_BYTES = 24, 64
+_SENT_BY_US = (
+    *("accept-encoding", "authorization", "content-length", "content-type", "host", "idempotency-key"),
+    *("transfer-encoding", "webhook-id", "webhook-signature", "webhook-timestamp"),
+)
 
 
 def postgres(value: SecretStr) -> SecretStr:
@@ -42,6 +48,23 @@ def token(value: SecretStr) -> SecretStr:
         raise ValueError("holds blanks around it or control characters")
     _refuse_placeholder(text)
     return value
+
+
+def signing_secrets(value: SecretStr) -> SecretStr:
+    """Return one Standard Webhooks secret, or two with a comma between, checked to be what the standard asks for."""
+    text = value.get_secret_value()
+    secrets = [each.strip() for each in text.split(",")] if text else []
+    if len(secrets) > _MOST_SIGNING_SECRETS:
+        raise ValueError("holds more than two secrets: the new one, and the old one while receivers learn the new")
+    for secret in secrets:
+        _refuse_placeholder(secret)
+        try:
+            key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            raise ValueError("is no Standard Webhooks secret: whsec_ and the key in base64") from None
+        if not _LEAST_KEY_BYTES <= len(key) <= _MOST_KEY_BYTES:
+            raise ValueError(f"holds a key of {len(key)} bytes; the standard asks for 24 to 64")
+    return SecretStr(",".join(secrets))
 
 
 def headers(value: object) -> object:

@@ -15,9 +15,7 @@ def broken(settings: Settings) -> Iterator[str]:
 
 def doubtful(settings: Settings) -> Iterator[str]:
     """Yield one sentence for each combination that works but is probably not meant."""
-    url, postgres = settings.external.url, settings.postgres
-    if url.startswith("http://") and not is_loopback(url):
-        yield "EXTERNAL_SYSTEM_URL is http:// to another machine: events and the token travel unencrypted"
+    postgres = settings.postgres
     if settings.kafka.security_protocol == "SASL_PLAINTEXT":
         yield "KAFKA_SECURITY_PROTOCOL = SASL_PLAINTEXT sends data unencrypted; SASL_SSL does not"
     if settings.monitoring.metrics_host not in ("127.0.0.1", "::1", "localhost"):
@@ -49,7 +47,9 @@ def _kafka(settings: Settings) -> Iterator[str]:
 
 
 def _others(settings: Settings) -> Iterator[str]:
-    processing, backfill = settings.processing, settings.backfill
+    processing, backfill, url = settings.processing, settings.backfill, settings.external.url
+    if url.startswith("http://") and not is_loopback(url):
+        yield "EXTERNAL_SYSTEM_URL is http:// to another machine: events and the token would travel unencrypted"
     if processing.max_processing_time_seconds <= processing.interval_seconds:
         yield (
             f"MAX_PROCESSING_TIME_SECONDS ({processing.max_processing_time_seconds:g}) must be longer than "

@@ -119,10 +119,10 @@ class ExternalSettings(Section):
     """Address the events are posted to; empty: the sink is off."""
     token: Annotated[SecretStr, AfterValidator(parse.token)] = setting("EXTERNAL_SYSTEM_TOKEN", UNSET, secret=True)
     """Bearer token; empty when the receiver asks for none."""
-    signing_secret: Annotated[SecretStr, AfterValidator(parse.token)] = setting(
+    signing_secret: Annotated[SecretStr, AfterValidator(parse.signing_secrets)] = setting(
         "EXTERNAL_SYSTEM_SIGNING_SECRET", UNSET, secret=True
     )
-    """Key of the Standard Webhooks signature; empty: requests are not signed."""
+    """Standard Webhooks secret (whsec_…), or the new and the old with a comma between; empty: nothing is signed."""
     timeout_seconds: Annotated[float, Interval(ge=0.1, le=120)] = setting("EXTERNAL_SYSTEM_TIMEOUT", 10.0)
     """Seconds one request may take, 0.1..120."""
     retry_attempts: Annotated[int, Interval(ge=0, le=100)] = setting("EXTERNAL_SYSTEM_RETRY_ATTEMPTS", 5)
@@ -133,6 +133,23 @@ class ExternalSettings(Section):
     """More request headers, a JSON object of texts, for example {"X-Tenant": "radio"}."""
     mode: Literal["batch", "single"] = setting("EXTERNAL_SYSTEM_MODE", "batch")
     """Whether a request carries many events or one."""
+    batch_size: Annotated[int, Interval(ge=1, le=10_000)] = setting("EXTERNAL_SYSTEM_BATCH_SIZE", 100)
+    """Events that a request carries at most in batch mode, 1..10000; 1 MiB closes it earlier."""
+    concurrency: Annotated[int, Interval(ge=1, le=64)] = setting("EXTERNAL_SYSTEM_CONCURRENCY", 4)
+    """Requests under way at once per Spark task, of which there is one per Kafka partition, 1..64."""
+    interval_seconds: Annotated[float, Interval(ge=0.5, le=300)] = setting("EXTERNAL_SYSTEM_INTERVAL_SECONDS", 2.0)
+    """Seconds between the starts of two micro-batches, 0.5..300."""
+    installation: Identifier = setting("EXTERNAL_SYSTEM_INSTALLATION", "engagement")
+    """Part of every idempotency key: changed, the receiver takes all events for new; letters, digits and _ . : -."""
+    allow_private: bool = setting("EXTERNAL_SYSTEM_ALLOW_PRIVATE", False)
+    """Whether the address may lead into a private network (10.0.0.0/8 and the like)."""
+    ca_file: str = setting("EXTERNAL_SYSTEM_CA_FILE", "")
+    """PEM file of the authorities that are trusted, on every worker too; empty: the public ones."""
+
+    @property
+    def signing_secrets(self) -> tuple[str, ...]:
+        """The secrets one by one."""
+        return tuple(filter(None, self.signing_secret.get_secret_value().split(",")))
 
 
 class ProcessingSettings(Section):

@@ -13,8 +13,11 @@ from engagement.schemas import Kind
 from engagement.sinks.base import PartitionSummary
 
 COMMIT_STEP_MS = 100
-_SNAPSHOT = "r"
+SNAPSHOT = "r"
 """Rows of a snapshot all name the place where it was taken, and no time of their own."""
+
+NONE: pa.Array = pa.array([], pa.int64())
+"""No offsets."""
 
 OUTCOME_FIELDS = (
     *((name, pa.int64()) for name in ("partition", "read", "delivered", "tombstones", "moves", "already_delivered")),
@@ -41,10 +44,10 @@ class OutcomeCounts:
     dead_letters: Counter[str] = field(default_factory=Counter)
     commit_times_ms: Counter[int] = field(default_factory=Counter)
 
-    def add(self, changes: pa.RecordBatch, following: int) -> None:
-        """Count a batch (contract CHANGES); what lies below `following` was delivered before."""
+    def add(self, changes: pa.RecordBatch, following: int, done: pa.Array = NONE) -> None:
+        """Count a batch (contract CHANGES); what lies below `following`, or in `done`, was delivered before."""
         columns = {name: changes.column(name) for name in ("kind", "code", "op")}
-        columns["old"] = pc.less(changes.column("kafka_offset"), following)
+        columns["old"] = is_old(changes.column("kafka_offset"), following, done)
         columns["commit_ms"] = commit_steps(changes)
         messages = pa.table(columns).filter(changes.column("is_version"))
         grouped = messages.group_by([*columns], use_threads=False).aggregate([([], "count_all")])
@@ -69,8 +72,14 @@ class OutcomeCounts:
             self.moves += count
         else:
             self.delivered += count
-            if group["commit_ms"] is not None and group["op"] != _SNAPSHOT:
+            if group["commit_ms"] is not None and group["op"] != SNAPSHOT:
                 self.commit_times_ms[int(group["commit_ms"])] += count
+
+
+def is_old(offsets: pa.Array, following: int, done: pa.Array = NONE) -> pa.Array:
+    """Which offsets lie below `following` or are among `done`."""
+    below = pc.less(offsets, following)
+    return pc.or_(below, pc.is_in(offsets, value_set=done)) if len(done) else below
 
 
 def commit_steps(changes: pa.RecordBatch) -> pa.Array:
@@ -81,7 +90,7 @@ def commit_steps(changes: pa.RecordBatch) -> pa.Array:
 
 def has_own_time(changes: pa.RecordBatch) -> pa.Array:
     """Whether a row's commit time is its own: those of a snapshot share one."""
-    ops = pc.fill_null(pc.not_equal(changes.column("op"), _SNAPSHOT), True)
+    ops = pc.fill_null(pc.not_equal(changes.column("op"), SNAPSHOT), True)
     return pc.and_(ops, changes.column("source_ts_ms").is_valid())
 
 

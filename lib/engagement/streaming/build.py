@@ -21,11 +21,15 @@ from engagement.monitoring.board import StatusBoard
 from engagement.monitoring.listener import ProgressListener, listen
 from engagement.monitoring.measures import Measures
 from engagement.session import PROJECT, bulk_session, start_session, submit_arguments
-from engagement.settings import BigQuerySettings, KafkaSettings, RedisSettings, Settings
+from engagement.settings import BigQuerySettings, ExternalSettings, KafkaSettings, RedisSettings, Settings
 from engagement.sinks.base import Sink
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.sink import WarehouseSink
 from engagement.sinks.delta.upkeep import UpkeepPlan
+from engagement.sinks.external.ledger import DeliveryLedger
+from engagement.sinks.external.options import ExternalOptions
+from engagement.sinks.external.receiver import Waiting
+from engagement.sinks.external.sink import ExternalSink
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
 from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.meta import MetaWriter
@@ -36,7 +40,7 @@ from engagement.streaming.changes import TopicChanges, TopicHistory
 from engagement.streaming.job import PROCESS, RunningQuery, StatusWriter, StreamingJob
 from engagement.streaming.report import QueryReport
 
-SINKS = ("redis", "warehouse", "lake")
+SINKS = ("redis", "warehouse", "external", "lake")
 """Sinks that exist, in the order in which they are listed."""
 
 _APP_ID = "engagement"
@@ -49,15 +53,23 @@ _WAREHOUSE_WRITE_SECONDS = 5.0
 """What a flush may take, out of BIGQUERY_MAX_BATCH_TIME_SECONDS."""
 _SLOW_BATCH = 1_000_000
 """Messages a slow sink's micro-batch takes at most: with fewer, its trigger would slow down a catch-up."""
+_EXTERNAL_BATCH = 20_000
+"""Of the external sink: a crash has a micro-batch sent again, so it takes no more than some seconds of sending."""
+_EXTERNAL_COMMITS = 6
+"""Its commits come so much more often than the lake's."""
 
 
 def sinks_to_run(settings: Settings, named: Sequence[str] = ()) -> tuple[str, ...]:
     """The sinks that were named, else all that have a destination. Raises: ConfigError."""
     bigquery = settings.bigquery
-    reachable = bool(bigquery.project_id or bigquery.emulator_host)
-    if "warehouse" in named and not reachable:
-        raise ConfigError(["BIGQUERY_PROJECT_ID or BIGQUERY_EMULATOR_HOST is needed for --sinks warehouse"])
-    return tuple(named) or tuple(name for name in SINKS if name != "warehouse" or reachable)
+    needed = {
+        "warehouse": ("BIGQUERY_PROJECT_ID or BIGQUERY_EMULATOR_HOST", bigquery.project_id or bigquery.emulator_host),
+        "external": ("EXTERNAL_SYSTEM_URL", settings.external.url),
+    }
+    missing = {name: setting for name, (setting, address) in needed.items() if not address}
+    if problems := [f"{missing[name]} is needed for --sinks {name}" for name in named if name in missing]:
+        raise ConfigError(problems)
+    return tuple(named) or tuple(name for name in SINKS if name not in missing)
 
 
 def build_job(
@@ -72,7 +84,7 @@ def build_job(
     query = (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()
     address = JdbcAddress.from_database_url(settings.postgres.database_url.get_secret_value())
     catalogue = ContentCatalogue(spark, address, query)
-    builders = {"redis": _redis_query, "warehouse": _warehouse_query, "lake": _lake_query}
+    builders = {"redis": _redis_query, "warehouse": _warehouse_query, "external": _external_query, "lake": _lake_query}
     measures = Measures(PROCESS)
     context = _Shared(settings, spark, topic, positions, catalogue, measures, stop)
     queries = [builders[name](context) for name in sinks]
@@ -136,6 +148,24 @@ def warehouse_options(settings: BigQuerySettings) -> WarehouseOptions:
     )
 
 
+def external_options(settings: ExternalSettings) -> ExternalOptions:
+    """What the external sink needs to know, as it travels to Spark's tasks."""
+    return ExternalOptions(
+        url=settings.url,
+        token=settings.token.get_secret_value(),
+        signing_secrets=settings.signing_secrets,
+        headers=tuple((name, value.get_secret_value()) for name, value in settings.headers.items()),
+        mode=settings.mode,
+        batch_size=settings.batch_size,
+        lanes=settings.concurrency,
+        timeout_seconds=settings.timeout_seconds,
+        retry_attempts=settings.retry_attempts,
+        installation=settings.installation,
+        allow_private=settings.allow_private,
+        ca_file=settings.ca_file,
+    )
+
+
 @dataclass(frozen=True)
 class _Shared:
     """What every query is built from."""
@@ -179,6 +209,19 @@ def _warehouse_query(shared: _Shared) -> RunningQuery:
         return WarehouseSink(options, sql, shared.positions.topic_id, report.visible, _now)
 
     return _slow_query(shared, "warehouse", make, *flushes(settings))
+
+
+def _external_query(shared: _Shared) -> RunningQuery:
+    settings = shared.settings
+    compact = settings.lake.compact_files * _EXTERNAL_COMMITS
+    upkeep = UpkeepPlan(compact, settings.lake.retention_hours)
+
+    def make(report: QueryReport) -> Sink:
+        ledger = DeliveryLedger(shared.spark, settings.paths.lake_path, upkeep, _now)
+        waiting = Waiting(shared.stop.wait, shared.stop.is_set, _now)
+        return ExternalSink(external_options(settings.external), ledger, shared.positions.topic_id, report, waiting)
+
+    return _slow_query(shared, "external", make, settings.external.interval_seconds, BatchSize(_EXTERNAL_BATCH))
 
 
 def _lake_query(every: _Shared) -> RunningQuery:

@@ -14,7 +14,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from engagement.identity import BatchIdentity
 from engagement.schemas import DEAD_LETTER, DeadLetterCode
 from engagement.sinks.delta.fence import DeltaFence
-from engagement.sinks.delta.files import FilePlan, Folder
+from engagement.sinks.delta.files import FileWriter, Folder
 from engagement.sinks.delta.tables import FENCED, LakeTable, stored_dead_letters
 from engagement.sinks.external.lane import Outcome
 from engagement.sinks.external.options import SINK
@@ -61,13 +61,12 @@ def deliveries_table(lake: str) -> LakeTable:
     return LakeTable(SINK, f"{lake}/deliveries", DELIVERIES, DELIVERY_DATE, (*FENCED, *_FREQUENT_COMMITS))
 
 
-def file_plan(table: LakeTable) -> FilePlan:
-    """How outcomes become its files."""
-    bounded = ("kafka_partition", "kafka_offset", "event_id", "version")
-    return FilePlan(Folder(table.path), DELIVERY_DATE, "last_ts", bounded)
+def new_files(address: str, at_ms: int) -> FileWriter:
+    """What writes outcomes (DELIVERY_FILE) as files of the table at an address."""
+    return FileWriter(Folder(address), DELIVERY_DATE, "last_ts", at_ms)
 
 
-def to_rows(outcomes: Sequence[Outcome], topic: str, topic_id: str, batch_id: str) -> pa.Table:
+def to_rows(outcomes: Sequence[Outcome], topic: str, topic_id: str, batch_id: str) -> pa.RecordBatch:
     """Outcomes as the table's files hold them (DELIVERY_FILE)."""
     rows = [
         {
@@ -90,7 +89,7 @@ def to_rows(outcomes: Sequence[Outcome], topic: str, topic_id: str, batch_id: st
         }
         for outcome in outcomes
     ]
-    return pa.Table.from_pylist(rows, schema=DELIVERY_FILE)
+    return pa.RecordBatch.from_pylist(rows, schema=DELIVERY_FILE)
 
 
 def rejected_letters(

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from engagement.schemas import Kind
 from engagement.sinks.external.keys import event_key
+from engagement.sinks.outcomes import is_old
 
 _COLUMNS = (
     *("kafka_partition", "kafka_offset", "source_ts_ms", "event_id", "version", "op", "content_id", "user_id"),
@@ -45,13 +46,7 @@ def undelivered(changes: pa.RecordBatch, following: int, done: pa.Array) -> pa.R
     """The row versions to send: at `following` or above, not in `done` (offsets). In and out: CHANGES. Order: kept."""
     offsets = changes.column("kafka_offset")
     wanted = pc.and_(pc.equal(changes.column("kind"), str(Kind.CHANGE)), changes.column("is_version"))
-    return changes.filter(pc.and_(wanted, pc.invert(is_done(offsets, following, done))))
-
-
-def is_done(offsets: pa.Array, following: int, done: pa.Array) -> pa.Array:
-    """Which offsets the receiver has acknowledged before."""
-    below = pc.less(offsets, following)
-    return pc.or_(below, pc.is_in(offsets, value_set=done)) if len(done) else below
+    return changes.filter(pc.and_(wanted, pc.invert(is_old(offsets, following, done))))
 
 
 def to_events(versions: pa.RecordBatch, installation: str) -> Iterator[Event]:

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from engagement.identity import BatchIdentity, OffsetRange
 from engagement.retry import RetryPolicy, Surroundings, call_with_retry
 from engagement.sinks.delta.fence import DeltaFence
-from engagement.sinks.delta.log import TableLog
+from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import dead_letters_table, merge_dead_letters, translated
 from engagement.sinks.delta.upkeep import Upkeep, UpkeepPlan
 from engagement.sinks.external.deliveries import deliveries_table, islands, rejected_letters
@@ -32,7 +32,7 @@ class DeliveryLedger:
         self.dead_letters = dead_letters_table(SINK, lake)
         self._upkeep = Upkeep(spark, (self.deliveries,), upkeep, clock)
         self.topic_id = ""
-        self._log: TableLog | None = None
+        self._log: DeltaLog | None = None
 
     def open(self, topic_id: str) -> None:
         """Make the tables, or check those that are there. Raises: TransientSinkError, PermanentSinkError."""
@@ -44,7 +44,7 @@ class DeliveryLedger:
 
     def read(self) -> "Standing":
         """How far the table has got now."""
-        self._log = TableLog(self.deliveries)
+        self._log = DeltaLog(self.deliveries)
         fence, _ = self._log.fence(self.topic_id)
         # Where no commit tells of a fence, the rows do not either: there may be gaps between them.
         found = fence or DeltaFence(self.topic_id, {})
@@ -80,7 +80,7 @@ class DeliveryLedger:
         self, files: Sequence[Mapping[str, Any]], before: DeltaFence, after: DeltaFence, identity: BatchIdentity
     ) -> None:
         """Make outcomes visible and the fence move, both or neither. Raises: TransientSinkError."""
-        log = self._log or TableLog(self.deliveries)
+        log = self._log or DeltaLog(self.deliveries)
         log.append(files, before, after, identity)
         with translated(SINK):
             self._upkeep.after_commit()

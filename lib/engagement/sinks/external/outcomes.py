@@ -10,10 +10,10 @@ import pyarrow as pa
 from engagement.identity import OffsetRange
 from engagement.schemas import DeadLetterCode
 from engagement.sinks.base import PartitionSummary
-from engagement.sinks.counts import COMMIT_STEP_MS, SNAPSHOT, OutcomeCounts
 from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD
 from engagement.sinks.external.lane import Halt, Outcome, Status
 from engagement.sinks.external.lanes import LaneResult
+from engagement.sinks.outcomes import COMMIT_STEP_MS, SNAPSHOT, OutcomeCounts
 
 REJECTED_FIELD = pa.struct(
     [
@@ -121,8 +121,7 @@ def _summary(counts: OutcomeCounts, result: LaneResult) -> dict[str, Any]:
     delivered = [outcome for outcome in mine if outcome.status is Status.DELIVERED]
     halt = result.halt
     return {
-        **vars(counts),
-        "dead_letters": list(counts.dead_letters.items()),
+        **counts.row(),
         "delivered": len(delivered),
         "commit_times_ms": list(_commit_times(delivered).items()),
         "rejected": [_rejected(outcome) for outcome in mine if outcome.status is Status.REJECTED],

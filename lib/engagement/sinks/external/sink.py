@@ -21,7 +21,6 @@ from engagement.errors import TransientSinkError
 from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.sinks.base import CommitTimes, PartitionSummary
 from engagement.sinks.delta.tables import translated
-from engagement.sinks.external.deliveries import file_plan
 from engagement.sinks.external.gate import GateState
 from engagement.sinks.external.lane import Halt
 from engagement.sinks.external.ledger import DeliveryLedger
@@ -117,7 +116,7 @@ class ExternalSink:
         """Send for a while, and record what came of it."""
         before = self._ledger.read()
         plan = SendPlan(
-            files=file_plan(self._ledger.deliveries),
+            deliveries=self._ledger.deliveries.path,
             topic=ranges[0].topic,
             topic_id=self._ledger.topic_id,
             batch_id=str(identity),

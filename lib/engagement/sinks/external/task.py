@@ -18,20 +18,18 @@ import pyarrow as pa
 from engagement.errors import ContractError
 from engagement.identity import Fence
 from engagement.retry import RetryPolicy
-from engagement.sinks.counts import OutcomeCounts
-from engagement.sinks.delta.files import FilePlan, write_files
 from engagement.sinks.external.answers import Answer
 from engagement.sinks.external.caller import Caller
-from engagement.sinks.external.deliveries import to_rows
-from engagement.sinks.external.events import is_done, to_events, undelivered
+from engagement.sinks.external.deliveries import new_files, to_rows
+from engagement.sinks.external.events import to_events, undelivered
 from engagement.sinks.external.lane import Sending
 from engagement.sinks.external.lanes import LanePlan, LaneResult, Lanes, LaneWorld
 from engagement.sinks.external.options import ExternalOptions
 from engagement.sinks.external.outcomes import to_batch
+from engagement.sinks.outcomes import NONE, OutcomeCounts
 from engagement.transform.changes import Task
 from engagement.transform.partitions import by_partition
 
-_NOTHING = pa.array([], pa.int64())
 _MICROSECONDS = 1_000_000
 
 _callers: dict[tuple[int, ExternalOptions, int], Caller] = {}
@@ -42,7 +40,8 @@ _lock = threading.Lock()
 class SendPlan:
     """What a task sends, how, and where it writes what came of it."""
 
-    files: FilePlan
+    deliveries: str
+    """The table's folder or object store address."""
     topic: str
     topic_id: str
     batch_id: str
@@ -92,18 +91,18 @@ def _send(
     first, end = plan.ranges[partition]
     if offsets[0].as_py() < first or offsets[-1].as_py() >= end:
         raise ContractError(f"partition {partition}: rows outside the planned range [{first}, {end})")
-    following, done = plan.fence.get(partition, 0), plan.done.get(partition, _NOTHING)
-    counts.add(changes, is_done(offsets, following, done))
+    following, done = plan.fence.get(partition, 0), plan.done.get(partition, NONE)
+    counts.add(changes, following, done)
     for event in to_events(undelivered(changes, following, done), options.installation):
         lanes.put(event)
 
 
 def _write(result: LaneResult, plan: SendPlan) -> list[dict[str, Any]]:
     """Write the outcomes; nobody sees them before the driver's commit names the files."""
-    if not result.outcomes:
-        return []
-    rows = to_rows(result.outcomes, plan.topic, plan.topic_id, plan.batch_id)
-    return write_files(rows, plan.files, int(time.time() * 1000))
+    writer = new_files(plan.deliveries, int(time.time() * 1000))
+    writer.add(to_rows(result.outcomes, plan.topic, plan.topic_id, plan.batch_id))
+    writer.finish()
+    return writer.files
 
 
 def _lane_plan(plan: SendPlan, options: ExternalOptions) -> LanePlan:
