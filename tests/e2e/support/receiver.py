@@ -1,0 +1,67 @@
+"""The receiver and the record of deliveries against the topic: each row version has arrived, under one key for ever."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+from deltalake import DeltaTable
+from tests.e2e.support.topic import Place, TopicOracle, Values, compare
+
+_PAGE = 10_000
+_SECONDS = 10.0
+
+
+@dataclass
+class ReceiverOracle(TopicOracle):
+    """What the example receiver got of a topic, and what the sink says of it."""
+
+    address: str
+    token: str
+    lake: Path
+    _arrived: set[tuple[int, int, str]] = field(default_factory=set, init=False)
+    _last: int = field(default=0, init=False)
+
+    def differences(self) -> list[str]:
+        """What differs from what was read of the topic."""
+        self._read_versions()
+        wanted = {(event_id, version, op) for op, version, event_id, *_ in self.events.values()}
+        named = {place: (values[2], values[1], "delivered") for place, values in self.events.items()}
+        return [
+            *(f"version {version} never arrived" for version in wanted - self._arrived),
+            *(f"version {version} should not have come" for version in self._arrived - wanted),
+            *compare("delivery", named, self._statuses()),
+        ]
+
+    def stats(self) -> dict[str, Any]:
+        """What the receiver counted."""
+        return dict(requests.get(f"{self.address}/stats", timeout=_SECONDS).json())
+
+    def fail(self, *faults: dict[str, object]) -> None:
+        """Let the receiver fail as told, from its next request on."""
+        answer = requests.put(f"{self.address}/faults", json={"faults": faults}, headers=self._token, timeout=_SECONDS)
+        answer.raise_for_status()
+
+    def heal(self) -> None:
+        """Let it serve as usual."""
+        requests.delete(f"{self.address}/faults", headers=self._token, timeout=_SECONDS).raise_for_status()
+
+    @property
+    def _token(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.token}"}
+
+    def _read_versions(self) -> None:
+        while True:
+            url = f"{self.address}/versions?after={self._last}&limit={_PAGE}"
+            page = requests.get(url, timeout=_SECONDS).json()
+            self._arrived |= {(row["event_id"], row["version"], row["op"]) for row in page}
+            if not page:
+                return
+            self._last = page[-1]["number"]
+
+    def _statuses(self) -> list[tuple[Place, Values]]:
+        table = DeltaTable(self.lake / "deliveries")
+        names = ["kafka_partition", "kafka_offset", "event_id", "version", "status"]
+        rows = table.to_pyarrow_table(columns=names)
+        partitions, offsets, *values = (column.to_pylist() for column in rows.columns)
+        return list(zip(zip(partitions, offsets, strict=True), zip(*values, strict=True), strict=True))
