@@ -16,7 +16,7 @@ BENCHMARKS = {
     "drain": (drain.run, "rows that piled up while the streaming job was down, from its start until the sink has them"),
     "isolation": (
         isolation.run,
-        "freshness of the ranking, also beside a slow warehouse or (--sink external) receiver",
+        "freshness of the ranking, also beside a slow warehouse (or --sink external)",
     ),
     "backfill": (history.run_backfill, "history out of PostgreSQL into lake or warehouse, beside two COPY to nowhere"),
     "reconcile": (history.run_reconcile, "the same, and then the comparison of both"),

@@ -15,6 +15,7 @@ _STACKS = {
     "test_dead_letters.py": "world",
     "test_restarts.py": "world",
     "test_services.py": "world",
+    "test_external.py": "tables_world",
     "test_fuzz.py": "tables_world",
     "test_tables.py": "tables_world",
 }

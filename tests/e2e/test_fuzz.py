@@ -17,7 +17,7 @@ from tests.builders import KAFKA_TS, LSN
 from tests.builders import Message as FuzzMessage
 from tests.e2e.support.lake import LakeOracle
 from tests.e2e.support.processes import PATIENCE, await_that
-from tests.e2e.support.world import TABLES, StreamJob, World
+from tests.e2e.support.world import StreamJob, World
 from tests.reference.decode import decode
 from tests.reference.fuzz import mutations
 
@@ -53,7 +53,7 @@ def fuzz_job(tables_world: World, tmp_path: Path) -> Iterator[StreamJob]:
         REDIS_URL=url, REDIS_DB="1", BIGQUERY_DATASET_ID=DATASET,
     )  # fmt: skip
     with closing(Redis.from_url(url, decode_responses=True)) as client:
-        job = StreamJob(environment, client, tables_world.home / "logs" / "fuzz.log", ("redis", *TABLES))
+        job = StreamJob(environment, client, tables_world.home / "logs" / "fuzz.log", ("redis", "warehouse", "lake"))
         try:
             job.start_and_wait()
             yield job

@@ -19,6 +19,7 @@ from tests.e2e.support.lake import LakeOracle
 from tests.e2e.support.ledger import Ledger
 from tests.e2e.support.oracle import Oracle, Verdict
 from tests.e2e.support.processes import PROJECT, JobProcess, await_that, leftovers
+from tests.e2e.support.receiver import ReceiverOracle
 from tests.e2e.support.warehouse import WarehouseOracle
 from tests.e2e.support.watcher import Watcher
 from tests.e2e.support.workload import Event, Workload, content_ids, insert, make_contents
@@ -36,8 +37,8 @@ FIRST_BOARD_SECONDS = 40.0
 BATCHES_SECONDS = 60.0
 STATUS_KEY = "engagement:status"
 TOPIC = "engagement-events"
-TABLES = ("warehouse", "lake")
-"""Sinks that keep every row version."""
+TABLES = ("warehouse", "lake", "external")
+"""Sinks that keep every row version, or pass it on and keep a record of that."""
 _HOST_VARIABLES = ("PATH", "HOME", "JAVA_HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "USER")
 
 
@@ -134,6 +135,9 @@ class World:
         self.oracle = Oracle(self.connect, self.redis, self.window)
         self.lake = LakeOracle(self.env["KAFKA_BOOTSTRAP_SERVERS"], TOPIC, Path(self.env["LAKE_PATH"]))
         self.warehouse = self.warehouse_oracle(TOPIC, self.env["BIGQUERY_DATASET_ID"])
+        address = self.env["EXTERNAL_SYSTEM_URL"].removesuffix("/events")
+        servers, token = self.env["KAFKA_BOOTSTRAP_SERVERS"], self.env["EXTERNAL_SYSTEM_TOKEN"]
+        self.receiver = ReceiverOracle(servers, TOPIC, address, token, Path(self.env["LAKE_PATH"]))
         log = self.home / "logs" / "stream.log"
         self.job = StreamJob(self.job_environment(), self.redis, log, self._sinks)
         self.job.start_and_wait()
