@@ -14,7 +14,8 @@ from contextlib import suppress
 from types import TracebackType
 
 LIBRARIES = (
-    "confluent_kafka.admin", "fastapi", "filelock", "msgpack", "pandas", "prometheus_client", "psutil",
+    "confluent_kafka.admin", "delta.tables", "deltalake", "duckdb", "fastapi", "filelock", "google.cloud.bigquery",
+    "google.cloud.bigquery_storage_v1", "msgpack", "pandas", "prometheus_client", "psutil",
     "psycopg2.extras", "pyarrow", "pydantic", "pyspark.sql.functions", "redis", "requests", "rich.live", "uvicorn",
 )  # fmt: skip
 ACTS = (

@@ -58,7 +58,7 @@ def await_equality(world: World) -> None:
 
 
 def test_kills_in_the_middle_of_a_batch(tables_world: World, job: StreamJob) -> None:
-    """Power loss while rows, letters, streams, requests, claim or fence are on their way; the warehouse dies once too."""
+    """Power loss while rows, letters, streams, requests or fence are on their way; the warehouse dies once too."""
     with tables_world.load():
         for sink in random.sample(TABLES, len(TABLES)):
             await_batches(job, 1)
