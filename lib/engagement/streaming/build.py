@@ -21,13 +21,12 @@ from engagement.monitoring.board import StatusBoard
 from engagement.monitoring.listener import ProgressListener, listen
 from engagement.monitoring.measures import Measures
 from engagement.session import PROJECT, bulk_session, start_session, submit_arguments
-from engagement.settings import BigQuerySettings, ExternalSettings, KafkaSettings, RedisSettings, Settings
+from engagement.settings import BigQuerySettings, KafkaSettings, RedisSettings, Settings
 from engagement.sinks.base import Sink
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.sink import WarehouseSink
 from engagement.sinks.delta.upkeep import UpkeepPlan
 from engagement.sinks.external.ledger import DeliveryLedger
-from engagement.sinks.external.options import ExternalOptions
 from engagement.sinks.external.receiver import Waiting
 from engagement.sinks.external.sink import ExternalSink
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
@@ -37,6 +36,7 @@ from engagement.sinks.redis.sink import RedisSink
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.kafka import BatchSize, KafkaTopic, TopicPositions
 from engagement.streaming.changes import TopicChanges, TopicHistory
+from engagement.streaming.external import external_options
 from engagement.streaming.job import PROCESS, RunningQuery, StatusWriter, StreamingJob
 from engagement.streaming.report import QueryReport
 
@@ -145,24 +145,6 @@ def warehouse_options(settings: BigQuerySettings) -> WarehouseOptions:
         credentials_file=settings.credentials,
         emulator=settings.emulator_host,
         emulator_grpc=settings.emulator_grpc,
-    )
-
-
-def external_options(settings: ExternalSettings) -> ExternalOptions:
-    """What the external sink needs to know, as it travels to Spark's tasks."""
-    return ExternalOptions(
-        url=settings.url,
-        token=settings.token.get_secret_value(),
-        signing_secrets=settings.signing_secrets,
-        headers=tuple((name, value.get_secret_value()) for name, value in settings.headers.items()),
-        mode=settings.mode,
-        batch_size=settings.batch_size,
-        lanes=settings.concurrency,
-        timeout_seconds=settings.timeout_seconds,
-        retry_attempts=settings.retry_attempts,
-        installation=settings.installation,
-        allow_private=settings.allow_private,
-        ca_file=settings.ca_file,
     )
 
 
