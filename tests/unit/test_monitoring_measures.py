@@ -46,14 +46,14 @@ class Pipeline:
 def test_what_is_measured_comes_back_from_redis() -> None:
     measures, redis = Measures("stream", lambda: 1000.0), Pipeline()
     measures.set(catalogue.PROCESS_MEMORY, 5, process="stream")
-    measures.add(catalogue.REQUESTS, sink="external", outcome="done")
-    measures.add(catalogue.REQUESTS, 2, sink="external", outcome="done")
+    measures.add(catalogue.PROBE_MISSES, sink="redis")
+    measures.add(catalogue.PROBE_MISSES, 2, sink="redis")
     measures.observe(catalogue.PROBE_FRESHNESS, 0.2, 3, sink="redis")
     assert measures.flush(redis)  # type: ignore[arg-type]
     read = parse_measures(redis.fields)["stream"]
     assert {one.metric: one.value for one in read.values} == {
         "engagement_process_memory_bytes": 5.0,
-        "engagement_requests": 3.0,
+        "engagement_probe_missed_rows": 3.0,
         "engagement_probe_freshness_seconds": pytest.approx(0.6),
     }
 
@@ -64,8 +64,8 @@ def test_what_is_measured_comes_back_from_redis() -> None:
         lambda m: m.set(catalogue.PROCESS_MEMORY, math.nan, process="x"),
         lambda m: m.set(catalogue.PROCESS_MEMORY, 1.0),
         lambda m: m.set(catalogue.PROCESS_MEMORY, 1.0, sink="x"),
-        lambda m: m.set(catalogue.REQUESTS, 1.0, sink="x", outcome="y"),
-        lambda m: m.add(catalogue.REQUESTS, "much", sink="x", outcome="y"),
+        lambda m: m.set(catalogue.PROBE_MISSES, 1.0, sink="x"),
+        lambda m: m.add(catalogue.PROBE_MISSES, "much", sink="x"),
         lambda m: m.observe(catalogue.PROBE_FRESHNESS, math.inf, sink="x"),
     ],
 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 PREFIX = "engagement_"
-LABELS = frozenset({"sink", "outcome", "code", "partition", "phase", "state", "component", "process", "status", "kind"})
+LABELS = frozenset({"sink", "outcome", "code", "partition", "phase", "state", "component", "process", "kind"})
 """Closed sets, small; never the id of a user, content or event."""
 
 
@@ -97,12 +97,8 @@ MEASURES_AGE = _gauge("measures_age_seconds", "Time since a process last wrote w
 
 # External system: one series per breaker state.
 BREAKER_STATE = _gauge("breaker_state_info", "1 for the state of the circuit breaker.", "sink", "state", always=False)
-REQUESTS = _counter("requests", "Requests to the destination by outcome.", "sink", "outcome", always=False)
 
 # Commands that run beside the stream.
-STORED_DEAD_LETTERS = _gauge("stored_dead_letter_rows", "Dead letters kept, by status.", "status", "code", always=False)
-BACKFILL_PROGRESS = _gauge("backfill_progress_ratio", "Share of the backfill that is done.", "sink", always=False)
-BACKFILL_ROWS = _counter("backfill_rows", "Rows that the backfill has delivered.", "sink", always=False)
 DRIFT_ROWS = _gauge("drift_rows", "What the last reconcile found, by kind.", "sink", "kind", always=False)
 RECONCILED = _gauge("reconcile_timestamp_seconds", "When the sink was last compared.", "sink", always=False)
 

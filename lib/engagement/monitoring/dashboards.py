@@ -88,11 +88,10 @@ ROWS: tuple[tuple[str, tuple[Chart, ...]], ...] = (
         Chart("Silence of the connector", ((m.SOURCE_SILENCE.sample, "seconds"),), "s"),
         Chart("API answers per second", ((_rate(m.API_RESPONSES, "code"), "{{code}}"),), "short"),
     )),
-    ("External system, backfill, reconcile (while they run)", (
-        Chart("Breaker", ((f"{m.BREAKER_STATE.sample} == 1", "{{sink}} {{state}}"),), "short", 6, "state"),
-        Chart("Requests per second", ((_rate(m.REQUESTS, "sink", "outcome"), "{{outcome}}"),), "short", 6),
-        Chart("Backfill", ((m.BACKFILL_PROGRESS.sample, "{{sink}}"),), "percentunit", 6),
-        Chart("Drift", ((m.DRIFT_ROWS.sample, "{{sink}} {{kind}}"),), "short", 6),
+    ("External system, reconcile", (
+        Chart("Breaker", ((f"{m.BREAKER_STATE.sample} == 1", "{{sink}} {{state}}"),), "short", 8, "state"),
+        Chart("Drift", ((m.DRIFT_ROWS.sample, "{{sink}} {{kind}}"),), "short"),
+        Chart("Since the last reconcile", ((f"time() - {m.RECONCILED.sample}", "{{sink}}"),), "s"),
     )),
 )  # fmt: skip
 HEIGHTS = {"stat": 4, "line": 7, "state": 7}

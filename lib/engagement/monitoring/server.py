@@ -16,6 +16,7 @@ from redis.retry import Retry
 from engagement.errors import EngagementError
 from engagement.monitoring.api import ApiParts, Told
 from engagement.monitoring.destination_probes import (
+    ExternalProbe,
     LakeProbe,
     WarehouseProbe,
     table_url,
@@ -151,6 +152,8 @@ def _destination_probes(settings: Settings, project: Path, measures: Measures) -
         probes.append(ReaderProbe(database_url, sql, own, measures, monotonic, sleep))
     if settings.bigquery.project_id or settings.bigquery.emulator_host:
         probes.append(_warehouse_probe(settings.bigquery))
+    if settings.external.url:
+        probes.append(ExternalProbe(settings.external.url))
     if settings.paths.lake_path:
         probes.append(LakeProbe(settings.paths.lake_path))
     return probes

@@ -15,7 +15,8 @@ from pyspark.sql import functions as F
 from engagement.backfill.build import TABLES, WAREHOUSE_SQL, catalogue_of, events_of, loader_of, now, recount_board
 from engagement.demo.reference import expected_board
 from engagement.errors import ConfigError, TransientError, first_line
-from engagement.monitoring.drift import write_drift
+from engagement.monitoring.catalogue import DRIFT_ROWS, RECONCILED
+from engagement.monitoring.measures import Measures
 from engagement.reconcile.board import BoardComparison, BoardDrift, Numbers
 from engagement.reconcile.compare import Findings
 from engagement.reconcile.repair import Mender
@@ -37,6 +38,8 @@ from engagement.streaming.build import redis_options, warehouse_options
 
 RANKING = "redis"
 SINKS = (*TABLES, RANKING)
+_PROCESS = "reconcile"
+"""This process's name among those that measure."""
 _RUN_CHARACTERS = 12
 _BOARD_SQL = PROJECT / "sql" / "reference" / "board.sql"
 Say = Callable[[str], None]
@@ -138,15 +141,18 @@ def mend_board(parts: Parts) -> None:
 
 
 def publish(settings: Settings, drift: dict[str, dict[str, int]]) -> None:
-    """Tell the monitoring API how many rows differ. Raises: TransientError."""
+    """Tell the monitoring API how many rows differ, by sink and kind. Raises: TransientError."""
     url = settings.redis.url.get_secret_value()
     if not url:
         return
-    try:
-        with closing(redis.Redis.from_url(url)) as client:
-            write_drift(client, drift, now())
-    except redis.RedisError as error:
-        raise TransientError(f"Redis does not answer: {first_line(error)}") from error
+    measures = Measures(_PROCESS)
+    for sink, kinds in drift.items():
+        measures.set(RECONCILED, now().timestamp(), sink=sink)
+        for kind, rows in kinds.items():
+            measures.set(DRIFT_ROWS, rows, sink=sink, kind=kind)
+    with closing(redis.Redis.from_url(url)) as client:
+        if not measures.flush(client, force=True):
+            raise TransientError("Redis does not answer, so nobody is told what was found")
 
 
 def _rest(settings: Settings) -> Rest:

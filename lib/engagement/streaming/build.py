@@ -36,7 +36,7 @@ from engagement.sinks.redis.sink import RedisSink
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.kafka import BatchSize, KafkaTopic, TopicPositions
 from engagement.streaming.changes import TopicChanges, TopicHistory
-from engagement.streaming.external import external_options
+from engagement.streaming.external import external_options, measure_breaker
 from engagement.streaming.job import PROCESS, RunningQuery, StatusWriter, StreamingJob
 from engagement.streaming.report import QueryReport
 
@@ -198,12 +198,17 @@ def _external_query(shared: _Shared) -> RunningQuery:
     compact = settings.lake.compact_files * _EXTERNAL_COMMITS
     upkeep = UpkeepPlan(compact, settings.lake.retention_hours)
 
+    sinks: list[ExternalSink] = []
+
     def make(report: QueryReport) -> Sink:
         ledger = DeliveryLedger(shared.spark, settings.paths.lake_path, upkeep, _now)
         waiting = Waiting(shared.stop.wait, shared.stop.is_set, _now)
-        return ExternalSink(external_options(settings.external), ledger, shared.positions.topic_id, report, waiting)
+        options, topic_id = external_options(settings.external), shared.positions.topic_id
+        sinks.append(ExternalSink(options, ledger, topic_id, report, waiting))
+        return sinks[0]
 
-    return _slow_query(shared, "external", make, settings.external.interval_seconds, BatchSize(_EXTERNAL_BATCH))
+    running = _slow_query(shared, "external", make, settings.external.interval_seconds, BatchSize(_EXTERNAL_BATCH))
+    return replace(running, measure=lambda measures: measure_breaker(sinks[0], measures))
 
 
 def _lake_query(every: _Shared) -> RunningQuery:

@@ -1,7 +1,11 @@
-"""The external sink's settings as the sink takes them."""
+"""The external sink's settings as the sink takes them, and its circuit breaker as the metrics have it."""
 
+from engagement.monitoring.catalogue import BREAKER_STATE
+from engagement.monitoring.measures import Measures
 from engagement.settings import ExternalSettings
+from engagement.sinks.external.gate import GateState
 from engagement.sinks.external.options import ExternalOptions
+from engagement.sinks.external.sink import ExternalSink
 
 
 def external_options(settings: ExternalSettings) -> ExternalOptions:
@@ -20,3 +24,9 @@ def external_options(settings: ExternalSettings) -> ExternalOptions:
         allow_private=settings.allow_private,
         ca_file=settings.ca_file,
     )
+
+
+def measure_breaker(sink: ExternalSink, measures: Measures) -> None:
+    """Note the state of the sink's circuit breaker."""
+    for state in GateState:
+        measures.set(BREAKER_STATE, float(sink.gate_state is state), sink=sink.name, state=state.value)

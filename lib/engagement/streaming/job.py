@@ -29,6 +29,10 @@ PROCESS = "stream"
 """This process's name among those that measure."""
 
 
+def nothing_more(_measures: Measures) -> None:
+    """Measure nothing."""
+
+
 @dataclass(frozen=True)
 class RunningQuery:
     """A query with what is kept about it."""
@@ -40,6 +44,8 @@ class RunningQuery:
     """The session it runs in: listeners belong to one."""
     content_changed: Callable[[], None]
     """Called after the catalogue has been read again."""
+    measure: Callable[[Measures], None] = nothing_more
+    """Called every 2 s: what the sink has to tell beside what every query reports."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,7 @@ class StreamingJob:
         for each in self._queries:
             taken = {p: each.query.taken.get(p, first) for p, (first, _) in bounds.items()}
             each.board.record_lag({p: end - taken[p] for p, end in ends.items()}, self._lag.waited(taken, now))
+            each.measure(self._status.measures)
 
     def _record_memory(self) -> None:
         self._status.measures.set(PROCESS_MEMORY, tree_rss_bytes(os.getpid()), process=PROCESS)

@@ -63,6 +63,11 @@ class ExternalSink:
         self._waiting = waiting
         self._receiver = Receiver(options, waiting, observer)
 
+    @property
+    def gate_state(self) -> GateState:
+        """What the circuit breaker lets through now."""
+        return self._receiver.gate.state
+
     def open(self) -> None:
         """Make the tables, or check those that are there, and begin the heartbeat.
 

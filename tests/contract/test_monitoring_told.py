@@ -1,0 +1,53 @@
+"""What commands and sinks tell the monitoring beside the queries' status, through a real Redis."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from tests.contract.api_running import free_port, running_redis
+
+from engagement.errors import TransientError
+from engagement.monitoring.measures import Measures, read_measures
+from engagement.monitoring.server import redis_client
+from engagement.reconcile.build import publish
+from engagement.settings import RedisSettings, Settings
+from engagement.sinks.external.gate import GateState
+from engagement.streaming.external import measure_breaker
+
+pytestmark = pytest.mark.redis
+
+
+def told(settings: RedisSettings, process: str) -> dict[tuple[str, ...], float]:
+    client = redis_client(settings)
+    values = read_measures(client)[process].values
+    client.close()
+    return {(one.metric, *sorted(one.labels.values())): one.value for one in values}
+
+
+def test_a_reconcile_tells_what_differs_and_afterwards_that_nothing_does(tmp_path: Path) -> None:
+    with running_redis(tmp_path) as server:
+        settings = Settings(redis=server.settings)
+        publish(settings, {"lake": {"missing": 3, "stale": 1}, "warehouse": {}})
+        found = told(server.settings, "reconcile")
+        assert found["engagement_drift_rows", "lake", "missing"] == 3
+        assert found["engagement_drift_rows", "lake", "stale"] == 1
+        assert found["engagement_reconcile_timestamp_seconds", "warehouse"] > 1_700_000_000
+        publish(settings, {"lake": {}, "warehouse": {}})
+        assert not any(name == "engagement_drift_rows" for name, *_ in told(server.settings, "reconcile"))
+
+
+def test_a_reconcile_that_nobody_hears_says_so() -> None:
+    settings = Settings(redis=RedisSettings(url=SecretStr(f"redis://127.0.0.1:{free_port()}/0")))
+    with pytest.raises(TransientError, match="Redis does not answer"):
+        publish(settings, {"lake": {}})
+
+
+@pytest.mark.parametrize("state", GateState)
+def test_the_breakers_state_is_one_of_four(state: GateState) -> None:
+    sink: Any = SimpleNamespace(name="external", gate_state=state)
+    measures = Measures("stream")
+    measure_breaker(sink, measures)
+    values = {one.labels["state"]: one.value for one in measures.snapshot().values}
+    assert values == {each.value: float(each is state) for each in GateState}
