@@ -209,7 +209,7 @@ def has_done(home: Path, chunks: int) -> bool:
     return chunks_done(home) >= chunks
 
 
-def test_a_backfill_that_is_killed_again_and_again_ends_with_each_row_once(
+def test_a_backfill_that_is_killed_goes_on_and_ends_with_each_row_once(
     database: Connection,
     database_url: str,
     tmp_path: Path,
@@ -221,10 +221,10 @@ def test_a_backfill_that_is_killed_again_and_again_ends_with_each_row_once(
     }  # fmt: skip
     arguments = ("--start-date", "2025-08-01", "--end-date", "2025-08-11", "--sinks", "lake")
     chance = random.Random()
-    for attempt in range(3):
+    for attempt in range(2):
         job = JobProcess("backfill", arguments, environment, tmp_path / f"{attempt}.log")
         job.start()
-        last = attempt == 2
+        last = attempt == 1
         if last:
             assert job.wait(200) == 0, job.tail()
         else:
