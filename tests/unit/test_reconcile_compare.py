@@ -170,18 +170,23 @@ def test_refused_rows_without_a_dead_letter_are_told() -> None:
 
 
 def test_the_board_is_compared_where_it_is_old_enough_and_twice() -> None:
-    board: dict[str, dict[str, int]] = {"a": {"events": 1}, "b": {"events": 2}, "c": {"events": 3}}
-    table: dict[str, dict[str, int]] = {"a": {"events": 1}, "b": {"events": 9}, "c": {"events": 4}}
-    asked: list[tuple[int, int]] = []
+    board: dict[str, dict[str, int]] = {"a": {"events": 1}, "b": {"events": 2}, "c": {"events": 3}, "d": {"events": 4}}
+    table: dict[str, dict[str, int]] = {"a": {"events": 1}, "b": {"events": 9}, "c": {"events": 4}, "d": {"events": 5}}
+    asked: list[int] = []
 
     def counted(first: int, end: int) -> Numbers:
-        asked.append((first, end))
-        return board
+        assert end == first + 10
+        asked.append(first)
+        return board if first == 300 else {}
 
     def later() -> None:
-        board["c"] = table["c"] = {"events": 4}  # it caught up
+        board["c"] = {"events": 4}  # it caught up
+        table["d"] = {"events": 6}  # a late event: too young to be judged
 
-    found = BoardComparison(counted, lambda _f, _e: table, lambda: (0, 600), 120, later).run()
-    assert [one.content_id for one in found] == ["b"]
-    assert asked == [(10, 480), (10, 480)]
-    assert "events 2 instead of 9" in str(found[0])
+    comparison = BoardComparison(
+        counted, lambda first, _: dict(table) if first == 300 else {}, lambda: (0, 600), 120, later
+    )
+    found = comparison.run()
+    assert [(one.content_id, one.second) for one in found] == [("b", 300)]
+    assert asked[:24] == list(range(240, 480, 10))
+    assert "at 00:05:00: events 2 instead of 9" in str(found[0])
