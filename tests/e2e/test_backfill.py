@@ -16,6 +16,9 @@ from tests.e2e.support.processes import PATIENCE, JobProcess, await_that
 from tests.e2e.support.warehouse import WarehouseOracle
 from tests.e2e.support.world import StreamJob, World
 
+from engagement.monitoring.catalogue import DRIFT_ROWS
+from engagement.monitoring.measures import read_measures
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600 * PATIENCE)]
 
 DATASET = "deployment"
@@ -157,7 +160,8 @@ def test_stream_from_now_and_backfill_before_hold_everything_once_and_reconcile_
     deployment.connector.register()
     said = deployment.done("reconcile", *KEEPERS, expected=1)
     assert all(word in said for word in ("missing", "stale", "phantom", "lake", "warehouse"))
-    assert deployment.redis.hgetall("engagement:drift")
+    told = read_measures(deployment.redis)["reconcile"].values
+    assert sum(one.value for one in told if one.metric == DRIFT_ROWS.name) > 0
     assert "mended" in deployment.done("reconcile", *KEEPERS, "--repair")
     deployment.await_equality(30)
 

@@ -1,6 +1,6 @@
 """Settings to a runnable comparison, and what becomes of its findings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from engagement.errors import ConfigError, TransientError, first_line
 from engagement.monitoring.catalogue import DRIFT_ROWS, RECONCILED
 from engagement.monitoring.measures import Measures
 from engagement.reconcile.board import BoardComparison, BoardDrift, Numbers
-from engagement.reconcile.compare import Findings
+from engagement.reconcile.compare import Findings, Kind
 from engagement.reconcile.repair import Mender
 from engagement.reconcile.run import LETTERS, Comparison, SinkSide
 from engagement.reconcile.sides import LakeSide, TableSide, WarehouseSide
@@ -38,7 +38,7 @@ from engagement.streaming.build import redis_options, warehouse_options
 
 RANKING = "redis"
 SINKS = (*TABLES, RANKING)
-_PROCESS = "reconcile"
+PROCESS = "reconcile"
 """This process's name among those that measure."""
 _RUN_CHARACTERS = 12
 _BOARD_SQL = PROJECT / "sql" / "reference" / "board.sql"
@@ -140,19 +140,19 @@ def mend_board(parts: Parts) -> None:
     recount_board(parts.settings, parts.spark)
 
 
-def publish(settings: Settings, drift: dict[str, dict[str, int]]) -> None:
-    """Tell the monitoring API how many rows differ, by sink and kind. Raises: TransientError."""
+def publish(settings: Settings, drift: Mapping[str, Mapping[Kind, int]]) -> None:
+    """Tell the monitoring API how many rows of each compared sink differ, by kind. Raises: TransientError."""
     url = settings.redis.url.get_secret_value()
     if not url:
         return
-    measures = Measures(_PROCESS)
-    for sink, kinds in drift.items():
+    measures = Measures(PROCESS)
+    for sink, found in drift.items():
+        for kind in Kind:
+            measures.set(DRIFT_ROWS, found.get(kind, 0), sink=sink, kind=str(kind))
         measures.set(RECONCILED, now().timestamp(), sink=sink)
-        for kind, rows in kinds.items():
-            measures.set(DRIFT_ROWS, rows, sink=sink, kind=kind)
     with closing(redis.Redis.from_url(url)) as client:
         if not measures.flush(client, force=True):
-            raise TransientError("Redis does not answer, so nobody is told what was found")
+            raise TransientError("Redis does not answer, so nobody is told what differs")
 
 
 def _rest(settings: Settings) -> Rest:

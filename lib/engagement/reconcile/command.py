@@ -1,6 +1,7 @@
 """What the command does, one step after the other, and what it says."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,13 +21,13 @@ from engagement.reconcile.build import (
     prepare,
     publish,
 )
-from engagement.reconcile.compare import Findings
+from engagement.reconcile.compare import Findings, Kind
 from engagement.settings import Settings
 from engagement.sources.history import LogPosition, Span
 
 Say = Callable[[str], None]
 _SHOWN = 20
-_LOST_FILES = "lake files"
+_LOST_FILES = "lake_files"
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,13 @@ class _Run:
         drift = compare_board(self._parts, self._young) if RANKING in self._wanted.sinks else []
         for line in report(found, drift, lost):
             self._say(line)
-        publish(self._settings, _counts(found, drift, lost))
+        publish(self._settings, _counts(self._wanted.sinks, found, drift, lost))
         if not (lost or drift or any(each.rows or each.uncounted for each in found)):
             return True
         if not self._wanted.repair:
             return False
         left = self._repair(position, found, drift)
-        publish(self._settings, _counts(left, (), ()))
+        publish(self._settings, _counts(self._wanted.sinks, left, (), ()))
         return not any(each.rows or each.uncounted for each in left)
 
     def _repair(
@@ -159,10 +160,15 @@ def _some(items: Sequence[object]) -> str:
     return shown if len(items) <= _SHOWN else f"{shown} and {len(items) - _SHOWN} more"
 
 
-def _counts(found: Iterable[Findings], drift: Sequence[BoardDrift], lost: Sequence[str]) -> dict[str, dict[str, int]]:
-    counts = {each.sink: {str(kind): len(ids) for kind, ids in each.ids.items()} for each in found}
+def _counts(
+    sinks: Iterable[str], found: Iterable[Findings], drift: Sequence[BoardDrift], lost: Sequence[str]
+) -> dict[str, Counter[Kind]]:
+    """Sink -> kind -> rows; what was compared and does not differ is told too."""
+    counts = {sink: Counter[Kind]() for sink in sinks}
+    for each in found:
+        counts.setdefault(each.sink, Counter()).update({kind: len(ids) for kind, ids in each.ids.items()})
     if drift:
-        counts[RANKING] = {"stale": len(drift)}
+        counts[RANKING][Kind.STALE] = len(drift)
     if lost:
-        counts[_LOST_FILES] = {"missing": len(lost)}
+        counts[_LOST_FILES] = Counter({Kind.MISSING: len(lost)})
     return counts
