@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600 * PATIENCE)]
 
 DATASET = "deployment"
 YOUNG_SECONDS = 15
-EVERYTHING = ("--start-date", "2000-01-01", "--end-date", "2100-01-01")
+EVERYTHING = ("--start-date", "0001-01-01", "--end-date", "2100-01-01")
 KEEPERS = ("--sinks", "warehouse,lake")
 Newest = dict[int, tuple[Any, ...]]
 

@@ -10,6 +10,7 @@ from engagement.errors import ConfigError
     ("text", "expected"),
     [
         ("2025-08-01", "2025-08-01T00:00:00+00:00"),
+        ("0001-01-01", "0001-01-01T00:00:00+00:00"),  # rows before 2000 are refused, but have to be dead letters
         ("2025-08-01T12:30:00Z", "2025-08-01T12:30:00+00:00"),
         ("2025-08-01T02:00:00.5+02:00", "2025-08-01T00:00:00.500000+00:00"),
     ],
@@ -47,7 +48,7 @@ def test_a_range_includes_its_start_and_excludes_its_end() -> None:
         (None, None, ["--start-date is missing", "--end-date is missing"]),
         ("x", "y", ["--start-date 'x'", "--end-date 'y'"]),
         ("2025-08-02", "2025-08-02", ["must lie after"]),
-        ("1999-12-31", "1999-01-01", ["before the year 2000", "must lie after"]),
+        ("1999-12-31", "1999-01-01", ["must lie after"]),
     ],
 )
 def test_every_reason_is_told_at_once(start: str | None, end: str | None, reasons: list[str]) -> None:

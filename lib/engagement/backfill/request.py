@@ -9,8 +9,6 @@ from engagement.sources.history import Span
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _FORM = "is no UTC day (2025-08-01) and no instant with a zone (2025-08-01T12:00:00Z)"
 OPTIONS = ("--start-date", "--end-date")
-_FIRST_YEAR = 2000
-"""Before it no event is valid (E_TS_RANGE)."""
 
 
 def parse_moment(text: str) -> datetime:
@@ -44,8 +42,6 @@ def span_of(start: str | None, end: str | None, names: tuple[str, str] = OPTIONS
         found.append(moment)
         problems += [problem] if problem else []
     first, last = found
-    if first and first.year < _FIRST_YEAR:
-        problems.append(f"{names[0]} {start}: no event is valid before the year {_FIRST_YEAR}")
     if first and last and last <= first:
         problems.append(f"{names[1]} {end} must lie after {names[0]} {start}; the end itself does not belong to it")
     if problems or not (first and last):
