@@ -22,7 +22,9 @@ class DeadLetterCode(StrEnum):
     E_TYPE_DURATION = "E_TYPE_DURATION"
     E_RANGE_DURATION = "E_RANGE_DURATION"
     E_HTTP_REJECT = "E_HTTP_REJECT"
-    """The only code a sink gives; all others come from the transform."""
+    """The external receiver refused it. This code and the next are a sink's; all others come from the transform."""
+    E_WAREHOUSE_REJECT = "E_WAREHOUSE_REJECT"
+    """BigQuery refused it: the reason is BigQuery's."""
 
 
 class Kind(StrEnum):

@@ -27,6 +27,9 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     failures: list[grpc.StatusCode] = field(default_factory=list)
     append_errors: list[int] = field(default_factory=list)
+    refused: frozenset[int] = frozenset()
+    """Event ids of rows that are not taken."""
+    ids: list[int | None] = field(default_factory=list)
     lose_answers: int = 0
     commit_errors: list[int] = field(default_factory=list)
     rows: int = 0
@@ -65,6 +68,10 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
             return _refusal(code_pb2.ALREADY_EXISTS)
         assert request.offset == self.rows
         batch = pa.ipc.read_record_batch(pa.py_buffer(request.arrow_rows.rows.serialized_record_batch), ROWS)
+        ids = batch.column("event_id").to_pylist()
+        if self.refused.intersection(ids):
+            return _row_errors([row for row, event_id in enumerate(ids) if event_id in self.refused])
+        self.ids += ids
         self.rows += batch.num_rows
         return types.AppendRowsResponse()
 
@@ -82,6 +89,14 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 def _refusal(code: int) -> types.AppendRowsResponse:
     return types.AppendRowsResponse(error=status_pb2.Status(code=code, message="it quotes a secret"))
+
+
+def _row_errors(rows: list[int]) -> types.AppendRowsResponse:
+    """As BigQuery answers: the request as a whole is refused, and the rows that are to blame are named."""
+    error = status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message="Errors found while processing rows")
+    fields = types.RowError.RowErrorCode.FIELDS_ERROR
+    named = [types.RowError(index=row, code=fields, message="Field device:\n too  odd") for row in rows]
+    return types.AppendRowsResponse(error=error, row_errors=named)
 
 
 @pytest.fixture
@@ -104,6 +119,11 @@ def options(service: Service) -> WarehouseOptions:
 def some_rows(count: int, payload: str = "{}") -> pa.RecordBatch:
     columns = [pa.array([payload] * count) if f.name == "raw_payload" else pa.nulls(count, f.type) for f in ROWS]
     return pa.RecordBatch.from_arrays(columns, schema=ROWS)
+
+
+def numbered(*event_ids: int) -> pa.RecordBatch:
+    rows = some_rows(len(event_ids))
+    return rows.set_column(0, "event_id", pa.array(event_ids, pa.int64()))
 
 
 def written(options: WarehouseOptions, *batches: pa.RecordBatch) -> PendingStream:
@@ -195,3 +215,25 @@ def test_a_commit_whose_answer_is_lost_is_unclear_and_not_sent_again(
     service.failures = [grpc.StatusCode.UNAVAILABLE] * 2
     assert commit(options, ("the-stream",)) is Answer.UNCLEAR
     assert len(service.failures) == 1
+
+
+@pytest.mark.parametrize("refused", [{1}, {4}, {9}, {2, 3}, {1, 5, 6, 7}, set(range(1, 10))])
+def test_rows_that_are_refused_keep_no_other_from_being_taken(
+    service: Service, options: WarehouseOptions, refused: set[int]
+) -> None:
+    service.refused = frozenset(refused)
+    stream = PendingStream(options)
+    found = stream.append(numbered(*range(1, 10)))
+    assert {row + 1 for row in found} == refused
+    assert set(found.values()) == {"FIELDS_ERROR: Field device: too odd"}
+    assert stream.append(numbered(20, 21)) == {}
+    stream.finish()
+    assert service.ids == [n for n in range(1, 10) if n not in refused] + [20, 21]
+
+
+def test_a_request_that_is_refused_without_a_word_about_rows_stops_the_sink(
+    service: Service, options: WarehouseOptions
+) -> None:
+    service.append_errors = [code_pb2.INVALID_ARGUMENT]
+    with pytest.raises(PermanentSinkError, match="INVALID_ARGUMENT"):
+        PendingStream(options).append(numbered(1, 2))

@@ -79,16 +79,24 @@ class Faulty:
         return self._run("undo", lambda: self._real.undo(row))
 
 
+class NoLetters:
+    """The emulator refuses no single row."""
+
+    def add(self, _messages: object, refused: object, _identity: object) -> None:
+        raise AssertionError(f"refused: {refused}")
+
+
 class Dataset:
     """One dataset, and the drivers that write to it."""
 
     def __init__(self, spark: SparkSession, options: WarehouseOptions) -> None:
         self.spark, self.options, self.topic_id = spark, options, "first"
         self.rest = Rest(self.options, SQL)
+        self.letters = NoLetters()
         self.visible: list[Sequence[CommitTimes]] = []
 
     def driver(self, clock: Callable[[], datetime] = lambda: NOW, ledger: Faulty | None = None) -> WarehouseSink:
-        sink = WarehouseSink(self.options, SQL, lambda: self.topic_id, self.visible.append, clock)
+        sink = WarehouseSink(self.options, SQL, lambda: self.topic_id, self.visible.append, clock, self.letters)
         sink.ledger = ledger or sink.ledger
         sink.open()
         return sink

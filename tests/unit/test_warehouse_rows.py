@@ -187,3 +187,26 @@ def test_a_summary_row_has_the_schema_that_spark_is_told() -> None:
 
 def test_options_do_not_tell_where_the_key_file_is() -> None:
     assert "secret" not in repr(WarehouseOptions("p", "d", credentials_file="/secret/key.json"))
+
+
+def test_rows_that_bigquery_refuses_are_dead_letters_and_not_delivered() -> None:
+    batch = changes(*at([created(id=n) for n in (1, 2, 3)]))
+    counts = PartitionCounts(0)
+    counts.add(batch, 0)
+    counts.refuse(row_versions(batch, 0).take(pa.array([1])), ["FIELDS_ERROR: odd"])
+    (task,) = from_rows(to_batch(counts, "s", None).to_pylist())
+    assert (task.summary.read, task.summary.delivered, dict(task.summary.dead_letters)) == (
+        3, 2, {"E_WAREHOUSE_REJECT": 1},
+    )  # fmt: skip
+    assert task.summary.conservation_difference == 0
+    assert sum(task.summary.commit_times_ms.values()) == 2
+    assert list(task.refused) == [{"kafka_partition": 0, "kafka_offset": 1, "detail": "FIELDS_ERROR: odd"}]
+
+
+def test_a_stream_whose_rows_were_all_refused_is_not_committed() -> None:
+    batch = changes(*at([created(id=1)]))
+    counts = PartitionCounts(0)
+    counts.add(batch, 0)
+    counts.refuse(row_versions(batch, 0), ["odd"])
+    (task,) = from_rows(to_batch(counts, "s", None).to_pylist())
+    assert task.stream == ""

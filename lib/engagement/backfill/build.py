@@ -34,7 +34,7 @@ from engagement.sinks.redis.rebuild import BoardRebuild
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.history import EventsTable, Span
 from engagement.sources.kafka import TopicPositions
-from engagement.streaming.build import kafka_topic, redis_options, warehouse_options
+from engagement.streaming.build import kafka_topic, redis_options, refused_rows, warehouse_options
 from engagement.streaming.changes import TopicHistory
 
 SOURCES = ("postgres", "lake", "kafka")
@@ -139,7 +139,9 @@ def common_fence(settings: Settings, sinks: Sequence[str], spark: SparkSession) 
         warehouse = warehouse_options(settings.bigquery)
         makers: dict[str, Callable[[], Sink]] = {
             "lake": lambda: LakeSink(spark, lake, positions.topic_id, _nobody, now),
-            "warehouse": lambda: WarehouseSink(warehouse, WAREHOUSE_SQL, positions.topic_id, _nobody, now),
+            "warehouse": lambda: WarehouseSink(
+                warehouse, WAREHOUSE_SQL, positions.topic_id, _nobody, now, refused_rows(spark, settings)
+            ),
         }
         fences: list[Fence] = []
         for name in sinks:

@@ -54,6 +54,12 @@ class OutcomeCounts:
         for group in grouped.to_pylist():
             self._add(group, group["count_all"])
 
+    def take_back(self, commit_ms: int | None) -> None:
+        """A row that was counted as delivered turned out not to be; `commit_ms` is its time in the source."""
+        self.delivered -= 1
+        if commit_ms is not None:
+            self.commit_times_ms -= Counter({commit_ms // COMMIT_STEP_MS * COMMIT_STEP_MS: 1})
+
     def row(self) -> dict[str, Any]:
         """The counts as a row of OUTCOME_FIELDS."""
         row = {name: getattr(self, name) for name, _ in OUTCOME_FIELDS}

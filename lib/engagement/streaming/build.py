@@ -20,11 +20,13 @@ from engagement.logs import writes_json
 from engagement.monitoring.board import StatusBoard
 from engagement.monitoring.listener import ProgressListener, listen
 from engagement.monitoring.measures import Measures
+from engagement.schemas import DeadLetterCode
 from engagement.session import PROJECT, bulk_session, start_session, submit_arguments
 from engagement.settings import BigQuerySettings, KafkaSettings, RedisSettings, Settings
 from engagement.sinks.base import Sink
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.sink import WarehouseSink
+from engagement.sinks.delta.refused import RefusedRows
 from engagement.sinks.delta.upkeep import UpkeepPlan
 from engagement.sinks.external.ledger import DeliveryLedger
 from engagement.sinks.external.receiver import Waiting
@@ -113,6 +115,11 @@ def kafka_topic(settings: KafkaSettings) -> KafkaTopic:
     )
 
 
+def refused_rows(spark: SparkSession, settings: Settings) -> RefusedRows:
+    """Where rows go that BigQuery refuses."""
+    return RefusedRows(spark, settings.paths.lake_path, "warehouse", DeadLetterCode.E_WAREHOUSE_REJECT)
+
+
 def flushes(settings: BigQuerySettings) -> tuple[float, BatchSize]:
     """How often the warehouse's query looks for rows, in seconds, and how many it waits for, and how long."""
     trigger = min(settings.max_batch_time_seconds, _WAREHOUSE_SECONDS)
@@ -188,7 +195,8 @@ def _warehouse_query(shared: _Shared) -> RunningQuery:
 
     def make(report: QueryReport) -> Sink:
         sql, options = PROJECT / "sql" / "bigquery", warehouse_options(settings)
-        return WarehouseSink(options, sql, shared.positions.topic_id, report.visible, _now)
+        letters = refused_rows(shared.spark, shared.settings)
+        return WarehouseSink(options, sql, shared.positions.topic_id, report.visible, _now, letters)
 
     return _slow_query(shared, "warehouse", make, *flushes(settings))
 

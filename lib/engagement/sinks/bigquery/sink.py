@@ -6,18 +6,21 @@ Guarantee: every row version once. Where a crash can fall, and why the replay re
 * from the fence's claim to the note that it is done: see protocol.py; whoever reads the fence next settles the claim.
 * after that: the fence stands at the end of the ranges, and the replay finds its rows below it.
 
-Dead letters are counted here and stored by the lake. Two drivers: see protocol.py. Time bound: one trigger and one
+Messages that the transform refuses are counted here and stored by the lake; a row that BigQuery itself refuses becomes
+a dead letter of this sink's, and the others go on. Two drivers: see protocol.py. Time bound: one trigger and one
 micro-batch; readers see a commit whole or not at all.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, Protocol
 from uuid import uuid4
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
 
 from engagement.errors import TransientSinkError, first_line
 from engagement.identity import BatchIdentity, Fence, OffsetRange
@@ -38,6 +41,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
+class Letters(Protocol):
+    """Where rows go that BigQuery does not take."""
+
+    def add(self, messages: DataFrame, refused: Sequence[Mapping[str, Any]], identity: BatchIdentity) -> None:
+        """Store each once, however often it is given. Raises: TransientSinkError."""
+        ...
+
+
 class WarehouseSink:
     """Appends to `enriched_events`; opens nothing before `open`."""
 
@@ -51,11 +62,14 @@ class WarehouseSink:
         topic_id: Callable[[], str],
         visible: Callable[[Sequence[CommitTimes]], None],
         clock: Callable[[], datetime],
+        letters: Letters,
     ) -> None:
+        """`letters` takes what BigQuery refuses."""
         self._options = options
         self._ask_topic_id = topic_id
         self._visible = visible
         self._clock = clock
+        self._letters = letters
         self._rest = Rest(options, sql)
         self._keeper: FenceKeeper | None = None
         self.ledger: Callable[[Rest, WarehouseOptions], Ledger] = BigQueryLedger
@@ -97,6 +111,10 @@ class WarehouseSink:
             raise TransientSinkError(SINK, "its fence lies before the rows on offer; what is between comes first")
         processed_us = (self._clock() - _EPOCH) // _MICROSECOND
         tasks = self._write(changes, WritePlan(_spans(ranges), before.next_offsets, processed_us))
+        refused = [row for task in tasks for row in task.refused]
+        if refused:
+            # Before the fence moves: a crash in between adds the same letters again, which are merged by their place.
+            self._letters.add(changes.messages, refused, identity)
         after = before.after(ranges)
         # Without a step there is no row to add, and the claim would be one of nothing.
         if after != before.next_offsets:

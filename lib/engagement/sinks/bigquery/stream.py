@@ -1,13 +1,13 @@
 """One pending stream of the Storage Write API: what is appended is seen by nobody until the stream is committed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
 from google.cloud.bigquery_storage_v1 import BigQueryWriteClient, types
 from google.rpc import code_pb2
 
-from engagement.errors import PermanentSinkError, TransientSinkError
+from engagement.errors import EngagementError, PermanentSinkError, TransientSinkError
 from engagement.retry import RetryPolicy, call_with_retry
 from engagement.sinks.bigquery.client import WarehouseOptions, writer_for
 from engagement.sinks.bigquery.faults import SINK, translated
@@ -35,9 +35,19 @@ _WORTH_ANOTHER_TRY = frozenset(
         code_pb2.OUT_OF_RANGE,
     }
 )
+_REASON_LENGTH = 300
 _SCHEMA = types.ArrowSchema(serialized_schema=ROWS.serialize().to_pybytes())
 
 Result = TypeVar("Result")
+
+
+class RowsRefusedError(EngagementError):
+    """BigQuery names rows of a request that it does not take; none of the request's rows are in the stream."""
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__(f"{len(reasons)} row(s) were refused")
+        self.reasons = reasons
+        """Row of the request -> what BigQuery says of it."""
 
 
 class PendingStream:
@@ -49,15 +59,22 @@ class PendingStream:
         """Empty while nothing was appended."""
         self.rows = 0
 
-    def append(self, rows: pa.RecordBatch) -> None:
-        """Send rows (schema ROWS), in requests of bounded size."""
+    def append(self, rows: pa.RecordBatch) -> dict[int, str]:
+        """Send rows (schema ROWS), in requests of bounded size; give those that BigQuery refuses, with its reasons.
+
+        A row that is refused keeps no other from being taken.
+        """
         if not rows.num_rows:
-            return
+            return {}
         if not self.name:
             self.name = _tried(self._create)
-        requests = list(self._requests(rows))
-        _tried(lambda: self._send(requests))
-        self.rows += rows.num_rows
+        pieces = [piece for piece, _ in self._pieces(rows)]
+        try:
+            self._place(pieces)
+        except RowsRefusedError:
+            # Rare: one by one, so that each answer belongs to one request. Those that were taken are told so again.
+            return self._place_one_by_one(pieces)
+        return {}
 
     def finish(self) -> None:
         """Close the stream to further rows; only then can it be committed."""
@@ -78,14 +95,37 @@ class PendingStream:
         )
         return str(made.name)
 
-    def _requests(self, rows: pa.RecordBatch) -> Iterator[types.AppendRowsRequest]:
-        at = self.rows
+    def _place(self, pieces: Sequence[pa.RecordBatch]) -> None:
+        requests, at = [], self.rows
+        for piece in pieces:
+            data = piece.serialize().to_pybytes()
+            arrow = types.AppendRowsRequest.ArrowData(
+                writer_schema=_SCHEMA, rows=types.ArrowRecordBatch(serialized_record_batch=data)
+            )
+            requests.append(types.AppendRowsRequest(write_stream=self.name, offset=at, arrow_rows=arrow))
+            at += piece.num_rows
+        _tried(lambda: self._send(requests))
+        self.rows = at
+
+    def _place_one_by_one(self, pieces: Sequence[pa.RecordBatch]) -> dict[int, str]:
+        refused: dict[int, str] = {}
+        first = 0
+        for piece in pieces:
+            left = list(range(piece.num_rows))
+            while left:
+                try:
+                    self._place([piece.take(pa.array(left, pa.int64()))])
+                except RowsRefusedError as error:
+                    refused |= {first + left[row]: reason for row, reason in error.reasons.items()}
+                    left = [number for row, number in enumerate(left) if row not in error.reasons]
+                else:
+                    break
+            first += piece.num_rows
+        return refused
+
+    def _pieces(self, rows: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, bytes]]:
         for start in range(0, rows.num_rows, self._options.rows_per_request):
-            for piece, data in _serialized(rows.slice(start, self._options.rows_per_request)):
-                batch = types.ArrowRecordBatch(serialized_record_batch=data)
-                arrow = types.AppendRowsRequest.ArrowData(writer_schema=_SCHEMA, rows=batch)
-                yield types.AppendRowsRequest(write_stream=self.name, offset=at, arrow_rows=arrow)
-                at += piece.num_rows
+            yield from _serialized(rows.slice(start, self._options.rows_per_request))
 
     def _send(self, requests: list[types.AppendRowsRequest]) -> None:
         # The library adds the stream's name to this call's metadata in its own writer only.
@@ -127,6 +167,8 @@ def _serialized(rows: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, bytes]]:
 
 
 def _check(answer: types.AppendRowsResponse) -> None:
+    if answer.row_errors:
+        raise RowsRefusedError({int(error.index): _reason(error) for error in answer.row_errors})
     code = answer.error.code
     if code in _TAKEN:
         return
@@ -134,6 +176,12 @@ def _check(answer: types.AppendRowsResponse) -> None:
     if code in _WORTH_ANOTHER_TRY:
         raise TransientSinkError(SINK, f"rows were not taken: {reason}")
     raise PermanentSinkError(SINK, f"rows were refused: {reason}")
+
+
+def _reason(error: types.RowError) -> str:
+    """What BigQuery says, in one line of bounded length; it may quote the row, as the letter's own bytes do."""
+    kind = types.RowError.RowErrorCode(error.code).name
+    return f"{kind}: {' '.join(error.message.split())}"[:_REASON_LENGTH]
 
 
 def _tried(call: Callable[[], Result]) -> Result:

@@ -1,16 +1,18 @@
 """One small row per partition and task: what became of its messages, and which stream holds its rows."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from engagement.errors import PermanentSinkError, TransientSinkError
+from engagement.schemas import DeadLetterCode
 from engagement.sinks.base import PartitionSummary
 from engagement.sinks.bigquery.faults import SINK
 from engagement.sinks.outcomes import OUTCOME_DDL, OUTCOME_FIELDS, OutcomeCounts, to_summary
 
+_REFUSED = pa.struct([("kafka_partition", pa.int64()), ("kafka_offset", pa.int64()), ("detail", pa.string())])
 SUMMARY_SCHEMA = pa.schema(
     [
         *OUTCOME_FIELDS,
@@ -19,10 +21,12 @@ SUMMARY_SCHEMA = pa.schema(
         ("event_to_us", pa.int64()),
         ("problem", pa.string()),
         ("is_permanent", pa.bool_()),
+        ("refused", pa.list_(_REFUSED)),
     ]
 )
 SUMMARY_DDL = (
-    f"{OUTCOME_DDL}, stream STRING, event_from_us BIGINT, event_to_us BIGINT, problem STRING, is_permanent BOOLEAN"
+    f"{OUTCOME_DDL}, stream STRING, event_from_us BIGINT, event_to_us BIGINT, problem STRING, is_permanent BOOLEAN, "
+    "refused ARRAY<STRUCT<kafka_partition: BIGINT, kafka_offset: BIGINT, detail: STRING>>"
 )
 """SUMMARY_SCHEMA in Spark's words."""
 
@@ -33,6 +37,19 @@ class PartitionCounts(OutcomeCounts):
 
     event_from_us: int | None = None
     event_to_us: int | None = None
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    """Rows that BigQuery did not take: their places in Kafka, and its reasons."""
+
+    def refuse(self, versions: pa.RecordBatch, reasons: Sequence[str]) -> None:
+        """Count some rows (CHANGES), delivered so far, as dead letters."""
+        for change, reason in zip(
+            versions.select(["kafka_offset", "op", "source_ts_ms"]).to_pylist(), reasons, strict=True
+        ):
+            self.refused.append(
+                {"kafka_partition": self.partition, "kafka_offset": change["kafka_offset"], "detail": reason}
+            )
+            self.take_back(change["source_ts_ms"])
+        self.dead_letters[DeadLetterCode.E_WAREHOUSE_REJECT] += versions.num_rows
 
     def widen(self, bounds: tuple[int | None, int | None]) -> None:
         """Take in the earliest and the latest event of some rows."""
@@ -52,6 +69,8 @@ class TaskSummary:
     event_to_us: int | None = None
     problem: str = ""
     is_permanent: bool = False
+    refused: Sequence[Mapping[str, Any]] = ()
+    """Rows that BigQuery did not take: kafka_partition, kafka_offset, detail."""
 
     def raise_problem(self) -> None:
         """Raise what stood in the way. Raises: TransientSinkError, PermanentSinkError."""
@@ -71,11 +90,12 @@ def to_batch(
         "event_to_us": counts.event_to_us,
         "problem": problem.reason if problem else "",
         "is_permanent": isinstance(problem, PermanentSinkError),
+        "refused": counts.refused,
     }
     return pa.RecordBatch.from_pylist([row], schema=SUMMARY_SCHEMA)
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskSummary]:
     """Read collected rows of SUMMARY_DDL (`row.asDict()` of Spark, or Arrow's to_pylist)."""
-    own = ("stream", "event_from_us", "event_to_us", "problem", "is_permanent")
+    own = ("stream", "event_from_us", "event_to_us", "problem", "is_permanent", "refused")
     return [TaskSummary(to_summary(row), **{name: row[name] for name in own}) for row in rows]

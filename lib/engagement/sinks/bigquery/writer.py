@@ -60,10 +60,13 @@ def _write(changes: pa.RecordBatch, counts: PartitionCounts, stream: PendingStre
     _check_offsets(changes, counts.partition, plan)
     following = plan.fence.get(counts.partition, 0)
     counts.add(changes, following)
-    rows = to_rows(row_versions(changes, following), plan.processed_us)
+    versions = row_versions(changes, following)
+    rows = to_rows(versions, plan.processed_us)
     if rows.num_rows:
         counts.widen(time_bounds(rows))
-        stream.append(rows)
+        refused = stream.append(rows)
+        if refused:
+            counts.refuse(versions.take(pa.array(list(refused), pa.int64())), list(refused.values()))
 
 
 def _check_offsets(changes: pa.RecordBatch, partition: int, plan: WritePlan) -> None:

@@ -1,0 +1,32 @@
+"""What a destination refuses becomes a dead letter of its own, with the message as it came, once."""
+
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from tests.builders import Message, created
+from tests.spark import frames
+
+from engagement.identity import BatchIdentity
+from engagement.schemas import DeadLetterCode
+from engagement.sinks.delta.refused import RefusedRows
+from engagement.sinks.delta.tables import dead_letters_table
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(120)]
+
+IDENTITY = BatchIdentity("app", "generation", 3)
+
+
+def test_refused_rows_are_kept_with_their_bytes_and_only_once(spark: SparkSession, tmp_path: Path) -> None:
+    sent = [Message(created(id=n).value, offset=n) for n in (1, 2, 3)]
+    messages = frames.changes(spark, sent).messages
+    refused = RefusedRows(spark, str(tmp_path), "warehouse", DeadLetterCode.E_WAREHOUSE_REJECT)
+    rows = [{"kafka_partition": 0, "kafka_offset": 2, "detail": "FIELDS_ERROR: odd"}]
+    for _ in range(2):
+        refused.add(messages, rows, IDENTITY)
+    (letter,) = dead_letters_table("warehouse", str(tmp_path)).read(spark).collect()
+    assert (letter.kafka_partition, letter.kafka_offset, bytes(letter.raw_value)) == (0, 2, sent[1].value)
+    assert (letter.sink, letter.stage, letter.code) == ("warehouse", "warehouse", "E_WAREHOUSE_REJECT")
+    assert (letter.detail, letter.status, letter.attempts, letter.batch_id) == (
+        "FIELDS_ERROR: odd", "new", 1, str(IDENTITY),
+    )  # fmt: skip
