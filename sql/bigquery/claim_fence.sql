@@ -7,6 +7,7 @@ set
     streams = @streams,
     token = @token,
     batch = @batch,
+    places = @places,
     processed_timestamp = @processed,
     event_from = @event_from,
     event_to = @event_to,

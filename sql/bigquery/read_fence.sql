@@ -6,6 +6,7 @@ select
     former_offsets,
     streams,
     token,
+    places,
     processed_timestamp,
     event_from,
     event_to,

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 from google.cloud import bigquery as google
-from tests.builders import CONTENT_ID, EVENT_TS, Message, created, envelope, message, row, updated
+from tests.builders import CONTENT_ID, EVENT_TS, LSN, Message, created, envelope, message, row, updated
 from tests.spark.warehouse import NOW, Warehouse, inserted, part, start
 
 from engagement.errors import PermanentSinkError, TransientSinkError
@@ -191,3 +191,29 @@ def test_the_fence_names_its_micro_batch_for_people(warehouse: Warehouse) -> Non
     warehouse.deliver(warehouse.driver(), inserted(1))
     (found,) = warehouse.rows(FENCE)
     assert (found["batch"], found["state"], json.loads(found["next_offsets"])) == ("app/generation/3", "done", {"0": 1})
+
+
+def later(number: int, op: str = "c") -> bytes:
+    """A row whose change stands further on in the source's log."""
+    return message(envelope(op, after=row(id=number), lsn=LSN + 16 * number)).value or b""
+
+
+def test_versions_that_the_source_sends_again_under_new_offsets_are_stored_once(warehouse: Warehouse) -> None:
+    sink = warehouse.driver()
+    warehouse.deliver(sink, [Message(later(n), offset=n) for n in range(1, 5)], part(1, 5))
+    again = [Message(later(n), offset=n + 10) for n in (3, 4, 5)]
+    (summary,) = warehouse.deliver(sink, again, part(5, 16))
+    assert (summary.delivered, summary.repeats, summary.already_delivered) == (1, 2, 2)
+    assert summary.conservation_difference == 0
+    assert [(r["event_id"], r["kafka_offset"]) for r in warehouse.events()] == [(1, 1), (2, 2), (3, 3), (4, 4), (5, 15)]
+    (summary,) = warehouse.deliver(warehouse.driver(), [Message(later(6), offset=20)], part(16, 21))
+    assert (summary.delivered, summary.repeats) == (1, 0)
+
+
+def test_versions_that_come_again_within_one_micro_batch_are_stored_once(warehouse: Warehouse) -> None:
+    commit_ms = 1_795_446_000_000
+    values = [(later(n), commit_ms + 1000 * n) for n in (1, 2, 3, 2, 3, 4)]
+    sent = [value.replace(str(commit_ms).encode(), str(at).encode()) for value, at in values]
+    (summary,) = warehouse.deliver(warehouse.driver(), [Message(value, offset=n) for n, value in enumerate(sent)])
+    assert (summary.delivered, summary.repeats) == (4, 2)
+    assert sorted(warehouse.ids()) == [1, 2, 3, 4]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from engagement.errors import ContractError
 from engagement.identity import BatchIdentity, OffsetRange
-from engagement.sinks.delta.fence import DeltaFence, Place, fence_of
+from engagement.sinks.delta.fence import DeltaFence, fence_of
+from engagement.sinks.source_log import Place
 
 IDENTITY = BatchIdentity("app", "generation", 7)
 SMALL, LARGE = st.integers(0, 99), st.integers(0, 2**62)

@@ -5,26 +5,16 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
-from google.api_core.exceptions import GoogleAPICallError
-from google.cloud.bigquery_storage_v1 import BigQueryReadClient, types
+from google.api_core.exceptions import NotFound
 from psycopg2.extensions import connection as Connection
 
 from engagement.demo.probe import Freshness
 from engagement.demo.versions import STORED, VersionComparison, compare_versions
-from engagement.errors import EngagementError
-from engagement.sinks.bigquery.client import WarehouseOptions, reader_for
-from engagement.sinks.bigquery.rest import ListParameter, Rest
+from engagement.errors import EngagementError, TransientSinkError
+from engagement.sinks.bigquery.client import WarehouseOptions
+from engagement.sinks.bigquery.rest import ListParameter, Parameter, Rest
 
 _LOST_AFTER_SECONDS = 120.0
-_NAMES = {
-    "event_id": "event_id", "op": "op", "version": "version", "content_id": "content_id", "user_id": "user_id",
-    "event_type": "event_type", "event_timestamp": "event_ts", "duration_ms": "duration_ms", "device": "device",
-    "raw_payload": "raw_payload", "content_slug": "slug", "content_title": "title",
-    "content_length_seconds": "length_seconds", "engagement_seconds": "engagement_seconds",
-    "engagement_pct": "engagement_pct",
-}  # fmt: skip
-"""The table's columns and what the comparison calls them."""
 
 
 class WarehouseProbe:
@@ -86,7 +76,6 @@ class Warehouse:
     """One dataset, asked through the API that anybody would use; opens nothing before it is asked."""
 
     def __init__(self, options: WarehouseOptions, sql: Path) -> None:
-        self._options = options
         self._rest = Rest(options, sql)
 
     def visible(self, event_ids: Sequence[int]) -> set[int]:
@@ -97,9 +86,11 @@ class Warehouse:
     def compare(self, database: Connection, sql_folder: Path, after: int) -> VersionComparison | None:
         """Compare events with an id above `after`; None while there is no table."""
         try:
-            rows = self._read(reader_for(self._options), after)
-        except GoogleAPICallError:
-            return None
+            rows = self._rest.table("row_versions", [Parameter("after", "INT64", after)])
+        except TransientSinkError as error:
+            if isinstance(error.__cause__, NotFound):
+                return None
+            raise
         with duckdb.connect() as engine:
             engine.register(STORED, rows)
             return compare_versions(database, engine, sql_folder, after, exact_json=False)
@@ -107,18 +98,3 @@ class Warehouse:
     def close(self) -> None:
         """Let go of the connection."""
         self._rest.close()
-
-    def _read(self, client: BigQueryReadClient, after: int) -> pa.Table:
-        options = types.ReadSession.TableReadOptions(
-            selected_fields=list(_NAMES), row_restriction=f"event_id > {int(after)}"
-        )
-        asked = types.ReadSession(
-            table=self._options.table_path, data_format=types.DataFormat.ARROW, read_options=options
-        )
-        session = client.create_read_session(
-            parent=f"projects/{self._options.project}", read_session=asked, max_stream_count=1
-        )
-        schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
-        tables = [client.read_rows(stream.name).rows(session).to_arrow() for stream in session.streams]  # type: ignore[no-untyped-call]
-        rows = pa.concat_tables(tables) if tables else schema.empty_table()
-        return rows.select(list(_NAMES)).rename_columns(list(_NAMES.values()))

@@ -20,13 +20,16 @@ NONE: pa.Array = pa.array([], pa.int64())
 """No offsets."""
 
 OUTCOME_FIELDS = (
-    *((name, pa.int64()) for name in ("partition", "read", "delivered", "tombstones", "moves", "already_delivered")),
+    *(
+        (name, pa.int64())
+        for name in ("partition", "read", "delivered", "tombstones", "moves", "already_delivered", "repeats")
+    ),
     ("dead_letters", pa.map_(pa.string(), pa.int64())),
     ("commit_times_ms", pa.map_(pa.int64(), pa.int64())),
 )
 OUTCOME_DDL = (
     "partition BIGINT, read BIGINT, delivered BIGINT, tombstones BIGINT, moves BIGINT, already_delivered BIGINT, "
-    "dead_letters MAP<STRING,BIGINT>, commit_times_ms MAP<BIGINT,BIGINT>"
+    "repeats BIGINT, dead_letters MAP<STRING,BIGINT>, commit_times_ms MAP<BIGINT,BIGINT>"
 )
 """OUTCOME_FIELDS in Spark's words."""
 
@@ -41,6 +44,8 @@ class OutcomeCounts:
     tombstones: int = 0
     moves: int = 0
     already_delivered: int = 0
+    repeats: int = 0
+    """Of those: versions that came again under new offsets."""
     dead_letters: Counter[str] = field(default_factory=Counter)
     commit_times_ms: Counter[int] = field(default_factory=Counter)
 
@@ -59,6 +64,13 @@ class OutcomeCounts:
         self.delivered -= 1
         if commit_ms is not None:
             self.commit_times_ms -= Counter({commit_ms // COMMIT_STEP_MS * COMMIT_STEP_MS: 1})
+
+    def repeat(self, versions: pa.RecordBatch) -> None:
+        """Rows (CHANGES) that were counted as delivered turned out to be there already."""
+        for commit_ms in versions.column("source_ts_ms").to_pylist():
+            self.take_back(commit_ms)
+        self.already_delivered += versions.num_rows
+        self.repeats += versions.num_rows
 
     def row(self) -> dict[str, Any]:
         """The counts as a row of OUTCOME_FIELDS."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 import google.auth
 import grpc
 from google.auth.credentials import AnonymousCredentials, Credentials
-from google.cloud.bigquery_storage_v1 import BigQueryReadClient, BigQueryWriteClient
-from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
+from google.cloud.bigquery_storage_v1 import BigQueryWriteClient
 from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
 from google.oauth2 import service_account
 
@@ -72,14 +71,6 @@ def writer_for(options: WarehouseOptions) -> BigQueryWriteClient:
         if key not in _writers:
             _writers[key] = _connect(options)
         return _writers[key]
-
-
-def reader_for(options: WarehouseOptions) -> BigQueryReadClient:
-    """A new client of the Storage Read API, for whoever looks at what was written."""
-    if options.emulator:
-        channel = grpc.insecure_channel(options.emulator_grpc, options=_CHANNEL)
-        return BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))  # type: ignore[no-untyped-call]
-    return BigQueryReadClient(credentials=credentials(options))  # type: ignore[no-untyped-call]
 
 
 def _connect(options: WarehouseOptions) -> BigQueryWriteClient:

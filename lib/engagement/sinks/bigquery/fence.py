@@ -12,6 +12,7 @@ from enum import Enum, auto
 
 from engagement.errors import ContractError
 from engagement.identity import Fence, OffsetRange
+from engagement.sinks.source_log import Place
 
 SETTLING_SECONDS = 60.0
 """How long a commit that BigQuery refuses may still be on its way through another driver's hands."""
@@ -51,6 +52,8 @@ class FenceRow:
     token: str
     """Changes with every step, so that a step is taken from exactly the state that was read."""
     claim: Claim | None = field(default=None)
+    places: Mapping[int, Place] = field(default_factory=dict)
+    """Partition -> the farthest place in the source's log whose changes were claimed for the table."""
 
     def after(self, ranges: Sequence[OffsetRange]) -> dict[int, int]:
         """Next offsets once these ranges are in the table; they never go back.
@@ -73,6 +76,14 @@ class FenceRow:
         former = self.claim.former if self.claim else self.next_offsets
         steps = ((partition, former.get(partition, 0), end) for partition, end in sorted(self.next_offsets.items()))
         return [(partition, first, end) for partition, first, end in steps if first < end]
+
+    def farthest(self, reached: Mapping[int, Place]) -> dict[int, Place]:
+        """Places once changes up to these are in the table; they never go back.
+
+        >>> FenceRow("t", {}, "a", None, {0: (5, 6)}).farthest({0: (5, 5), 1: (2, 2)})
+        {0: (5, 6), 1: (2, 2)}
+        """
+        return {**self.places, **{p: max(place, self.places.get(p, place)) for p, place in reached.items()}}
 
     def missing(self, ranges: Sequence[OffsetRange]) -> list[OffsetRange]:
         """Ranges that begin beyond the fence: to write them would leave a gap behind."""
@@ -129,6 +140,23 @@ def to_text(offsets: Fence) -> str:
     '{"0": 7, "1": 5}'
     """
     return json.dumps({str(partition): offset for partition, offset in sorted(offsets.items())})
+
+
+def places_to_text(places: Mapping[int, Place]) -> str:
+    """Places as JSON, always spelled the same way.
+
+    >>> places_to_text({1: (5, 6)})
+    '{"1": [5, 6]}'
+    """
+    return json.dumps({str(partition): list(place) for partition, place in sorted(places.items())})
+
+
+def places_from_text(text: str | None) -> dict[int, Place]:
+    """Read `places_to_text`; nothing when there is none yet. Raises: ContractError when it cannot be read."""
+    try:
+        return {int(p): (int(commit), int(own)) for p, (commit, own) in json.loads(text or "{}").items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ContractError(f"the warehouse's fence cannot be read: {text!r}") from error
 
 
 def from_text(text: str) -> dict[int, int]:

@@ -14,6 +14,8 @@ from engagement.sinks.bigquery.fence import (
     FenceRow,
     Written,
     from_text,
+    places_from_text,
+    places_to_text,
     start_of,
     to_text,
 )
@@ -55,6 +57,7 @@ class BigQueryLedger:
             _offsets(row.next_offsets),
             _text("streams", json.dumps(written.streams)),
             _text("batch", written.batch),
+            _text("places", places_to_text(row.places)),
             _time("processed", written.processed_us),
             _time("event_from", written.event_from_us),
             _time("event_to", written.event_to_us),
@@ -105,7 +108,7 @@ def _fence_row(row: Any) -> FenceRow:  # noqa: ANN401 a row of Google's client, 
             _micros(row["event_to"]),
         )
         claim = Claim(from_text(row["former_offsets"]), written, float(row["age_seconds"]))
-    return FenceRow(row["topic_id"], following, row["token"], claim)
+    return FenceRow(row["topic_id"], following, row["token"], claim, places_from_text(row["places"]))
 
 
 def _this(row: FenceRow) -> list[Parameter]:

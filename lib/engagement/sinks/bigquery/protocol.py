@@ -13,13 +13,18 @@ is refused; its streams are never committed. Two that settle the same claim can 
 update names the token it is about, so none touches a later claim.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Protocol
 
 from engagement.errors import TransientSinkError
 from engagement.identity import Fence
 from engagement.sinks.bigquery.faults import SINK
 from engagement.sinks.bigquery.fence import Answer, Claim, FenceRow, Verdict, Written, judge
+from engagement.sinks.source_log import Place
+
+_NOWHERE: Mapping[int, Place] = MappingProxyType({})
 
 
 class Ledger(Protocol):
@@ -70,13 +75,16 @@ class FenceKeeper:
             row = self._read_again()
         return row if row.claim is None else self._settle(row, row.claim)
 
-    def move(self, before: FenceRow, next_offsets: Fence, written: Written) -> FenceRow:
+    def move(
+        self, before: FenceRow, next_offsets: Fence, written: Written, reached: Mapping[int, Place] = _NOWHERE
+    ) -> FenceRow:
         """Make rows visible and the fence move, both or neither. Raises: TransientSinkError; read the fence anew then.
 
-        Without rows one update does.
+        Without rows one update does. `reached`: where in the source's log the rows end. A claim that is undone leaves
+        these places behind, which only makes the next micro-batch look for repeats.
         """
         claim = Claim(before.next_offsets, written) if written.streams else None
-        row = FenceRow(before.topic_id, dict(next_offsets), self._new_token(), claim)
+        row = FenceRow(before.topic_id, dict(next_offsets), self._new_token(), claim, before.farthest(reached))
         if not self._ledger.claim(before.token, row):
             raise TransientSinkError(SINK, "another driver wrote to it meanwhile; going on from its fence")
         if claim is None:
@@ -85,7 +93,7 @@ class FenceKeeper:
             raise TransientSinkError(SINK, "a commit was not confirmed; asking the table")
         if not self._ledger.finish(row):
             return self.settled()
-        return FenceRow(row.topic_id, row.next_offsets, row.token)
+        return replace(row, claim=None)
 
     def _settle(self, row: FenceRow, claim: Claim) -> FenceRow:
         verdict = self._judge(row, claim)

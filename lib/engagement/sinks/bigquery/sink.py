@@ -13,6 +13,7 @@ micro-batch; readers see a commit whole or not at all.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +36,7 @@ from engagement.sinks.bigquery.summary import SUMMARY_DDL, TaskSummary, from_row
 from engagement.sinks.bigquery.tables import WarehouseTables
 from engagement.sinks.bigquery.writer import WritePlan, make_task
 from engagement.sinks.outcomes import sum_up
+from engagement.sinks.source_log import last_places, may_repeat
 from engagement.transform.changes import Changes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -110,7 +112,12 @@ class WarehouseSink:
         if before.missing(ranges):
             raise TransientSinkError(SINK, "its fence lies before the rows on offer; what is between comes first")
         processed_us = (self._clock() - _EPOCH) // _MICROSECOND
-        tasks = self._write(changes, WritePlan(_spans(ranges), before.next_offsets, processed_us))
+        plan = WritePlan(_spans(ranges), before.next_offsets, processed_us)
+        tasks = self._write(changes, plan)
+        spans = [(task.summary.partition, task.span) for task in tasks]
+        if may_repeat(spans, before.places):
+            # The source went back, or a dead letter is sent again: anew, and asking. The first streams are never named.
+            tasks = self._write(changes, replace(plan, versions_there=self._rest.text("versions_there")))
         refused = [row for task in tasks for row in task.refused]
         if refused:
             # Before the fence moves: a crash in between adds the same letters again, which are merged by their place.
@@ -118,7 +125,7 @@ class WarehouseSink:
         after = before.after(ranges)
         # Without a step there is no row to add, and the claim would be one of nothing.
         if after != before.next_offsets:
-            before = keeper.move(before, after, _written(tasks, processed_us, identity))
+            before = keeper.move(before, after, _written(tasks, processed_us, identity), last_places(spans))
         self._known = before
         summaries = _summaries(tasks, ranges)
         self._visible([summary.commit_times_ms for summary in summaries])

@@ -11,11 +11,13 @@ from engagement.schemas import DeadLetterCode
 from engagement.sinks.base import PartitionSummary
 from engagement.sinks.bigquery.faults import SINK
 from engagement.sinks.outcomes import OUTCOME_DDL, OUTCOME_FIELDS, OutcomeCounts, to_summary
+from engagement.sinks.source_log import SPAN_DDL, SPAN_FIELDS, LogSpan, from_row
 
 _REFUSED = pa.struct([("kafka_partition", pa.int64()), ("kafka_offset", pa.int64()), ("detail", pa.string())])
 SUMMARY_SCHEMA = pa.schema(
     [
         *OUTCOME_FIELDS,
+        *SPAN_FIELDS,
         ("stream", pa.string()),
         ("event_from_us", pa.int64()),
         ("event_to_us", pa.int64()),
@@ -25,8 +27,8 @@ SUMMARY_SCHEMA = pa.schema(
     ]
 )
 SUMMARY_DDL = (
-    f"{OUTCOME_DDL}, stream STRING, event_from_us BIGINT, event_to_us BIGINT, problem STRING, is_permanent BOOLEAN, "
-    "refused ARRAY<STRUCT<kafka_partition: BIGINT, kafka_offset: BIGINT, detail: STRING>>"
+    f"{OUTCOME_DDL}, {SPAN_DDL}, stream STRING, event_from_us BIGINT, event_to_us BIGINT, problem STRING, "
+    "is_permanent BOOLEAN, refused ARRAY<STRUCT<kafka_partition: BIGINT, kafka_offset: BIGINT, detail: STRING>>"
 )
 """SUMMARY_SCHEMA in Spark's words."""
 
@@ -35,6 +37,7 @@ SUMMARY_DDL = (
 class PartitionCounts(OutcomeCounts):
     """What a task counts of one partition; mutable while its batches come."""
 
+    span: LogSpan = field(default_factory=LogSpan)
     event_from_us: int | None = None
     event_to_us: int | None = None
     refused: list[dict[str, Any]] = field(default_factory=list)
@@ -63,6 +66,7 @@ class TaskSummary:
     """What a task did with one partition's rows, and what stood in its way (`problem`)."""
 
     summary: PartitionSummary
+    span: LogSpan = field(default_factory=LogSpan)
     stream: str = ""
     """The finalized stream that holds its rows; "" when there are none."""
     event_from_us: int | None = None
@@ -84,18 +88,22 @@ def to_batch(
     counts: PartitionCounts, stream: str, problem: TransientSinkError | PermanentSinkError | None
 ) -> pa.RecordBatch:
     """Give one row of SUMMARY_SCHEMA."""
-    row = counts.row() | {
-        "stream": stream if counts.delivered else "",
-        "event_from_us": counts.event_from_us,
-        "event_to_us": counts.event_to_us,
-        "problem": problem.reason if problem else "",
-        "is_permanent": isinstance(problem, PermanentSinkError),
-        "refused": counts.refused,
-    }
+    row = (
+        counts.row()
+        | counts.span.row()
+        | {
+            "stream": stream if counts.delivered else "",
+            "event_from_us": counts.event_from_us,
+            "event_to_us": counts.event_to_us,
+            "problem": problem.reason if problem else "",
+            "is_permanent": isinstance(problem, PermanentSinkError),
+            "refused": counts.refused,
+        }
+    )
     return pa.RecordBatch.from_pylist([row], schema=SUMMARY_SCHEMA)
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskSummary]:
     """Read collected rows of SUMMARY_DDL (`row.asDict()` of Spark, or Arrow's to_pylist)."""
     own = ("stream", "event_from_us", "event_to_us", "problem", "is_permanent", "refused")
-    return [TaskSummary(to_summary(row), **{name: row[name] for name in own}) for row in rows]
+    return [TaskSummary(to_summary(row), from_row(row), **{name: row[name] for name in own}) for row in rows]

@@ -41,6 +41,7 @@ FENCES = (
     bigquery.SchemaField("former_offsets", "STRING", description="the same, before the newest step"),
     bigquery.SchemaField("streams", "STRING", description="JSON: streams that the newest step commits"),
     bigquery.SchemaField("token", "STRING", description="changes with every step"),
+    bigquery.SchemaField("places", "STRING", description="JSON: Kafka partition -> farthest place in the source's log"),
     bigquery.SchemaField("batch", "STRING", description="the newest step's micro-batch, for people"),
     bigquery.SchemaField("processed_timestamp", "TIMESTAMP", description="what the newest step's rows carry"),
     bigquery.SchemaField("event_from", "TIMESTAMP", description="earliest event of the newest step"),

@@ -8,12 +8,15 @@ travel in the summary row, since an exception would lose its type between task a
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pyarrow as pa
 
 from engagement.errors import ContractError, PermanentSinkError, TransientSinkError
 from engagement.identity import Fence
 from engagement.sinks.bigquery.client import WarehouseOptions
+from engagement.sinks.bigquery.repeats import RepeatFilter, versions_there
+from engagement.sinks.bigquery.rest import Rest
 from engagement.sinks.bigquery.rows import row_versions, time_bounds, to_rows
 from engagement.sinks.bigquery.stream import PendingStream
 from engagement.sinks.bigquery.summary import PartitionCounts, to_batch
@@ -31,6 +34,8 @@ class WritePlan:
     """partition -> the next offset to take; rows below it are in the table."""
     processed_us: int
     """Time of processing, the same for the whole micro-batch."""
+    versions_there: str = ""
+    """The statement that asks for versions that the table holds; empty: the rows are new by their place in the log."""
 
 
 def make_task(plan: WritePlan, options: WarehouseOptions) -> Task:
@@ -44,11 +49,12 @@ def write_partitions(
     """Write what comes, one summary row per partition; nothing when nothing comes."""
     stream, counted = PendingStream(options), dict[int, PartitionCounts]()
     problem: TransientSinkError | PermanentSinkError | None = None
+    repeats = _repeat_filter(plan, options)
     try:
         for partition, changes in by_partition(batch for batch in batches if batch.num_rows):
             counts = counted.setdefault(partition, PartitionCounts(partition))
             for batch in changes:
-                _write(batch, counts, stream, plan)
+                _write(batch, counts, stream, plan, repeats)
         stream.finish()
     except (TransientSinkError, PermanentSinkError) as error:
         problem = error
@@ -56,12 +62,30 @@ def write_partitions(
         yield to_batch(counts, stream.name, problem)
 
 
-def _write(changes: pa.RecordBatch, counts: PartitionCounts, stream: PendingStream, plan: WritePlan) -> None:
+def _repeat_filter(plan: WritePlan, options: WarehouseOptions) -> RepeatFilter | None:
+    if not plan.versions_there:
+        return None
+    rest = Rest(options, Path())
+    return RepeatFilter(lambda rows: versions_there(rest, plan.versions_there, rows, time_bounds(rows)))
+
+
+def _write(
+    changes: pa.RecordBatch,
+    counts: PartitionCounts,
+    stream: PendingStream,
+    plan: WritePlan,
+    repeats: RepeatFilter | None,
+) -> None:
     _check_offsets(changes, counts.partition, plan)
     following = plan.fence.get(counts.partition, 0)
     counts.add(changes, following)
+    counts.span.add(changes, following)
     versions = row_versions(changes, following)
     rows = to_rows(versions, plan.processed_us)
+    if repeats and rows.num_rows:
+        fresh, again = (pa.array(numbers, pa.int64()) for numbers in repeats.split(rows))
+        counts.repeat(versions.take(again))
+        versions, rows = versions.take(fresh), rows.take(fresh)
     if rows.num_rows:
         counts.widen(time_bounds(rows))
         refused = stream.append(rows)

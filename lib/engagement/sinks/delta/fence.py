@@ -14,12 +14,9 @@ from dataclasses import dataclass, field
 
 from engagement.errors import ContractError
 from engagement.identity import BatchIdentity, OffsetRange
+from engagement.sinks.source_log import Place
 
 _KEY = "engagement_fence"
-
-
-Place = tuple[int, int]
-"""Where a change stands in the source's log: its transaction's commit LSN, its own LSN."""
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,15 @@ from pyspark.sql import functions as F
 
 from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.sinks.base import CommitTimes, PartitionSummary
-from engagement.sinks.delta.fence import DeltaFence, Place
+from engagement.sinks.delta.fence import DeltaFence
 from engagement.sinks.delta.files import Folder
 from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import DEAD_LETTERS, LakeTable, dead_letters_table, merge_dead_letters, translated
 from engagement.sinks.delta.upkeep import Upkeep, UpkeepPlan
-from engagement.sinks.lake.span import may_repeat
 from engagement.sinks.lake.tables import EVENT_DATE, EVENTS, SINK, events_table
 from engagement.sinks.lake.writer import REPORT_DDL, TaskReport, WritePlan, make_task, read_reports, write_again
 from engagement.sinks.outcomes import sum_up
+from engagement.sinks.source_log import last_places, may_repeat
 from engagement.transform.changes import Changes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -109,12 +109,13 @@ class LakeSink:
         )
         with translated(SINK):
             reports = self._write(changes, plan)
-            if may_repeat([(report.summary.partition, report.span) for report in reports], before.places):
+            spans = [(report.summary.partition, report.span) for report in reports]
+            if may_repeat(spans, before.places):
                 reports = self._without_repeats(reports, plan)
             letters = [address for report in reports for address in report.letters]
             if letters:
                 self._add_dead_letters(letters)
-        after = before.after(ranges, _last_places(reports))
+        after = before.after(ranges, last_places(spans))
         # Without a step there is no row to add, and a commit would spend the transaction id of the next one.
         if after != before:
             log.append([file for report in reports for file in report.files], before, after, identity)
@@ -167,15 +168,6 @@ class LakeSink:
         with translated(SINK):
             newest = self.events.read(self._spark).groupBy("kafka_partition").agg(F.max("kafka_offset"))
             return {partition: offset + 1 for partition, offset in newest.dropna().collect()}
-
-
-def _last_places(reports: Sequence[TaskReport]) -> dict[int, Place]:
-    places: dict[int, Place] = {}
-    for report in reports:
-        partition, last = report.summary.partition, report.span.last_place
-        if last is not None:
-            places[partition] = max(last, places.get(partition, last))
-    return places
 
 
 def _keeping(summary: PartitionSummary, left: dict[int, int]) -> PartitionSummary:

@@ -18,9 +18,9 @@ from engagement.identity import Fence
 from engagement.sinks.base import PartitionSummary
 from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD, FileWriter, Folder, write_parquet
 from engagement.sinks.lake.letters import to_letters
-from engagement.sinks.lake.span import SPAN_DDL, SPAN_FIELDS, LogSpan, from_row
 from engagement.sinks.lake.tables import EVENT_DATE, EVENT_FILE, row_versions, to_file_rows
 from engagement.sinks.outcomes import OUTCOME_DDL, OUTCOME_FIELDS, OutcomeCounts, to_summary
+from engagement.sinks.source_log import SPAN_DDL, SPAN_FIELDS, LogSpan, from_row
 from engagement.transform.changes import Task
 from engagement.transform.partitions import by_partition
 

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engagement.schemas import Kind
-from engagement.sinks.delta.fence import Place
 from engagement.sinks.outcomes import commit_steps, has_own_time
 
+Place = tuple[int, int]
+"""Where a change stands in the source's log: its transaction's commit LSN, its own LSN."""
 SPAN_FIELDS = (
     ("first_place", pa.list_(pa.int64())),
     ("last_place", pa.list_(pa.int64())),
@@ -85,3 +86,12 @@ def may_repeat(spans: Sequence[tuple[int, LogSpan]], places: Mapping[int, Place]
         # A partition that two tasks share: what one of them has seen is there for the other.
         reached[partition] = max(span.last_place or _NOWHERE, reached.get(partition, _NOWHERE))
     return False
+
+
+def last_places(spans: Sequence[tuple[int, LogSpan]]) -> dict[int, Place]:
+    """Partition -> where its new changes end; partitions without any that have a place are absent."""
+    places: dict[int, Place] = {}
+    for partition, span in spans:
+        if span.last_place is not None:
+            places[partition] = max(span.last_place, places.get(partition, span.last_place))
+    return places

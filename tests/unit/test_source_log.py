@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engagement.sinks.lake.span import LogSpan, may_repeat
+from engagement.sinks.source_log import LogSpan, may_repeat
 
 Row = tuple[int, int, int]
 """Commit time in ms, commit LSN, LSN."""
