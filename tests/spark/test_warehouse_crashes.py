@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 import pytest
+from tests.builders import Message, created
 from tests.spark.warehouse import NOW, CrashError, Faulty, Warehouse, inserted, part
 
 from engagement.errors import TransientSinkError
@@ -114,6 +115,7 @@ def test_a_claim_is_not_mistaken_for_rows_of_an_older_topic_at_the_same_offsets(
     warehouse.deliver(warehouse.driver(), inserted(2))
     warehouse.topic_id = "second"
     later = NOW.replace(minute=1)
+    others = [Message(created(id=n + 11).value, offset=n) for n in range(2)]
 
     def kill() -> None:
         warehouse.kill_and_restart()
@@ -121,7 +123,7 @@ def test_a_claim_is_not_mistaken_for_rows_of_an_older_topic_at_the_same_offsets(
 
     dying = warehouse.driver(lambda: later, Faulty("claim", kill))
     with pytest.raises(CrashError):
-        warehouse.deliver(dying, inserted(2))
+        warehouse.deliver(dying, others)
     assert warehouse.driver().fence() == {}
-    warehouse.deliver(warehouse.driver(lambda: later), inserted(2))
-    assert len(warehouse.events()) == 4
+    warehouse.deliver(warehouse.driver(lambda: later), others)
+    assert sorted(warehouse.ids()) == [1, 2, 11, 12]
