@@ -6,7 +6,8 @@ from engagement.errors import ConfigError
 from engagement.settings import BigQuerySettings, ExternalSettings, Settings
 from engagement.sinks.external.options import ExternalOptions
 from engagement.streaming import SINKS, sinks_to_run
-from engagement.streaming.build import flushes, warehouse_options
+from engagement.streaming.batches import flushes
+from engagement.streaming.build import warehouse_options
 from engagement.streaming.external import external_options
 
 NOWHERE = Settings()

@@ -37,6 +37,7 @@ from engagement.sinks.redis.meta import MetaWriter
 from engagement.sinks.redis.sink import RedisSink
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.kafka import BatchSize, KafkaTopic, TopicPositions
+from engagement.streaming.batches import SLOW_BATCH, flushes
 from engagement.streaming.changes import TopicChanges, TopicHistory
 from engagement.streaming.external import external_options, measure_breaker
 from engagement.streaming.job import PROCESS, RunningQuery, StatusWriter, StreamingJob
@@ -49,12 +50,6 @@ _APP_ID = "engagement"
 _RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, *[1.0] * 60)
 _RESTART_DELAYS_SECONDS = (0.5, 1.0, 2.0, 5.0)
 _STATUS_TIMEOUT_SECONDS = 2.0
-_WAREHOUSE_SECONDS = 10.0
-"""Between two looks of the warehouse's query: rows that just missed a flush are then visible in time."""
-_WAREHOUSE_WRITE_SECONDS = 5.0
-"""What a flush may take, out of BIGQUERY_MAX_BATCH_TIME_SECONDS."""
-_SLOW_BATCH = 1_000_000
-"""Messages a slow sink's micro-batch takes at most: with fewer, its trigger would slow down a catch-up."""
 _EXTERNAL_BATCH = 20_000
 """Of the external sink: a crash has a micro-batch sent again, so it takes no more than some seconds of sending."""
 _EXTERNAL_COMMITS = 6
@@ -118,14 +113,6 @@ def kafka_topic(settings: KafkaSettings) -> KafkaTopic:
 def refused_rows(spark: SparkSession, settings: Settings) -> RefusedRows:
     """Where rows go that BigQuery refuses."""
     return RefusedRows(spark, settings.paths.lake_path, "warehouse", DeadLetterCode.E_WAREHOUSE_REJECT)
-
-
-def flushes(settings: BigQuerySettings) -> tuple[float, BatchSize]:
-    """How often the warehouse's query looks for rows, in seconds, and how many it waits for, and how long."""
-    trigger = min(settings.max_batch_time_seconds, _WAREHOUSE_SECONDS)
-    # What waits past one trigger is taken by the next, and then written.
-    longest_wait = max(0.0, settings.max_batch_time_seconds - trigger - _WAREHOUSE_WRITE_SECONDS)
-    return trigger, BatchSize(_SLOW_BATCH, least=settings.batch_size, longest_wait_seconds=longest_wait)
 
 
 def redis_options(settings: RedisSettings) -> RedisOptions:
@@ -227,7 +214,7 @@ def _lake_query(every: _Shared) -> RunningQuery:
         lake = LakeOptions(settings.paths.lake_path, upkeep)
         return LakeSink(shared.spark, lake, shared.positions.topic_id, report.visible, _now)
 
-    return _slow_query(shared, "lake", make, settings.lake.interval_seconds, BatchSize(_SLOW_BATCH))
+    return _slow_query(shared, "lake", make, settings.lake.interval_seconds, BatchSize(SLOW_BATCH))
 
 
 def _slow_query(
