@@ -43,7 +43,7 @@ class Deployment:
         )  # fmt: skip
         self.redis = Redis.from_url(self.environment["REDIS_URL"], decode_responses=True)
         log = world.home / "logs" / "deployment.log"
-        self.stream = StreamJob(self.environment, self.redis, log, "redis,warehouse,lake")
+        self.stream = StreamJob(self.environment, self.redis, log, ("redis", "warehouse", "lake"))
 
     def job(self, name: str, *arguments: str) -> JobProcess:
         return JobProcess(name, arguments, self.environment, self.world.home / "logs" / f"{name}-{random.random()}.log")
