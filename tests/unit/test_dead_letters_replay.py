@@ -15,6 +15,7 @@ from engagement.dead_letters.replay import Replay, Replayer, Tally, slices
 from engagement.dead_letters.selection import TRANSFORM, Selection
 from engagement.dead_letters.table import LetterTable, Place
 from engagement.errors import ConfigError, TransientError
+from engagement.schemas import TABLE_TOPIC
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 NEW = Selection(statuses=("new",))
@@ -35,6 +36,9 @@ class MemoryDestination:
         self.taken: list[LetterId] = []
         self.values: list[bytes] = []
         self.dies: str = ""
+
+    def takes(self, letter: LetterId) -> bool:
+        return letter.topic == TOPIC
 
     def sent_before(self) -> Mapping[LetterId, str]:
         return dict.fromkeys(self.taken, "sent by a run that ended before it could note so")
@@ -144,6 +148,14 @@ def test_letters_without_a_destination_stop_the_run_before_anything_is_sent(tmp_
     with pytest.raises(ConfigError, match="external"):
         replayer(table, destination).run(NEW)
     assert destination.taken == []
+
+
+def test_letters_of_rows_that_backfill_has_read_hold_up_no_others(tmp_path: Path) -> None:
+    table = store(tmp_path, [Stored(GOOD, 1, topic=TABLE_TOPIC), Stored(GOOD, 2)])
+    destination = MemoryDestination()
+    tally = replayer(table, destination).run(NEW)
+    assert (tally.sent, tally.elsewhere, tally.is_complete) == (1, 1, False)
+    assert statuses(table) == {1: "new", 2: "replayed"}
 
 
 def test_a_future_event_passes_once_its_time_has_come(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ class DeadLetters:
         return self._write("\n".join(display.shown(full, now)))
 
     def replay(self, selection: Selection, payload: bytes | None, *, dry_run: bool) -> int:
-        """Send letters again; 1 when some would only be refused again."""
+        """Send letters again; 1 when some stay."""
         if not self.table.exists():
             return self._nothing()
         if payload is not None:
@@ -76,7 +76,7 @@ class DeadLetters:
         replayer = Replayer(self.table, self.destinations, self.who, self.clock, self._report)
         tally = replayer.run(selection, payload, dry_run=dry_run)
         self._write(f"dead-letters: {tally}{'; this was a dry run' if dry_run else ''}")
-        return 1 if tally.refused else 0
+        return 0 if tally.is_complete else 1
 
     def discard(self, selection: Selection, reason: str, confirm: Callable[[str], bool]) -> int:
         """Mark letters as discarded, after asking; 1 when the answer was no."""

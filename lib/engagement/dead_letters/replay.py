@@ -59,6 +59,10 @@ class Destination(Protocol):
         """Letters it may take before the table must know: so many may go out again after a crash, with their keys."""
         ...
 
+    def takes(self, letter: LetterId) -> bool:
+        """Whether the letter is of the topic that it serves."""
+        ...
+
     def sent_before(self) -> Mapping[LetterId, str]:
         """Letters it knows that it has taken already, with what is known of that; asked before the first `send`."""
         ...
@@ -77,14 +81,24 @@ class Tally:
     sent: int = 0
     sent_before: int = 0
     """Taken by a destination in a run that ended before it could note that."""
+    elsewhere: int = 0
+    """Letters of another topic, or of rows that backfill has read; they stay as they are."""
     refused: Counter[str] = field(default_factory=Counter)
     """Letters that would be refused again, by code; they stay as they are."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no letter stays."""
+        return not (self.refused or self.elsewhere)
 
     def __str__(self) -> str:
         verb = "would be sent" if self.dry_run else "sent"
         parts = [f"{self.sent:,} of {self.selected:,} {verb} again"]
         if self.sent_before:
             parts.append(f"{self.sent_before:,} had been sent before and are noted now")
+        if self.elsewhere:
+            why = "of a table's rows: `backfill` reads them again"
+            parts.append(f"{self.elsewhere:,} are of another topic and stay ({why})")
         if self.refused:
             codes = ", ".join(f"{code} {count:,}" for code, count in self.refused.most_common())
             parts.append(f"{sum(self.refused.values()):,} would be refused again and stay as they are ({codes})")
@@ -157,10 +171,11 @@ class Replayer:
         known = {place: before[place.id] for place in places if place.id in before}
         self._note(known)
         tally.sent_before += len(known)
-        where = {place.id: place for place in places}
+        where = {place.id: place for place in places if destination.takes(place.id)}
+        tally.elsewhere += len(places) - len(where)
         corrected = "" if payload is None else f", corrected: sha256 {hashlib.sha256(payload).hexdigest()}"
         most = min(destination.unmarked_letters, SLICE_LETTERS)
-        for part in slices([place for place in places if place not in known], most):
+        for part in slices([place for place in where.values() if place not in known], most):
             ready = self._ready(self._table.messages(part, selection), payload, tally)
             if tally.dry_run:
                 tally.sent += len(ready)

@@ -78,7 +78,13 @@ class LetterTable:
 
     def exists(self) -> bool:
         """Whether any streaming job has made it yet."""
-        return DeltaTable.is_deltatable(self._path)
+        with self._translated():
+            return DeltaTable.is_deltatable(self._path)
+
+    def version(self) -> int:
+        """Grows with every change of the table; cheap to ask for."""
+        with self._translated():
+            return DeltaTable(self._path).version()
 
     def counts(self, selection: Selection) -> list[Count]:
         """How many letters there are of each code, sink and status; most first."""

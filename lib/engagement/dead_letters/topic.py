@@ -33,7 +33,7 @@ _FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, Kafk
 
 
 class ReplayTopic:
-    """Opens nothing before the first call; `close` lets go of the producer."""
+    """Opens nothing before the first call; what it has not committed at the process's end is never seen."""
 
     unmarked_letters = MARK_LETTERS
 
@@ -44,6 +44,10 @@ class ReplayTopic:
         self._properties = dict(properties)
         self._clock = clock
         self._producer: Producer | None = None
+
+    def takes(self, letter: LetterId) -> bool:
+        """Only its own: partition and offset of another topic mean nothing in it."""
+        return letter.topic == self._topic
 
     def sent_before(self) -> Mapping[LetterId, str]:
         """Letters that the topic holds already. Ends what an earlier run has left open."""
@@ -60,9 +64,6 @@ class ReplayTopic:
             raise PermanentError("the topic must be asked what it holds before anything is sent to it")
         if not replays:
             return
-        if others := {replay.id.topic for replay in replays} - {self._topic}:
-            # Their partition and offset mean nothing here.
-            raise PermanentError(f"letters of {', '.join(sorted(others))} cannot be sent to {self._topic}")
         offsets: dict[LetterId, int] = {}
         with _translated(self._topic), _transaction(producer):
             for replay in replays:
@@ -71,10 +72,6 @@ class ReplayTopic:
             producer.flush(_CALL_SECONDS)
         for replay in replays:
             yield replay.id, f"sent as {self._topic}:{replay.id.partition}:{offsets[replay.id]}"
-
-    def close(self) -> None:
-        """Let go of the producer; what it has not committed is never seen."""
-        self._producer = None
 
     def _produce(self, producer: Producer, replay: Replay, offsets: dict[LetterId, int]) -> None:
         def on_delivery(error: KafkaError | None, message: Message) -> None:

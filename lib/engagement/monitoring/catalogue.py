@@ -99,6 +99,15 @@ MEASURES_AGE = _gauge("measures_age_seconds", "Time since a process last wrote w
 BREAKER_STATE = _gauge("breaker_state_info", "1 for the state of the circuit breaker.", "sink", "state", always=False)
 
 # Commands that run beside the stream.
+STORED_DEAD_LETTERS = _gauge(
+    "stored_dead_letter_rows",
+    "Dead letters in the lake, by who refused them (a sink, or the transform for all of them).",
+    *("sink", "code", "status"),
+    always=False,
+)
+OLDEST_DEAD_LETTER = _gauge(
+    "oldest_dead_letter_timestamp_seconds", "Kafka time of the oldest that is still new.", "sink", "code", always=False
+)
 DRIFT_ROWS = _gauge("drift_rows", "What the last reconcile found, by kind.", "sink", "kind", always=False)
 RECONCILED = _gauge("reconcile_timestamp_seconds", "When the sink was last compared.", "sink", always=False)
 

@@ -61,6 +61,10 @@ ROWS: tuple[tuple[str, tuple[Chart, ...]], ...] = (
         Chart("Read per second", ((_rate(m.READ_ROWS, "sink"), "{{sink}}"),), "short"),
         Chart("Outcomes per second", ((_rate(m.PROCESSED_ROWS, "sink", "outcome"), "{{sink}} {{outcome}}"),), "short"),
         Chart("Dead letters per second", ((_rate(m.DEAD_LETTER_ROWS, "sink", "code"), "{{sink}} {{code}}"),), "short"),
+        Chart("Dead letters nobody has seen to", (
+            (f'{m.STORED_DEAD_LETTERS.sample}{{status="new"}}', "{{sink}} {{code}}"),
+        ), "short"),
+        Chart("The oldest of them", ((f"time() - {m.OLDEST_DEAD_LETTER.sample}", "{{sink}} {{code}}"),), "s"),
         Chart("Waiting in Kafka", ((f"sum by (sink) ({m.LAG_ROWS.sample})", "{{sink}}"),), "short"),
         Chart("Oldest waiting message", ((f"max by (sink) ({m.LAG_SECONDS.sample})", "{{sink}}"),), "s"),
         Chart("Late, repeated", (

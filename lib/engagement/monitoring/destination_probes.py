@@ -14,6 +14,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession
 from google.oauth2 import service_account
 
+from engagement.errors import EngagementError
 from engagement.monitoring.health import ProbeError, Reading
 from engagement.monitoring.probes import ANSWER_SECONDS, explain, not_yet
 from engagement.monitoring.rules import Found, healthy
@@ -82,21 +83,23 @@ def table_url(emulator: str, project: str, dataset: str, table: str) -> str:
 
 
 class LakeProbe:
-    """Reads the newest version of the events' Delta table, without its files."""
+    """Reads the newest version of the events' Delta table; `letters` looks at the refused ones."""
 
     interval_seconds = 10.0
     expects: Sequence[Reading] = (not_yet("lake"),)
 
-    def __init__(self, lake_path: str) -> None:
+    def __init__(self, lake_path: str, letters: Callable[[], None]) -> None:
         self._table = f"{lake_path.rstrip('/')}/enriched_events"
+        self._look_at_letters = letters
 
     def check(self) -> Sequence[Reading]:
         """Open the table's log."""
         try:
             if not DeltaTable.is_deltatable(self._table):
                 return [healthy("lake", reason=NO_TABLE)]
-            table = DeltaTable(self._table, without_files=True)
-        except (DeltaError, OSError) as error:
+            table = DeltaTable(self._table)
+            self._look_at_letters()
+        except (DeltaError, OSError, EngagementError) as error:
             raise ProbeError(explain(error)) from error
         return [healthy("lake", Found({"version": table.version()}))]
 

@@ -13,6 +13,7 @@ from redis import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from engagement.dead_letters.table import LetterTable
 from engagement.errors import EngagementError
 from engagement.monitoring.api import ApiParts, Told
 from engagement.monitoring.destination_probes import (
@@ -23,6 +24,7 @@ from engagement.monitoring.destination_probes import (
     warehouse_session,
 )
 from engagement.monitoring.health import Clocks, HealthMonitor, Probe
+from engagement.monitoring.letter_gauges import LetterGauges
 from engagement.monitoring.measures import Measures
 from engagement.monitoring.probes import PostgresProbe, RedisProbe
 from engagement.monitoring.reader_probe import ReaderProbe
@@ -155,7 +157,8 @@ def _destination_probes(settings: Settings, project: Path, measures: Measures) -
     if settings.external.url:
         probes.append(ExternalProbe(settings.external.url))
     if settings.paths.lake_path:
-        probes.append(LakeProbe(settings.paths.lake_path))
+        letters = LetterGauges(LetterTable(settings.paths.lake_path, project / "sql"), measures)
+        probes.append(LakeProbe(settings.paths.lake_path, letters.look))
     return probes
 
 
