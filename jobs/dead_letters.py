@@ -11,8 +11,10 @@ from socket import gethostname
 from engagement.command import Command, Context, main, positive_int
 from engagement.dead_letters import request
 from engagement.dead_letters.actions import DeadLetters
+from engagement.dead_letters.catalogue import read_contents
 from engagement.dead_letters.letter import DISCARDED, NEW, STATUSES
 from engagement.dead_letters.progress import Progress
+from engagement.dead_letters.receiver import ReceiverReplays
 from engagement.dead_letters.replay import Destination
 from engagement.dead_letters.selection import TRANSFORM
 from engagement.dead_letters.table import LetterTable
@@ -20,6 +22,8 @@ from engagement.dead_letters.topic import ReplayTopic
 from engagement.errors import ConfigError
 from engagement.session import PROJECT
 from engagement.settings import Settings
+from engagement.sinks.external.options import SINK as EXTERNAL
+from engagement.streaming.build import external_options
 
 DEFAULT_LIMIT = 20
 
@@ -85,10 +89,15 @@ def is_agreed(question: str) -> bool:
 
 def destinations(settings: Settings) -> dict[str, Destination]:
     """Where letters can be sent again, by the name of what refused them."""
-    kafka = settings.kafka
-    if not kafka.bootstrap_servers:
-        return {}
-    return {TRANSFORM: ReplayTopic(kafka.topic, kafka.client_properties(), time.monotonic)}
+    kafka, external = settings.kafka, settings.external
+    database_url = settings.postgres.database_url.get_secret_value()
+    found: dict[str, Destination] = {}
+    if kafka.bootstrap_servers:
+        found[TRANSFORM] = ReplayTopic(kafka.topic, kafka.client_properties(), time.monotonic)
+    if external.url and database_url:
+        query = (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()
+        found[EXTERNAL] = ReceiverReplays(external_options(external), lambda: read_contents(database_url, query))
+    return found
 
 
 COMMAND = Command(
