@@ -1,9 +1,15 @@
 """For all tests: which of them share a worker when pytest runs several, and no deadlines for Hypothesis."""
 
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from engagement.transform.json_text import RECURSION_LIMIT
+
+# The transform raises it to this when it first runs; within an example of Hypothesis that would be a warning.
+sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
 
 # How long an example takes says something about the machine only.
 settings.register_profile("without a deadline", deadline=None)
