@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 PREFIX = "engagement_"
-LABELS = frozenset({"sink", "outcome", "code", "partition", "phase", "state", "component", "process", "kind"})
+LABELS = frozenset({"sink", "outcome", "code", "partition", "phase", "state", "component", "process", "kind", "status"})
 """Closed sets, small; never the id of a user, content or event."""
 
 
