@@ -1,5 +1,6 @@
 """A table of the lake: how it is made, and what is done with one that is there already; and dead letters' table."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,10 @@ _SAME_LETTER = " and ".join(
 )
 
 
+_PREPARING = threading.Lock()
+"""Two queries of a job share the table of dead letters, and Delta lets only one of them make it."""
+
+
 @dataclass(frozen=True)
 class LakeTable:
     """One Delta table of a sink; nothing is touched before `prepare`."""
@@ -61,6 +66,10 @@ class LakeTable:
 
         Columns that only the table has stay; new rows leave them NULL.
         """
+        with _PREPARING:
+            self._prepare(spark)
+
+    def _prepare(self, spark: SparkSession) -> None:
         builder = DeltaTable.createIfNotExists(spark).location(self.path)
         builder = builder.addColumns(self.schema).partitionedBy(self.partition_by)
         for name, value in self.properties:
