@@ -26,7 +26,7 @@ _STACKS = {
     "test_tables.py": "tables_world",
 }
 """Modules that use a stack of the session's; the others of the folder make their own, one after the other."""
-_FOLDERS = {"spark": "spark", "contract": "contract", "e2e": "stacks"}
+_FOLDERS = {"contract": "contract", "e2e": "stacks"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -35,6 +35,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if "bigquery_live" not in config.option.markexpr:  # they cost money: only when they are asked for
         items[:] = [item for item in items if not item.get_closest_marker("bigquery_live")]
     for item in items:
-        group = _STACKS.get(item.path.name, _FOLDERS.get(item.path.relative_to(_HERE).parts[0]))
+        folder, name = item.path.relative_to(_HERE).parts[0], item.path.name
+        # A worker keeps its Spark once it has one, so that Spark's tests may be parted by file.
+        group = name if folder == "spark" else _STACKS.get(name, _FOLDERS.get(folder))
         if group:
             item.add_marker(pytest.mark.xdist_group(group))
