@@ -343,7 +343,7 @@ def test_the_reference_in_base_yaml_is_up_to_date() -> None:
 
 def test_the_files_of_this_project_load() -> None:
     settings = load_settings({"ENGAGEMENT_HOME": "/nonexistent/home"}, SettingsFiles(PROJECT))
-    assert settings.processing.spark_master == "local[6]"
+    assert settings.processing.spark_master == "local[12]"
 
 
 @given(st.dictionaries(st.sampled_from([item.name for item in declared_settings()]), st.text(max_size=30)))

@@ -137,7 +137,7 @@ class ExternalSettings(Section):
     """Events that a request carries at most in batch mode, 1..10000; 1 MiB closes it earlier."""
     concurrency: Annotated[int, Interval(ge=1, le=64)] = setting("EXTERNAL_SYSTEM_CONCURRENCY", 4)
     """Requests under way at once per Spark task, of which there is one per Kafka partition, 1..64."""
-    interval_seconds: Annotated[float, Interval(ge=0.5, le=300)] = setting("EXTERNAL_SYSTEM_INTERVAL_SECONDS", 2.0)
+    interval_seconds: Annotated[float, Interval(ge=0.5, le=300)] = setting("EXTERNAL_SYSTEM_INTERVAL_SECONDS", 5.0)
     """Seconds between the starts of two micro-batches, 0.5..300."""
     installation: Identifier = setting("EXTERNAL_SYSTEM_INSTALLATION", "engagement")
     """Part of every idempotency key: changed, the receiver takes all events for new; letters, digits and _ . : -."""
@@ -168,7 +168,7 @@ class ProcessingSettings(Section):
     content_refresh_seconds: Annotated[float, Interval(ge=1, le=3600)] = setting("CONTENT_REFRESH_SECONDS", 30.0)
     """Seconds between two readings of the content table, 1..3600; above 60 a changed length counts late."""
     spark_master: Annotated[str, StringConstraints(pattern=r"^(local(\[.+\])?|yarn|(spark|k8s)://.+)$")] = setting(
-        "SPARK_MASTER", "local[6]"
+        "SPARK_MASTER", "local[12]"
     )
     """Where Spark runs: local[slots], spark://…, yarn or k8s://…; slots, not cores, so that slow sinks leave room."""
 
