@@ -27,7 +27,7 @@ from engagement.sinks.bigquery.rest import Rest
 pytestmark = [pytest.mark.bigquery_live, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def live(spark: SparkSession) -> Iterator[Dataset]:
     project = os.environ.get("BIGQUERY_PROJECT_ID", "")
     if not project:
