@@ -1,8 +1,8 @@
 """Messages with defaults, so that a test names only what matters to it."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 CONTENT_ID = "6f1f2a44-0c3e-4b6e-9d2f-0a4f5b1c2d3e"
@@ -78,3 +78,20 @@ def created(**columns: object) -> Message:
 def updated(before: Mapping[str, object] | None = None, **columns: object) -> Message:
     """An update; `before` is the default row unless given."""
     return message(envelope("u", after=row(**columns), before=row() if before is None else before))
+
+
+MIXED = (
+    created(),
+    updated(duration_ms=-1),
+    Message(None),
+    Message(b"\xff"),
+    message(envelope("d", before=row()), headers=("__debezium.newkey",)),
+    updated(duration_ms=5),
+    message(envelope("d", before=row())),
+)
+"""Every outcome: two changes with a refused one between, a tombstone, bytes that are no text, a move, a deletion."""
+
+
+def in_order(messages: Iterable[Message]) -> list[Message]:
+    """The same messages at offsets that count up from 0."""
+    return [replace(m, offset=at) for at, m in enumerate(messages)]

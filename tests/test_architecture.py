@@ -19,7 +19,7 @@ IMPORT_SECONDS = 120
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "identity", "schemas", "scoring"}),
     frozenset({"settings", "retry", "transform"}),
-    frozenset({"logs", "session", "sources", "sinks.base"}),
+    frozenset({"logs", "session", "sources", "sinks.base", "sinks.spark_faults"}),
     frozenset({"sinks.outcomes"}),
     frozenset({"sinks.source_log"}),
     frozenset({"sinks.delta"}),

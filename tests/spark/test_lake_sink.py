@@ -11,7 +11,7 @@ import pytest
 from deltalake import DeltaTable as OtherEngine
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import types as T
-from tests.builders import CONTENT_ID, LSN, Message, created, envelope, message, row, updated
+from tests.builders import CONTENT_ID, LSN, MIXED, Message, created, envelope, in_order, message, row
 from tests.spark import frames
 
 from engagement.errors import PermanentSinkError, TransientSinkError
@@ -81,20 +81,7 @@ def placed(value: bytes | None, number: int) -> bytes | None:
     return value
 
 
-MIXED = [
-    Message(placed(m.value, at), offset=at, headers=m.headers)
-    for at, m in enumerate(
-        [
-            created(),
-            updated(duration_ms=-1),
-            Message(None),
-            Message(b"\xff"),
-            message(envelope("d", before=row()), headers=("__debezium.newkey",)),
-            updated(duration_ms=5),
-            message(envelope("d", before=row())),
-        ]
-    )
-]
+SENT = [replace(m, value=placed(m.value, m.offset)) for m in in_order(MIXED)]
 
 
 def test_a_new_lake_has_both_tables_with_the_public_columns_and_no_fence(lake: Lake) -> None:
@@ -107,13 +94,13 @@ def test_a_new_lake_has_both_tables_with_the_public_columns_and_no_fence(lake: L
 
 def test_each_message_ends_where_its_outcome_says(lake: Lake) -> None:
     sink = lake.driver()
-    (summary,) = lake.deliver(sink, MIXED)
+    (summary,) = lake.deliver(sink, SENT)
     assert summary.conservation_difference == 0
     assert (summary.read, summary.delivered, summary.tombstones, summary.moves) == (7, 3, 1, 1)
     assert summary.dead_letters == {"E_RANGE_DURATION": 1, "E_UTF8": 1}
     assert [(r.kafka_offset, r.op) for r in lake.events()] == [(0, "c"), (5, "u"), (6, "d")]
     assert [(r.kafka_offset, r.code, bytes(r.raw_value)) for r in lake.letters()] == [
-        (1, "E_RANGE_DURATION", MIXED[1].value),
+        (1, "E_RANGE_DURATION", SENT[1].value),
         (3, "E_UTF8", b"\xff"),
     ]
     assert {(r.stage, r.status, r.attempts, r.sink, r.batch_id) for r in lake.letters()} == {
@@ -134,9 +121,9 @@ def test_rows_hold_what_the_transform_computed(lake: Lake) -> None:
 
 
 def test_what_comes_twice_is_stored_once(lake: Lake) -> None:
-    lake.deliver(lake.driver(), MIXED)
+    lake.deliver(lake.driver(), SENT)
     events, letters = lake.events(), lake.letters()
-    (again,) = lake.deliver(lake.driver(), MIXED)
+    (again,) = lake.deliver(lake.driver(), SENT)
     assert (again.read, again.already_delivered, again.delivered) == (7, 7, 0)
     assert (lake.events(), lake.letters()) == (events, letters)
 
@@ -234,9 +221,9 @@ def test_a_crash_between_the_two_commits_leaves_no_dead_letter_twice(lake: Lake)
     dying = lake.driver()
     dying.log = log_before_which(die)
     with pytest.raises(CrashError):
-        lake.deliver(dying, MIXED)
+        lake.deliver(dying, SENT)
     assert (len(lake.letters()), lake.events(), dying.fence()) == (2, [], {})
-    lake.deliver(lake.driver(), MIXED)
+    lake.deliver(lake.driver(), SENT)
     assert ([r.kafka_offset for r in lake.letters()], len(lake.events())) == ([1, 3], 3)
 
 

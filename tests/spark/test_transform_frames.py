@@ -8,7 +8,19 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
-from tests.builders import CONTENT_ID, CONTENT_ROWS, KAFKA_TS, Message, created, envelope, message, row, updated
+from tests.builders import (
+    CONTENT_ID,
+    CONTENT_ROWS,
+    KAFKA_TS,
+    MIXED,
+    Message,
+    created,
+    envelope,
+    in_order,
+    message,
+    row,
+    updated,
+)
 from tests.spark import frames
 
 from engagement import schemas
@@ -17,18 +29,9 @@ from engagement.transform.enrich import dead_letters, enriched_events
 
 pytestmark = pytest.mark.spark
 
-_MIXED = (
-    created(),
-    updated(duration_ms=-1),
-    Message(None),
-    Message(b"\xff"),
-    message(envelope("d", before=row()), headers=("__debezium.newkey",)),
-    updated(duration_ms=5),
-)
-
 
 def _mixed(spark: SparkSession) -> Changes:
-    return frames.changes(spark, [Message(m.value, offset=at, headers=m.headers) for at, m in enumerate(_MIXED)])
+    return frames.changes(spark, in_order(MIXED[:-1]))
 
 
 def _columns(frame: DataFrame) -> list[tuple[str, str]]:
@@ -93,7 +96,7 @@ def test_events_are_the_row_versions_and_dead_letters_keep_their_bytes(spark: Sp
         (1, "decode", "E_RANGE_DURATION"),
         (3, "decode", "E_UTF8"),
     ]
-    assert [bytes(r["raw_value"]) for r in refused] == [_MIXED[1].value, b"\xff"]
+    assert [bytes(r["raw_value"]) for r in refused] == [MIXED[1].value, b"\xff"]
 
 
 def test_a_replay_names_its_letter_and_a_letter_keeps_its_headers(spark: SparkSession) -> None:

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 from google.cloud import bigquery as google
-from tests.builders import CONTENT_ID, EVENT_TS, LSN, Message, created, envelope, message, row, updated
+from tests.builders import CONTENT_ID, EVENT_TS, LSN, MIXED, Message, created, envelope, in_order, message, row
 from tests.spark.warehouse import NOW, Warehouse, inserted, part, start
 
 from engagement.errors import PermanentSinkError, TransientSinkError
@@ -15,20 +15,7 @@ from engagement.sinks.bigquery.tables import EVENTS
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(120)]
 
-MIXED = [
-    Message(m.value, offset=at, headers=m.headers)
-    for at, m in enumerate(
-        [
-            created(),
-            updated(duration_ms=-1),
-            Message(None),
-            Message(b"\xff"),
-            message(envelope("d", before=row()), headers=("__debezium.newkey",)),
-            updated(duration_ms=5),
-            message(envelope("d", before=row())),
-        ]
-    )
-]
+SENT = in_order(MIXED)
 
 
 def test_a_new_dataset_has_the_public_table_its_views_and_no_fence(warehouse: Warehouse) -> None:
@@ -44,7 +31,7 @@ def test_a_new_dataset_has_the_public_table_its_views_and_no_fence(warehouse: Wa
 
 def test_each_message_ends_where_its_outcome_says(warehouse: Warehouse) -> None:
     sink = warehouse.driver()
-    (summary,) = warehouse.deliver(sink, MIXED)
+    (summary,) = warehouse.deliver(sink, SENT)
     assert summary.conservation_difference == 0
     assert (summary.read, summary.delivered, summary.tombstones, summary.moves) == (7, 3, 1, 1)
     assert summary.dead_letters == {"E_RANGE_DURATION": 1, "E_UTF8": 1}
@@ -90,9 +77,9 @@ def test_many_requests_of_several_partitions_are_one_commit(warehouse: Warehouse
 
 
 def test_what_comes_twice_is_stored_once(warehouse: Warehouse) -> None:
-    warehouse.deliver(warehouse.driver(), MIXED)
+    warehouse.deliver(warehouse.driver(), SENT)
     events = warehouse.events()
-    (again,) = warehouse.deliver(warehouse.driver(), MIXED)
+    (again,) = warehouse.deliver(warehouse.driver(), SENT)
     assert (again.read, again.already_delivered, again.delivered) == (7, 7, 0)
     assert warehouse.events() == events
 

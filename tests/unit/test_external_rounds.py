@@ -11,10 +11,10 @@ from tests.builders import Message, created, updated
 
 from engagement.identity import OffsetRange
 from engagement.sinks.delta.fence import DeltaFence
-from engagement.sinks.external.events import to_events, undelivered
+from engagement.sinks.external.events import to_events
 from engagement.sinks.external.ledger import Standing, fence_after
 from engagement.sinks.external.outcomes import Part, sum_up
-from engagement.sinks.outcomes import NONE, is_old
+from engagement.sinks.outcomes import NONE, is_old, row_versions
 
 
 def part(partition: int = 0, **changes: object) -> Part:
@@ -111,7 +111,7 @@ def test_counts_of_several_rounds_make_one_summary() -> None:
 
 def test_only_versions_that_are_not_done_are_sent() -> None:
     batch = changes(*(Message(created(id=n + 1).value, offset=n) for n in range(6)), Message(None, offset=6))
-    rows = undelivered(batch, 2, pa.array([3, 5]))
+    rows = row_versions(batch, 2, pa.array([3, 5]))
     assert rows.column("kafka_offset").to_pylist() == [2, 4]
     assert is_old(batch.column("kafka_offset"), 2, NONE).to_pylist() == [True, True, *[False] * 5]
 
@@ -129,20 +129,20 @@ def test_only_versions_that_are_not_done_are_sent() -> None:
     ],
 )
 def test_whatever_the_payload_holds_the_body_is_json(payload: str | None, sent: object) -> None:
-    (event,) = to_events(undelivered(changes(created(raw_payload=payload)), 0, NONE), "here")
+    (event,) = to_events(row_versions(changes(created(raw_payload=payload)), 0, NONE), "here")
     assert json.loads(event.body)["metadata"]["raw_payload"] == sent
 
 
 @given(st.text(), st.text())
 def test_any_text_arrives_as_it_was(device: str, title: str) -> None:
     (event,) = to_events(
-        undelivered(changes(created(device=_valid(device), raw_payload=_valid(title))), 0, NONE), "here"
+        row_versions(changes(created(device=_valid(device), raw_payload=_valid(title))), 0, NONE), "here"
     )
     assert json.loads(event.body)["metadata"]["device"] == _valid(device)
 
 
 def test_an_update_is_sent_as_it_is_now() -> None:
-    events = list(to_events(undelivered(changes(updated(duration_ms=45_000)), 0, NONE), "here"))
+    events = list(to_events(row_versions(changes(updated(duration_ms=45_000)), 0, NONE), "here"))
     (document,) = [json.loads(event.body) for event in events]
     assert (document["op"], document["metadata"]["seconds"], document["metadata"]["pct"]) == ("u", 45.0, 75.0)
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engagement.sinks.outcomes import row_versions
 from engagement.sinks.source_log import LogSpan, may_repeat
 
 Row = tuple[int, int, int]
@@ -35,7 +36,7 @@ def batch(rows: Sequence[Row], first_offset: int = 0, op: str = "c") -> pa.Recor
 def span_of(*batches: Sequence[Row], following: int = 0) -> LogSpan:
     span, offset = LogSpan(), 0
     for rows in batches:
-        span.add(batch(rows, offset), following)
+        span.add(row_versions(batch(rows, offset), following))
         offset += len(rows)
     return span
 
@@ -59,14 +60,14 @@ def test_what_the_table_has_already_is_not_looked_at() -> None:
 
 def test_rows_of_a_snapshot_have_no_place_of_their_own() -> None:
     span = LogSpan()
-    span.add(batch([(100, 7, 7)], op="r"), 0)
+    span.add(batch([(100, 7, 7)], op="r"))
     assert span == LogSpan()
 
 
 def test_a_dead_letter_that_was_sent_again_is_noticed() -> None:
     span, rows = LogSpan(), batch([(100, 7, 7), (100, 7, 8)]).to_pylist()
     rows[1]["replay_of"] = 3
-    span.add(pa.RecordBatch.from_pylist(rows, schema=COLUMNS), 0)
+    span.add(pa.RecordBatch.from_pylist(rows, schema=COLUMNS))
     assert span.replays
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,23 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.arrow import changes
-from tests.builders import (
-    CONTENT_ID,
-    EVENT_TS,
-    Message,
-    created,
-    envelope,
-    message,
-    row,
-    updated,
-)
+from tests.builders import CONTENT_ID, EVENT_TS, MIXED, Message, created, envelope, in_order, message, row
 
 from engagement.identity import OffsetRange
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.json_value import MAX_DEPTH, to_json_value
-from engagement.sinks.bigquery.rows import ROWS, row_versions, time_bounds, to_rows
+from engagement.sinks.bigquery.rows import ROWS, time_bounds, to_rows
 from engagement.sinks.bigquery.summary import SUMMARY_SCHEMA, PartitionCounts, from_rows, to_batch
-from engagement.sinks.outcomes import sum_up
+from engagement.sinks.outcomes import row_versions, sum_up
 
 NOW_US = 1_795_446_001_000_000
 COMMIT_MS = 1_795_446_000_000
@@ -39,23 +29,7 @@ def stored(*messages: Message, following: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
-def at(messages: Sequence[Message]) -> list[Message]:
-    """The same messages at offsets that count up from 0."""
-    return [Message(m.value, offset=n, headers=m.headers) for n, m in enumerate(messages)]
-
-
-MIXED = at(
-    [
-        created(),
-        updated(duration_ms=-1),
-        Message(None),
-        Message(b"\xff"),
-        message(envelope("d", before=row()), headers=("__debezium.newkey",)),
-        updated(duration_ms=5),
-        message(envelope("d", before=row())),
-        message(envelope("r", after=row())),
-    ]
-)
+SENT = in_order([*MIXED, message(envelope("r", after=row()))])
 
 
 def test_a_row_holds_what_the_transform_computed_under_the_public_names() -> None:
@@ -85,8 +59,8 @@ def test_a_row_holds_what_the_transform_computed_under_the_public_names() -> Non
 
 
 def test_only_row_versions_above_the_fence_become_rows() -> None:
-    assert [(r["kafka_offset"], r["op"]) for r in stored(*MIXED)] == [(0, "c"), (5, "u"), (6, "d"), (7, "r")]
-    assert [r["kafka_offset"] for r in stored(*MIXED, following=6)] == [6, 7]
+    assert [(r["kafka_offset"], r["op"]) for r in stored(*SENT)] == [(0, "c"), (5, "u"), (6, "d"), (7, "r")]
+    assert [r["kafka_offset"] for r in stored(*SENT, following=6)] == [6, 7]
 
 
 def test_what_is_null_stays_null_and_flags_never_are() -> None:
@@ -161,10 +135,10 @@ def test_a_double_s_own_spelling_is_taken(number: float) -> None:
 
 def test_each_message_has_one_outcome() -> None:
     shares = [PartitionCounts(0), PartitionCounts(0)]
-    for counts, messages in zip(shares, (MIXED[:4], MIXED[4:]), strict=True):
+    for counts, messages in zip(shares, (SENT[:4], SENT[4:]), strict=True):
         counts.add(changes(*messages), 1)
     tasks = from_rows(row for counts in shares for row in to_batch(counts, "stream", None).to_pylist())
-    summary = sum_up([task.summary for task in tasks], OffsetRange("e", 0, 0, len(MIXED)))
+    summary = sum_up([task.summary for task in tasks], OffsetRange("e", 0, 0, len(SENT)))
     assert summary.conservation_difference == 0
     assert (summary.read, summary.already_delivered, summary.delivered) == (8, 1, 3)
     assert (summary.tombstones, summary.moves) == (1, 1)
@@ -190,7 +164,7 @@ def test_options_do_not_tell_where_the_key_file_is() -> None:
 
 
 def test_rows_that_bigquery_refuses_are_dead_letters_and_not_delivered() -> None:
-    batch = changes(*at([created(id=n) for n in (1, 2, 3)]))
+    batch = changes(*in_order([created(id=n) for n in (1, 2, 3)]))
     counts = PartitionCounts(0)
     counts.add(batch, 0)
     counts.refuse(row_versions(batch, 0).take(pa.array([1])), ["FIELDS_ERROR: odd"])
@@ -204,7 +178,7 @@ def test_rows_that_bigquery_refuses_are_dead_letters_and_not_delivered() -> None
 
 
 def test_a_stream_whose_rows_were_all_refused_is_not_committed() -> None:
-    batch = changes(*at([created(id=1)]))
+    batch = changes(*in_order([created(id=1)]))
     counts = PartitionCounts(0)
     counts.add(batch, 0)
     counts.refuse(row_versions(batch, 0), ["odd"])

@@ -17,8 +17,9 @@ from engagement.retry import RetryPolicy, call_with_retry
 from engagement.schemas import TABLE_TOPIC
 from engagement.sinks.external.answers import Answer, Verdict
 from engagement.sinks.external.caller import Caller
-from engagement.sinks.external.events import Event, to_events, undelivered
+from engagement.sinks.external.events import Event, to_events
 from engagement.sinks.external.options import SINK, ExternalOptions
+from engagement.sinks.outcomes import row_versions
 from engagement.transform.changes import transform_batches
 from engagement.transform.content import Contents
 
@@ -35,7 +36,6 @@ _MESSAGES = pa.schema(
     ]
 )
 """NARROW_MESSAGES."""
-_NONE_DONE = pa.array([], pa.int64())
 
 
 class ReceiverReplays:
@@ -82,7 +82,7 @@ class ReceiverReplays:
         ]  # fmt: skip
         messages = pa.RecordBatch.from_pylist(rows, schema=_MESSAGES)
         for changes in transform_batches([messages], self._contents):
-            yield from to_events(undelivered(changes, 0, _NONE_DONE), self._options.installation)
+            yield from to_events(row_versions(changes, 0), self._options.installation)
 
 
 def _post(caller: Caller, event: Event) -> Answer:

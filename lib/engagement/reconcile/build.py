@@ -27,12 +27,13 @@ from engagement.session import PROJECT
 from engagement.settings import Settings
 from engagement.sinks.bigquery.mending import drop_copies
 from engagement.sinks.bigquery.rest import Rest
-from engagement.sinks.delta.tables import dead_letters_table, translated
+from engagement.sinks.delta.tables import dead_letters_table
 from engagement.sinks.lake.mending import LakeMender
 from engagement.sinks.lake.tables import events_table
 from engagement.sinks.redis.audit import counted, window_of
 from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.client import connect
+from engagement.sinks.spark_faults import spark_translated
 from engagement.sources.history import LogPosition, Span
 from engagement.streaming.build import redis_options, warehouse_options
 
@@ -178,6 +179,6 @@ def _lettered(parts: Parts, ids: Sequence[int]) -> set[int]:
     paths = ("$.after.id", "$.payload.after.id", "$.id")
     event_id = F.coalesce(*(F.get_json_object(text, path) for path in paths)).try_cast("bigint")
     own = F.when(F.col("topic") == TABLE_TOPIC, F.col("kafka_offset"))
-    with translated("lake"):
+    with spark_translated("lake"):
         rows = letters.select(F.coalesce(own, event_id).alias("event_id")).where(F.col("event_id").isin(list(ids)))
         return {row.event_id for row in rows.distinct().collect()}

@@ -16,8 +16,9 @@ from pyspark.sql import functions as F
 from engagement.reconcile.compare import Digest, Held, Slices, Sums
 from engagement.schemas import Kind
 from engagement.sinks.bigquery.rest import ListParameter, Parameter, Rest
-from engagement.sinks.delta.tables import LakeTable, translated
+from engagement.sinks.delta.tables import LakeTable
 from engagement.sinks.lake.tables import SINK as LAKE
+from engagement.sinks.spark_faults import spark_translated
 from engagement.sources.content import ContentCatalogue
 from engagement.sources.history import EventsTable, Span
 from engagement.transform.changes import Changes, transform_rows
@@ -86,13 +87,13 @@ class LakeSide:
 
     def bounds(self) -> tuple[int, int] | None:
         """Smallest and largest event id."""
-        with translated(LAKE):
+        with spark_translated(LAKE):
             row = self.events.read(self.spark).agg(F.min("event_id"), F.max("event_id")).first()
         return None if row is None or row[0] is None else (row[0], row[1])
 
     def sums(self, slices: Slices) -> Mapping[int, Sums]:
         """Sums of the newest versions that live."""
-        with translated(LAKE):
+        with spark_translated(LAKE):
             newest = self._newest(F.col("event_id").between(slices.first, slices.last))
             return _collected(_sums(newest, slices, F.col("alive") & self._in_span()))
 
@@ -100,14 +101,14 @@ class LakeSide:
         """The newest versions of some events, whenever they happened."""
         if not ids:
             return {}
-        with translated(LAKE):
+        with spark_translated(LAKE):
             wanted = self.spark.createDataFrame([(number,) for number in ids], "event_id bigint")
             rows = self._newest(F.col("event_id").between(min(ids), max(ids)), F.broadcast(wanted)).collect()
         return {row.event_id: _held(row.asDict(), alive=row.alive) for row in rows}
 
     def ids_in(self, spans: Sequence[tuple[int, int]]) -> list[int]:
         """Ids of the events in some ranges."""
-        with translated(LAKE):
+        with spark_translated(LAKE):
             rows = self.events.read(self.spark).where(_any_of(spans) or "false").select("event_id").distinct().collect()
         return [row.event_id for row in rows]
 

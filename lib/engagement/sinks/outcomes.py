@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engagement.errors import ContractError
 from engagement.identity import OffsetRange
 from engagement.schemas import Kind
 from engagement.sinks.base import PartitionSummary
@@ -92,6 +93,26 @@ class OutcomeCounts:
             self.delivered += count
             if group["commit_ms"] is not None and group["op"] != SNAPSHOT:
                 self.commit_times_ms[int(group["commit_ms"])] += count
+
+
+def row_versions(changes: pa.RecordBatch, following: int, done: pa.Array = NONE) -> pa.RecordBatch:
+    """The rows a sink is to take: row versions at `following` or above, not in `done` (offsets).
+
+    In and out: CHANGES. Order: kept.
+    """
+    wanted = pc.and_(pc.equal(changes.column("kind"), str(Kind.CHANGE)), changes.column("is_version"))
+    return changes.filter(pc.and_(wanted, pc.invert(is_old(changes.column("kafka_offset"), following, done))))
+
+
+def check_range(changes: pa.RecordBatch, partition: int, ranges: Mapping[int, tuple[int, int]]) -> None:
+    """Hold rows of one partition against the plan: partition -> (first offset, one past the last).
+
+    Raises: ContractError.
+    """
+    offsets = changes.column("kafka_offset")
+    first, end = ranges[partition]
+    if offsets[0].as_py() < first or offsets[-1].as_py() >= end:
+        raise ContractError(f"partition {partition}: rows outside the planned range [{first}, {end})")
 
 
 def is_old(offsets: pa.Array, following: int, done: pa.Array = NONE) -> pa.Array:

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engagement.schemas import Kind
 from engagement.sinks.outcomes import commit_steps, has_own_time
 
 Place = tuple[int, int]
@@ -37,12 +36,10 @@ class LogSpan:
     """Whether there are dead letters that were sent again: they have no place in the source's log."""
     _newest_step: float = -np.inf
 
-    def add(self, changes: pa.RecordBatch, following: int) -> None:
-        """Look at a batch (contract CHANGES); what lies below `following` is in the table already."""
-        wanted = pc.and_(pc.equal(changes.column("kind"), str(Kind.CHANGE)), changes.column("is_version"))
-        wanted = pc.and_(wanted, pc.greater_equal(changes.column("kafka_offset"), following))
-        self.replays |= changes.filter(wanted).column("replay_of").null_count < (pc.sum(wanted).as_py() or 0)
-        new = changes.filter(pc.and_(wanted, has_own_time(changes)))
+    def add(self, versions: pa.RecordBatch) -> None:
+        """Look at row versions that the table lacks (outcomes.row_versions; contract CHANGES)."""
+        self.replays |= versions.column("replay_of").null_count < versions.num_rows
+        new = versions.filter(has_own_time(versions))
         if not new.num_rows:
             return
         steps = commit_steps(new).to_numpy()

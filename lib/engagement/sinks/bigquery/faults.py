@@ -6,10 +6,8 @@ from contextlib import contextmanager
 import requests
 from google.api_core import exceptions as google
 from google.auth.exceptions import GoogleAuthError, TransportError
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 
-from engagement.errors import PermanentSinkError, TransientSinkError, first_line
+from engagement.errors import PermanentSinkError, TransientSinkError
 
 SINK = "warehouse"
 
@@ -60,12 +58,3 @@ def reason_of(error: google.GoogleAPICallError) -> str:
 
 def _reasons(error: google.GoogleAPICallError) -> list[str]:
     return [str(detail["reason"]) for detail in error.errors if isinstance(detail, dict) and detail.get("reason")]
-
-
-@contextmanager
-def spark_translated() -> Iterator[None]:
-    """Turn Spark's errors into TransientSinkError; a JVM that has gone stays what it is."""
-    try:
-        yield
-    except (PySparkException, Py4JJavaError) as error:
-        raise TransientSinkError(SINK, first_line(error)) from error

@@ -23,12 +23,13 @@ from pyspark.sql import Row
 
 from engagement.sinks.base import Chunk, Loaded
 from engagement.sinks.bigquery.client import WarehouseOptions
-from engagement.sinks.bigquery.faults import SINK, spark_translated
+from engagement.sinks.bigquery.faults import SINK
 from engagement.sinks.bigquery.jobs import run_job
 from engagement.sinks.bigquery.rest import CALL_SECONDS, Parameter, Rest
 from engagement.sinks.bigquery.rows import ROWS
 from engagement.sinks.bigquery.staging import STAGED_DDL, STAGING, StagingPlan, stage
 from engagement.sinks.bigquery.tables import WarehouseTables
+from engagement.sinks.spark_faults import spark_translated
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -81,7 +82,7 @@ class WarehouseLoader:
     def _stage(self, chunk: Chunk, staging: bigquery.Table) -> list[Row]:
         processed_us = (self._clock() - _EPOCH) // _MICROSECOND
         plan = StagingPlan(self._options, str(staging.reference), _name(chunk, staging), processed_us)
-        with spark_translated():
+        with spark_translated(SINK):
             return chunk.changes.mapInArrow(stage(plan), STAGED_DDL).collect()
 
     def _insert(self, chunk: Chunk, staging: bigquery.Table, tasks: list[Row]) -> int:

@@ -79,19 +79,21 @@ class Rest:
 
     def run_text(self, text: str, parameters: Sequence[Parameter | ListParameter] = ()) -> Answered:
         """Run a statement, once."""
-        config = bigquery.QueryJobConfig(query_parameters=list(parameters), use_query_cache=False)
         with translated():
-            job = self.client.query(text, config, retry=_NO_RETRY, job_retry=None, timeout=CALL_SECONDS)
+            job = self._start(text, parameters)
             rows = list(job.result(retry=_NO_RETRY, job_retry=None, timeout=STATEMENT_SECONDS))
             return Answered(rows, job.num_dml_affected_rows or 0)
 
     def table(self, statement: str, parameters: Sequence[Parameter | ListParameter] = ()) -> pa.Table:
         """Run a query of sql/bigquery, once; for answers of many rows, which stay columns."""
-        config = bigquery.QueryJobConfig(query_parameters=list(parameters), use_query_cache=False)
         with translated():
-            job = self.client.query(self.text(statement), config, retry=_NO_RETRY, job_retry=None, timeout=CALL_SECONDS)
+            job = self._start(self.text(statement), parameters)
             rows = job.result(_PAGE_ROWS, retry=_NO_RETRY, job_retry=None, timeout=STATEMENT_SECONDS)
             return rows.to_arrow(create_bqstorage_client=False)
+
+    def _start(self, text: str, parameters: Sequence[Parameter | ListParameter]) -> bigquery.QueryJob:
+        config = bigquery.QueryJobConfig(query_parameters=list(parameters), use_query_cache=False)
+        return self.client.query(text, config, retry=_NO_RETRY, job_retry=None, timeout=CALL_SECONDS)
 
     def text(self, statement: str, **names: str) -> str:
         """A file of sql/bigquery with its tables named."""

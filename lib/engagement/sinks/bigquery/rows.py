@@ -3,7 +3,6 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engagement.schemas import Kind
 from engagement.sinks.bigquery.json_value import to_json_value
 
 _TEXT, _LONG, _TIME = pa.string(), pa.int64(), pa.timestamp("us", "UTC")
@@ -45,12 +44,6 @@ _NAMES = {
     "content_length_seconds": "length_seconds",
 }
 """Columns that the warehouse calls otherwise than CHANGES."""
-
-
-def row_versions(changes: pa.RecordBatch, following: int) -> pa.RecordBatch:
-    """The rows to store: row versions whose offset is `following` or above. In and out: CHANGES. Order: kept."""
-    wanted = pc.and_(pc.equal(changes.column("kind"), str(Kind.CHANGE)), changes.column("is_version"))
-    return changes.filter(pc.and_(wanted, pc.greater_equal(changes.column("kafka_offset"), following)))
 
 
 def to_rows(versions: pa.RecordBatch, processed_us: int) -> pa.RecordBatch:

@@ -11,19 +11,16 @@ a dead letter of this sink's, and the others go on. Two drivers: see protocol.py
 micro-batch; readers see a commit whole or not at all.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
-from engagement.errors import TransientSinkError, first_line
+from engagement.errors import TransientSinkError
 from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.sinks.base import CommitTimes, PartitionSummary
 from engagement.sinks.bigquery.client import WarehouseOptions
@@ -37,6 +34,7 @@ from engagement.sinks.bigquery.tables import WarehouseTables
 from engagement.sinks.bigquery.writer import WritePlan, make_task
 from engagement.sinks.outcomes import sum_up
 from engagement.sinks.source_log import last_places, may_repeat
+from engagement.sinks.spark_faults import spark_translated
 from engagement.transform.changes import Changes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -137,7 +135,7 @@ class WarehouseSink:
         self._rest.close()
 
     def _write(self, changes: Changes, plan: WritePlan) -> list[TaskSummary]:
-        with _translated():
+        with spark_translated(SINK):
             rows = changes.each_partition(make_task(plan, self._options), SUMMARY_DDL).collect()
         tasks = from_rows(row.asDict() for row in rows)
         for task in tasks:
@@ -163,12 +161,3 @@ def _written(tasks: Sequence[TaskSummary], processed_us: int, identity: BatchIde
 def _summaries(tasks: Sequence[TaskSummary], ranges: Sequence[OffsetRange]) -> list[PartitionSummary]:
     """What the engine wants to know; a range whose offsets hold no rows (transaction markers) had no task."""
     return [sum_up([task.summary for task in tasks], part) for part in ranges]
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn Spark's errors into TransientSinkError; a JVM that has gone stays what it is."""
-    try:
-        yield
-    except (PySparkException, Py4JJavaError) as error:
-        raise TransientSinkError(SINK, first_line(error)) from error

@@ -45,9 +45,7 @@ class PartitionCounts(OutcomeCounts):
 
     def refuse(self, versions: pa.RecordBatch, reasons: Sequence[str]) -> None:
         """Count some rows (CHANGES), delivered so far, as dead letters."""
-        for change, reason in zip(
-            versions.select(["kafka_offset", "op", "source_ts_ms"]).to_pylist(), reasons, strict=True
-        ):
+        for change, reason in zip(versions.select(["kafka_offset", "source_ts_ms"]).to_pylist(), reasons, strict=True):
             self.refused.append(
                 {"kafka_partition": self.partition, "kafka_offset": change["kafka_offset"], "detail": reason}
             )

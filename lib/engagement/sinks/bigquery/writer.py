@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from engagement.errors import ContractError, PermanentSinkError, TransientSinkError
+from engagement.errors import PermanentSinkError, TransientSinkError
 from engagement.identity import Fence
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.repeats import RepeatFilter, versions_there
 from engagement.sinks.bigquery.rest import Rest
-from engagement.sinks.bigquery.rows import row_versions, time_bounds, to_rows
+from engagement.sinks.bigquery.rows import time_bounds, to_rows
 from engagement.sinks.bigquery.stream import PendingStream
 from engagement.sinks.bigquery.summary import PartitionCounts, to_batch
+from engagement.sinks.outcomes import check_range, row_versions
 from engagement.transform.changes import Task
 from engagement.transform.partitions import by_partition
 
@@ -76,11 +77,11 @@ def _write(
     plan: WritePlan,
     repeats: RepeatFilter | None,
 ) -> None:
-    _check_offsets(changes, counts.partition, plan)
+    check_range(changes, counts.partition, plan.ranges)
     following = plan.fence.get(counts.partition, 0)
     counts.add(changes, following)
-    counts.span.add(changes, following)
     versions = row_versions(changes, following)
+    counts.span.add(versions)
     rows = to_rows(versions, plan.processed_us)
     if repeats and rows.num_rows:
         fresh, again = (pa.array(numbers, pa.int64()) for numbers in repeats.split(rows))
@@ -91,10 +92,3 @@ def _write(
         refused = stream.append(rows)
         if refused:
             counts.refuse(versions.take(pa.array(list(refused), pa.int64())), list(refused.values()))
-
-
-def _check_offsets(changes: pa.RecordBatch, partition: int, plan: WritePlan) -> None:
-    offsets = changes.column("kafka_offset")
-    first, end = plan.ranges[partition]
-    if offsets[0].as_py() < first or offsets[-1].as_py() >= end:
-        raise ContractError(f"partition {partition}: rows outside the planned range [{first}, {end})")

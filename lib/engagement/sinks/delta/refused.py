@@ -9,9 +9,41 @@ from pyspark.sql import functions as F
 
 from engagement.identity import BatchIdentity
 from engagement.schemas import DEAD_LETTER, DeadLetterCode
-from engagement.sinks.delta.tables import dead_letters_table, merge_dead_letters, stored_dead_letters, translated
+from engagement.sinks.delta.tables import dead_letters_table, merge_dead_letters, stored_dead_letters
+from engagement.sinks.spark_faults import spark_translated
 
-_REFUSED = "kafka_partition INT, kafka_offset BIGINT, detail STRING"
+_REFUSED = "kafka_partition INT, kafka_offset BIGINT, detail STRING, attempts INT"
+
+
+Refused = tuple[int, int, str, int]
+"""A row version that a destination did not take: Kafka partition, offset, why (in its words), and tries."""
+
+
+def refused_letters(
+    messages: DataFrame, refused: Sequence[Refused], sink: str, code: DeadLetterCode, identity: BatchIdentity
+) -> DataFrame:
+    """Dead letters of refused rows, with their messages' bytes as they came from Kafka.
+
+    In: NARROW_MESSAGES. Out: DEAD_LETTERS; their stage is the sink's name, since another may take what this refuses.
+    Shuffle: a broadcast.
+    """
+    # In the messages' own session: frames of two sessions cannot meet in one plan.
+    places = messages.sparkSession.createDataFrame(list(refused), _REFUSED)
+    here = (messages["partition"] == places["kafka_partition"]) & (messages["offset"] == places["kafka_offset"])
+    letters = messages.join(F.broadcast(places), on=here, how="inner").select(
+        "topic",
+        "kafka_partition",
+        "kafka_offset",
+        F.col("timestamp").alias("kafka_ts"),
+        F.col("value").alias("raw_value"),
+        "header_names",
+        F.lit(sink).alias("stage"),
+        F.lit(code.value).alias("code"),
+        "detail",
+        "attempts",
+    )
+    tried = letters.select(*DEAD_LETTER.names, "attempts")
+    return stored_dead_letters(tried, str(identity), sink, F.col("attempts"))
 
 
 @dataclass(frozen=True)
@@ -21,32 +53,16 @@ class RefusedRows:
     spark: SparkSession
     lake: str
     sink: str
-    """Also the letters' stage: what one sink refuses another may take."""
     code: DeadLetterCode
 
     def add(self, messages: DataFrame, refused: Sequence[Mapping[str, Any]], identity: BatchIdentity) -> None:
-        """Merge letters with their messages' bytes as they came from Kafka; a replay adds none twice.
+        """Merge letters of rows that were tried once; a replay adds none twice.
 
         In: NARROW_MESSAGES; rows with kafka_partition, kafka_offset and detail. Raises: TransientSinkError.
         """
+        rows = [(row["kafka_partition"], row["kafka_offset"], row["detail"], 1) for row in refused]
         table = dead_letters_table(self.sink, self.lake)
-        with translated(self.sink):
+        with spark_translated(self.sink):
             table.prepare(self.spark)
-            # In the messages' own session: a frame and a table of two sessions cannot meet in one plan.
-            spark = messages.sparkSession
-            rows = [tuple(row[name] for name in ("kafka_partition", "kafka_offset", "detail")) for row in refused]
-            places = spark.createDataFrame(rows, _REFUSED)
-            here = (messages["partition"] == places["kafka_partition"]) & (messages["offset"] == places["kafka_offset"])
-            letters = messages.join(F.broadcast(places), on=here, how="inner").select(
-                "topic",
-                "kafka_partition",
-                "kafka_offset",
-                F.col("timestamp").alias("kafka_ts"),
-                F.col("value").alias("raw_value"),
-                "header_names",
-                F.lit(self.sink).alias("stage"),
-                F.lit(self.code.value).alias("code"),
-                "detail",
-            )
-            letters = letters.select(*DEAD_LETTER.names)
-            merge_dead_letters(spark, table, stored_dead_letters(letters, str(identity), self.sink, F.lit(1)))
+            letters = refused_letters(messages, rows, self.sink, self.code, identity)
+            merge_dead_letters(messages.sparkSession, table, letters)

@@ -1,18 +1,14 @@
 """A table of the lake: how it is made, and what is done with one that is there already; and dead letters' table."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from delta.tables import DeltaTable
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from engagement.errors import PermanentSinkError, TransientSinkError, first_line
+from engagement.errors import PermanentSinkError
 from engagement.schemas import DEAD_LETTER
 
 KAFKA_DATE = "kafka_date"
@@ -118,12 +114,3 @@ def merge_dead_letters(spark: SparkSession, table: LakeTable, letters: DataFrame
     """Add the letters (DEAD_LETTERS) that the table lacks; what it has keeps its status."""
     stored = table.open(spark).alias("stored")
     stored.merge(letters.alias("new"), _SAME_LETTER).whenNotMatchedInsertAll().execute()
-
-
-@contextmanager
-def translated(sink: str) -> Iterator[None]:
-    """Turn Spark's and Delta's errors into TransientSinkError; a JVM that has gone stays what it is."""
-    try:
-        yield
-    except (PySparkException, Py4JJavaError) as error:
-        raise TransientSinkError(sink, first_line(error)) from error

@@ -12,15 +12,14 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from engagement.identity import BatchIdentity
-from engagement.schemas import DEAD_LETTER, DeadLetterCode
+from engagement.schemas import DeadLetterCode
 from engagement.sinks.delta.fence import DeltaFence
 from engagement.sinks.delta.files import FileWriter, Folder
-from engagement.sinks.delta.tables import FENCED, LakeTable, stored_dead_letters
+from engagement.sinks.delta.refused import refused_letters
+from engagement.sinks.delta.tables import FENCED, LakeTable
 from engagement.sinks.external.lane import Outcome
 from engagement.sinks.external.options import SINK
 
-STAGE = "external"
-"""Of this sink's dead letters: an event may be refused here and nowhere else."""
 DELIVERY_DATE = "delivery_date"
 _TEXT, _LONG, _INT, _TIME = T.StringType(), T.LongType(), T.IntegerType(), T.TimestampType()
 _IN_FILES = T.StructType(
@@ -53,7 +52,6 @@ _FREQUENT_COMMITS = (
     ("delta.checkpointInterval", "50"),
     ("delta.appendOnly", "true"),
 )
-_REJECTED = "kafka_partition INT, kafka_offset BIGINT, http_status INT, attempts INT"
 
 
 def deliveries_table(lake: str) -> LakeTable:
@@ -92,30 +90,13 @@ def to_rows(outcomes: Sequence[Outcome], topic: str, topic_id: str, batch_id: st
     return pa.RecordBatch.from_pylist(rows, schema=DELIVERY_FILE)
 
 
-def rejected_letters(
-    spark: SparkSession, messages: DataFrame, rejected: Sequence[Mapping[str, Any]], identity: BatchIdentity
-) -> DataFrame:
-    """Dead letters of refused events, with their messages' bytes as they came from Kafka.
-
-    In: NARROW_MESSAGES; rows of outcomes.REJECTED_FIELD. Out: DEAD_LETTERS. Shuffle: a broadcast.
-    """
-    columns = ("kafka_partition", "kafka_offset", "http_status", "attempts")
-    refused = spark.createDataFrame([tuple(row[name] for name in columns) for row in rejected], _REJECTED)
-    place = (messages["partition"] == refused["kafka_partition"]) & (messages["offset"] == refused["kafka_offset"])
-    letters = messages.join(F.broadcast(refused), on=place, how="inner").select(
-        "topic",
-        "kafka_partition",
-        "kafka_offset",
-        F.col("timestamp").alias("kafka_ts"),
-        F.col("value").alias("raw_value"),
-        "header_names",
-        F.lit(STAGE).alias("stage"),
-        F.lit(DeadLetterCode.E_HTTP_REJECT.value).alias("code"),
-        F.format_string("the receiver answered %d", "http_status").alias("detail"),
-        "attempts",
-    )
-    tried = letters.select(*DEAD_LETTER.names, "attempts")
-    return stored_dead_letters(tried, str(identity), SINK, F.col("attempts"))
+def rejected_letters(messages: DataFrame, rejected: Sequence[Mapping[str, Any]], identity: BatchIdentity) -> DataFrame:
+    """Dead letters of refused events. In: NARROW_MESSAGES; rows of outcomes.REJECTED_FIELD. Out: DEAD_LETTERS."""
+    refused = [
+        (row["kafka_partition"], row["kafka_offset"], f"the receiver answered {row['http_status']}", row["attempts"])
+        for row in rejected
+    ]
+    return refused_letters(messages, refused, SINK, DeadLetterCode.E_HTTP_REJECT, identity)
 
 
 def islands(spark: SparkSession, table: LakeTable, fence: DeltaFence) -> dict[int, pa.Array]:

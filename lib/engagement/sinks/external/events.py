@@ -7,11 +7,8 @@ from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from engagement.schemas import Kind
 from engagement.sinks.external.keys import event_key
-from engagement.sinks.outcomes import is_old
 
 _COLUMNS = (
     *("kafka_partition", "kafka_offset", "source_ts_ms", "event_id", "version", "op", "content_id", "user_id"),
@@ -40,13 +37,6 @@ class Event:
     version: RowVersion
     body: str
     """Its JSON object."""
-
-
-def undelivered(changes: pa.RecordBatch, following: int, done: pa.Array) -> pa.RecordBatch:
-    """The row versions to send: at `following` or above, not in `done` (offsets). In and out: CHANGES. Order: kept."""
-    offsets = changes.column("kafka_offset")
-    wanted = pc.and_(pc.equal(changes.column("kind"), str(Kind.CHANGE)), changes.column("is_version"))
-    return changes.filter(pc.and_(wanted, pc.invert(is_old(offsets, following, done))))
 
 
 def to_events(versions: pa.RecordBatch, installation: str) -> Iterator[Event]:

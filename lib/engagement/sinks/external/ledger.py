@@ -13,11 +13,12 @@ from engagement.identity import BatchIdentity, OffsetRange
 from engagement.retry import RetryPolicy, Surroundings, call_with_retry
 from engagement.sinks.delta.fence import DeltaFence
 from engagement.sinks.delta.log import DeltaLog
-from engagement.sinks.delta.tables import dead_letters_table, merge_dead_letters, translated
+from engagement.sinks.delta.tables import dead_letters_table, merge_dead_letters
 from engagement.sinks.delta.upkeep import Upkeep, UpkeepPlan
 from engagement.sinks.external.deliveries import deliveries_table, islands, rejected_letters
 from engagement.sinks.external.options import SINK
 from engagement.sinks.external.outcomes import Part
+from engagement.sinks.spark_faults import spark_translated
 
 _MERGES = RetryPolicy(attempts=5, base_seconds=0.2, cap_seconds=2.0)
 """The lake adds dead letters too, and Delta lets one of two merges pass: to give up here would mean to send again."""
@@ -37,7 +38,7 @@ class DeliveryLedger:
     def open(self, topic_id: str) -> None:
         """Make the tables, or check those that are there. Raises: TransientSinkError, PermanentSinkError."""
         self.topic_id = topic_id
-        with translated(SINK):
+        with spark_translated(SINK):
             self._upkeep.prepare()
             self.deliveries.prepare(self._spark)
             self.dead_letters.prepare(self._spark)
@@ -48,7 +49,7 @@ class DeliveryLedger:
         fence, _ = self._log.fence(self.topic_id)
         # Where no commit tells of a fence, the rows do not either: there may be gaps between them.
         found = fence or DeltaFence(self.topic_id, {})
-        with translated(SINK):
+        with spark_translated(SINK):
             return Standing(found, islands(self._spark, self.deliveries, found) if found.islands else {})
 
     def record(
@@ -65,7 +66,7 @@ class DeliveryLedger:
         """
         rejected = [row for part in parts for row in part.rejected]
         if rejected:
-            letters = rejected_letters(self._spark, messages, rejected, identity)
+            letters = rejected_letters(messages, rejected, identity)
             call_with_retry(lambda: self.add_letters(letters), _MERGES, Surroundings())
         after = fence_after(before, ranges, parts)
         if after != before.fence:
@@ -73,7 +74,7 @@ class DeliveryLedger:
 
     def add_letters(self, letters: DataFrame) -> None:
         """Merge dead letters into their table: a replay adds none twice. Raises: TransientSinkError."""
-        with translated(SINK):
+        with spark_translated(SINK):
             merge_dead_letters(self._spark, self.dead_letters, letters)
 
     def commit(
@@ -82,7 +83,7 @@ class DeliveryLedger:
         """Make outcomes visible and the fence move, both or neither. Raises: TransientSinkError."""
         log = self._log or DeltaLog(self.deliveries)
         log.append(files, before, after, identity)
-        with translated(SINK):
+        with spark_translated(SINK):
             self._upkeep.after_commit()
 
 

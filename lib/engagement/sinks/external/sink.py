@@ -20,7 +20,6 @@ from typing import Protocol
 from engagement.errors import TransientSinkError
 from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.sinks.base import CommitTimes, PartitionSummary
-from engagement.sinks.delta.tables import translated
 from engagement.sinks.external.gate import GateState
 from engagement.sinks.external.lane import Halt
 from engagement.sinks.external.ledger import DeliveryLedger
@@ -28,6 +27,7 @@ from engagement.sinks.external.options import SINK, ExternalOptions
 from engagement.sinks.external.outcomes import DDL, Part, from_rows, sum_up
 from engagement.sinks.external.receiver import GateObserver, Receiver, Waiting
 from engagement.sinks.external.task import SendPlan, make_task
+from engagement.sinks.spark_faults import spark_translated
 from engagement.transform.changes import Changes
 
 BUDGET_SECONDS = 10.0
@@ -131,7 +131,7 @@ class ExternalSink:
             budget_seconds=BUDGET_SECONDS,
             cautious=self._receiver.gate.state is GateState.HALF_OPEN,
         )
-        with translated(SINK):
+        with spark_translated(SINK):
             rows = changes.each_partition(make_task(plan, self._options), DDL).collect()
         parts = from_rows(row.asDict(recursive=True) for row in rows)
         self._ledger.record(before, changes.messages, parts, ranges, identity)

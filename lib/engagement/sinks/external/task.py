@@ -15,18 +15,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from engagement.errors import ContractError
 from engagement.identity import Fence
 from engagement.retry import RetryPolicy
 from engagement.sinks.external.answers import Answer
 from engagement.sinks.external.caller import Caller
 from engagement.sinks.external.deliveries import new_files, to_rows
-from engagement.sinks.external.events import to_events, undelivered
+from engagement.sinks.external.events import to_events
 from engagement.sinks.external.lane import Sending
 from engagement.sinks.external.lanes import LanePlan, LaneResult, Lanes, LaneWorld
 from engagement.sinks.external.options import ExternalOptions
 from engagement.sinks.external.outcomes import to_batch
-from engagement.sinks.outcomes import NONE, OutcomeCounts
+from engagement.sinks.outcomes import NONE, OutcomeCounts, check_range, row_versions
 from engagement.transform.changes import Task
 from engagement.transform.partitions import by_partition
 
@@ -87,13 +86,11 @@ def backoff_seconds(failures: int, uniform: random.Random) -> float:
 def _send(
     changes: pa.RecordBatch, counts: OutcomeCounts, lanes: Lanes, plan: SendPlan, options: ExternalOptions
 ) -> None:
-    partition, offsets = counts.partition, changes.column("kafka_offset")
-    first, end = plan.ranges[partition]
-    if offsets[0].as_py() < first or offsets[-1].as_py() >= end:
-        raise ContractError(f"partition {partition}: rows outside the planned range [{first}, {end})")
+    partition = counts.partition
+    check_range(changes, partition, plan.ranges)
     following, done = plan.fence.get(partition, 0), plan.done.get(partition, NONE)
     counts.add(changes, following, done)
-    for event in to_events(undelivered(changes, following, done), options.installation):
+    for event in to_events(row_versions(changes, following, done), options.installation):
         lanes.put(event)
 
 

@@ -24,8 +24,9 @@ from pyspark.sql import functions as F
 from engagement.errors import TransientSinkError
 from engagement.schemas import Kind
 from engagement.sinks.base import Chunk, Loaded
-from engagement.sinks.delta.tables import dead_letters_table, stored_dead_letters, translated
+from engagement.sinks.delta.tables import dead_letters_table, stored_dead_letters
 from engagement.sinks.lake.tables import EVENT_DATE, SINK, events_table, stored_events
+from engagement.sinks.spark_faults import spark_translated
 from engagement.transform.enrich import dead_letters, enriched_events
 
 APP = "engagement-backfill"
@@ -55,14 +56,14 @@ class LakeLoader:
 
     def open(self) -> None:
         """Make the tables, or check those that are there. Raises: TransientSinkError, PermanentSinkError."""
-        with translated(SINK):
+        with spark_translated(SINK):
             self._spark.conf.set("spark.sql.maxConcurrentOutputFileWriters", _OPEN_FILES)
             self.events.prepare(self._spark)
             self.dead_letters.prepare(self._spark)
 
     def load(self, chunk: Chunk) -> Loaded:
         """Add what is missing. Raises: TransientSinkError."""
-        with translated(SINK):
+        with spark_translated(SINK):
             following = (OtherEngine(self.events.path).transaction_version(APP) or 0) + 1
             seen, kept = Observation(f"{chunk.name} read"), Observation(f"{chunk.name} written")
             outcomes = chunk.changes.observe(seen, _count(_is_version(), "versions"), _count(_is_refused(), "refused"))

@@ -6,8 +6,8 @@ from deltalake import DeltaTable as OtherEngine
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from engagement.sinks.delta.tables import translated
 from engagement.sinks.lake.tables import EVENT_DATE, SINK, events_table
+from engagement.sinks.spark_faults import spark_translated
 
 _APPEND_ONLY = "delta.appendOnly"
 _IDENTITY = ["event_id", "version"]
@@ -39,7 +39,7 @@ class LakeMender:
         One commit rewrites the days that hold them, so a crash leaves all copies or none; then also changes stay
         allowed, which the next call puts right.
         """
-        with translated(SINK):
+        with spark_translated(SINK):
             wanted = self._spark.createDataFrame([(number,) for number in ids], "event_id bigint")
             rows = self.events.read(self._spark)
             held = rows.where(F.col("event_id").between(min(ids), max(ids)))
@@ -58,6 +58,6 @@ class LakeMender:
                 self._allow_changes(allowed=False)
 
     def _allow_changes(self, *, allowed: bool) -> None:
-        with translated(SINK):
+        with spark_translated(SINK):
             value = str(not allowed).lower()
             self._spark.sql(f"alter table delta.`{self.events.path}` set tblproperties ('{_APPEND_ONLY}' = '{value}')")

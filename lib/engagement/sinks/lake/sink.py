@@ -22,12 +22,13 @@ from engagement.sinks.base import CommitTimes, PartitionSummary
 from engagement.sinks.delta.fence import DeltaFence
 from engagement.sinks.delta.files import Folder
 from engagement.sinks.delta.log import DeltaLog
-from engagement.sinks.delta.tables import DEAD_LETTERS, LakeTable, dead_letters_table, merge_dead_letters, translated
+from engagement.sinks.delta.tables import DEAD_LETTERS, LakeTable, dead_letters_table, merge_dead_letters
 from engagement.sinks.delta.upkeep import Upkeep, UpkeepPlan
 from engagement.sinks.lake.tables import EVENT_DATE, EVENTS, SINK, events_table
 from engagement.sinks.lake.writer import REPORT_DDL, TaskReport, WritePlan, make_task, read_reports, write_again
 from engagement.sinks.outcomes import sum_up
 from engagement.sinks.source_log import last_places, may_repeat
+from engagement.sinks.spark_faults import spark_translated
 from engagement.transform.changes import Changes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -73,7 +74,7 @@ class LakeSink:
     def open(self) -> None:
         """Make the tables, or check those that are there. Raises: TransientError, PermanentSinkError."""
         self._topic_id = self._ask_topic_id()
-        with translated(SINK):
+        with spark_translated(SINK):
             self._upkeep.prepare()
             self.events.prepare(self._spark)
             self.dead_letters.prepare(self._spark)
@@ -107,7 +108,7 @@ class LakeSink:
             (self._clock() - _EPOCH) // _MICROSECOND,
             str(identity),
         )
-        with translated(SINK):
+        with spark_translated(SINK):
             reports = self._write(changes, plan)
             spans = [(report.summary.partition, report.span) for report in reports]
             if may_repeat(spans, before.places):
@@ -119,7 +120,7 @@ class LakeSink:
         # Without a step there is no row to add, and a commit would spend the transaction id of the next one.
         if after != before:
             log.append([file for report in reports for file in report.files], before, after, identity)
-        with translated(SINK):
+        with spark_translated(SINK):
             self._upkeep.after_commit()
         summaries = [sum_up([report.summary for report in reports], part) for part in ranges]
         self._visible([summary.commit_times_ms for summary in summaries])
@@ -165,7 +166,7 @@ class LakeSink:
 
     def _held_offsets(self) -> Fence:
         """What the rows themselves say, where no commit tells any more: Delta forgets commits after 30 days."""
-        with translated(SINK):
+        with spark_translated(SINK):
             newest = self.events.read(self._spark).groupBy("kafka_partition").agg(F.max("kafka_offset"))
             return {partition: offset + 1 for partition, offset in newest.dropna().collect()}
 

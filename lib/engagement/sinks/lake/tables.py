@@ -1,13 +1,12 @@
 """The lake's table of events: its columns, and how rows come to have them."""
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from engagement.schemas import ENRICHED_EVENT, Kind
+from engagement.schemas import ENRICHED_EVENT
 from engagement.sinks.delta.tables import FENCED, LakeTable
 
 SINK = "lake"
@@ -22,12 +21,6 @@ EVENT_FILE: pa.Schema = to_arrow_schema(ENRICHED_EVENT, timezone="UTC")
 def events_table(lake: str) -> LakeTable:
     """The table of row versions."""
     return LakeTable(SINK, f"{lake}/enriched_events", EVENTS, EVENT_DATE, (*FENCED, ("delta.appendOnly", "true")))
-
-
-def row_versions(changes: pa.RecordBatch, following: int) -> pa.RecordBatch:
-    """The rows to store: row versions whose offset is `following` or above. In and out: CHANGES. Order: kept."""
-    wanted = pc.and_(pc.equal(changes.column("kind"), str(Kind.CHANGE)), changes.column("is_version"))
-    return changes.filter(pc.and_(wanted, pc.greater_equal(changes.column("kafka_offset"), following)))
 
 
 def to_file_rows(changes: pa.RecordBatch, processed_us: int) -> pa.RecordBatch:

@@ -18,8 +18,8 @@ from engagement.identity import Fence
 from engagement.sinks.base import PartitionSummary
 from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD, FileWriter, Folder, write_parquet
 from engagement.sinks.lake.letters import to_letters
-from engagement.sinks.lake.tables import EVENT_DATE, EVENT_FILE, row_versions, to_file_rows
-from engagement.sinks.outcomes import OUTCOME_DDL, OUTCOME_FIELDS, OutcomeCounts, to_summary
+from engagement.sinks.lake.tables import EVENT_DATE, EVENT_FILE, to_file_rows
+from engagement.sinks.outcomes import OUTCOME_DDL, OUTCOME_FIELDS, OutcomeCounts, row_versions, to_summary
 from engagement.sinks.source_log import SPAN_DDL, SPAN_FIELDS, LogSpan, from_row
 from engagement.transform.changes import Task
 from engagement.transform.partitions import by_partition
@@ -78,8 +78,9 @@ def write_partitions(batches: Iterable[pa.RecordBatch], *, plan: WritePlan) -> I
         following = plan.fence.get(partition, 0)
         for batch in changes:
             counts.add(batch, following)
-            span.add(batch, following)
-            writer.add(to_file_rows(row_versions(batch, following), plan.processed_us))
+            versions = row_versions(batch, following)
+            span.add(versions)
+            writer.add(to_file_rows(versions, plan.processed_us))
             letters.append(to_letters(batch, following, plan.batch_id))
     writer.finish()
     written = _write_letters(plan.dead_letters, letters)
