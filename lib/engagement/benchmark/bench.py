@@ -1,25 +1,27 @@
 """What every benchmark is given, and what it gives back."""
 
+import json
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 from engagement.demo.children import Child
 from engagement.settings import Settings
 
 
-class MeasuredReport(Protocol):
+@dataclass(frozen=True)
+class MeasuredReport(ABC):
     """What was measured."""
 
+    @abstractmethod
     def summary(self) -> str:
         """The outcome in a few lines for a person."""
-        ...
 
     def write(self, path: Path) -> None:
         """Write it as JSON."""
-        ...
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,15 @@
 """How fast the streaming job works off what piled up while it was down, beside a reader that does nothing with it."""
 
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 from confluent_kafka import Consumer, TopicPartition
 from redis import Redis
 
-from engagement.benchmark.bench import Bench
+from engagement.benchmark.bench import Bench, MeasuredReport
 from engagement.benchmark.receiver import ANSWER_SECONDS, slow_receiver
 from engagement.demo.children import Child
 from engagement.errors import TransientError
@@ -30,8 +28,8 @@ _FIRST_ROWS = 100
 
 
 @dataclass(frozen=True)
-class DrainReport:
-    """What a drain measured; its keys are public (README, section "Benchmarks")."""
+class DrainReport(MeasuredReport):
+    """What a drain measured."""
 
     sink: str
     rows: int
@@ -53,10 +51,6 @@ class DrainReport:
             f"({self.reader_ratio:.2f} of a reader that only reads them, {self.reader_rows_per_second:,.0f}/s); "
             f"the job started in {self.start_seconds:.1f} s"
         )
-
-    def write(self, path: Path) -> None:
-        """Write it as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
 class DrainBenchmark:

@@ -1,12 +1,11 @@
 """How fast history is brought into a sink, and how fast both are compared, beside what PostgreSQL can give at all."""
 
-import json
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import psycopg2
 from pyspark.sql import SparkSession
 
 from engagement.backfill.build import TABLES, build_backfill, events_of, make_request, start_spark
-from engagement.benchmark.bench import Bench
+from engagement.benchmark.bench import Bench, MeasuredReport
 from engagement.errors import ConfigError, EngagementError, TransientError
 from engagement.reconcile.build import Parts, build_comparison
 from engagement.session import PROJECT
@@ -33,8 +32,8 @@ _COPY = "copy (select * from engagement_events where id between {first} and {las
 
 
 @dataclass(frozen=True)
-class HistoryReport:
-    """What was measured; its keys are public (README, section "Benchmarks")."""
+class HistoryReport(MeasuredReport):
+    """What was measured."""
 
     sink: str
     rows: int
@@ -65,10 +64,6 @@ class HistoryReport:
         if self.reconcile_seconds is None:
             return ""
         return f"; reconcile in {self.reconcile_seconds:.1f} s: {self.reconcile_rows_per_second:,.0f}/s"
-
-    def write(self, path: Path) -> None:
-        """Write it as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
 def run_backfill(bench: Bench) -> HistoryReport | None:

@@ -1,19 +1,17 @@
 """Whether the ranking notices another sink's trouble: its freshness alone, and beside a destination that is slow."""
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
 from redis import Redis
 
-from engagement.benchmark.bench import Bench
+from engagement.benchmark.bench import Bench, MeasuredReport
 from engagement.benchmark.slow_proxy import SlowProxy
 from engagement.demo.children import Child
 from engagement.demo.probe import Freshness, FreshnessProbe
@@ -22,15 +20,14 @@ from engagement.settings import Settings
 
 _PROBE_SECONDS = 0.1
 _READY_SECONDS = 180.0
-_POLL_SECONDS = 0.1
 _JOIN_SECONDS = 10.0
 _ANSWER_SECONDS = 20.0
 _HANG_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class IsolationReport:
-    """What was measured; its keys are public (README, section "Benchmarks")."""
+class IsolationReport(MeasuredReport):
+    """What was measured."""
 
     rate: int
     """Rows per second committed to PostgreSQL meanwhile."""
@@ -49,10 +46,6 @@ class IsolationReport:
             f"beside {self.trouble}: {_line(self.beside)}\n"
             f"p99 ratio {self.p99_ratio:.2f}"
         )
-
-    def write(self, path: Path) -> None:
-        """Write it as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
 class IsolationBenchmark:
@@ -90,10 +83,7 @@ class IsolationBenchmark:
         job.start()
         try:
             with self._probing() as probe:
-                began = time.monotonic()
-                while not probe.seen() and not stop.wait(_POLL_SECONDS):
-                    if time.monotonic() - began > _READY_SECONDS:
-                        raise TransientError(f"nothing was ranked for {_READY_SECONDS:.0f} s; see {job.log}")
+                probe.await_first(stop, _READY_SECONDS, str(job.log))
                 stop.wait(seconds)
                 probe.forget()
                 stop.wait(seconds)

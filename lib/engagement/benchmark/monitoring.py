@@ -4,13 +4,11 @@ The streaming job runs inside the process of the benchmark, so that its measurin
 generator and the API are processes of their own. Both ways take turns, so that their ratio holds on a busy machine.
 """
 
-import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import psutil
 import psycopg2
@@ -18,11 +16,10 @@ import requests
 from redis import Redis
 
 from engagement.benchmark.arms import Arm, Turns, take_turns
-from engagement.benchmark.bench import Bench
+from engagement.benchmark.bench import Bench, MeasuredReport
 from engagement.benchmark.load import SteadyLoad, scraped_and_watched
 from engagement.demo.children import Child, free_metrics_port
 from engagement.demo.probe import Freshness, FreshnessProbe
-from engagement.errors import TransientError
 from engagement.settings import Settings
 from engagement.streaming.build import build_job
 from engagement.streaming.job import StreamingJob
@@ -36,8 +33,8 @@ WINDOW_MINUTES = 1
 
 
 @dataclass(frozen=True)
-class MonitoringReport:
-    """What was measured; its keys are public (README, section "Benchmarks")."""
+class MonitoringReport(MeasuredReport):
+    """What was measured."""
 
     name: str
     rate: int
@@ -64,10 +61,6 @@ class MonitoringReport:
             each = ", ".join(f"{path} {value:.1f} ms" for path, value in self.request_p99_ms.items())
             lines.append(f"{self.requests} requests, {self.failures} failed; p99: {each}")
         return "\n".join(lines)
-
-    def write(self, path: Path) -> None:
-        """Write it as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
 def run_api(bench: Bench) -> MonitoringReport | None:
@@ -116,7 +109,7 @@ class MonitoringBenchmark:
                 child.start()
             for thread in threads:
                 thread.start()
-            self._wait_until_ready(probe, bench.stop)
+            probe.await_first(bench.stop, READY_SECONDS, ", ".join(str(child.log) for child in self._children))
             bench.say(f"warming up for {WARM_UP_SECONDS:.0f} s")
             bench.stop.wait(WARM_UP_SECONDS)
             found = take_turns(probe, self._arms(name, job), Turns(bench.seconds, bench.rounds), bench)
@@ -159,12 +152,6 @@ class MonitoringBenchmark:
                 ("/content/{id}/stats", f"/content/{one}/stats"),
             )
         ]
-
-    def _wait_until_ready(self, probe: FreshnessProbe, stop: threading.Event) -> None:
-        deadline = time.monotonic() + READY_SECONDS
-        while not probe.seen() and not stop.wait(0.2):
-            if time.monotonic() > deadline:
-                raise TransientError(f"nothing was ranked within {READY_SECONDS:.0f} s")
 
     def _report(self, name: str, rate: int, found: Mapping[str, Freshness | None]) -> MonitoringReport:
         plain, looked_at = found.values()

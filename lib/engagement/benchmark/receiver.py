@@ -1,7 +1,6 @@
 """The embedded receiver made as slow as one that is far away."""
 
-import requests
-
+from engagement.embedded.site import loopback_session
 from engagement.settings import ExternalSettings
 
 ANSWER_SECONDS = 0.05
@@ -11,8 +10,7 @@ _TIMEOUT_SECONDS = 10.0
 
 def slow_receiver(settings: ExternalSettings) -> None:
     """Let each answer take so much longer, from now on."""
-    with requests.Session() as session:
-        session.trust_env = False
+    with loopback_session() as session:
         answer = session.put(
             f"{settings.url.removesuffix('/events')}/faults",
             json={"faults": [{"delay_seconds": ANSWER_SECONDS}]},

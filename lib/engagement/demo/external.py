@@ -5,9 +5,9 @@ from datetime import datetime
 from pathlib import Path
 
 import duckdb
-import requests
 
 from engagement.demo.lake import table_files
+from engagement.embedded.site import loopback_session
 
 _ANSWER_SECONDS = 10.0
 
@@ -50,8 +50,7 @@ def measure_external(lake: Path, sql_folder: Path, since: datetime, receiver: st
 
 
 def _repeats(receiver: str) -> int:
-    with requests.Session() as session:
-        session.trust_env = False
+    with loopback_session() as session:
         answer = session.get(f"{receiver}/stats", timeout=_ANSWER_SECONDS)
         answer.raise_for_status()
         return int(answer.json()["repeats"])

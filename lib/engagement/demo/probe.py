@@ -16,10 +16,13 @@ from psycopg2.extras import execute_values
 from redis import Redis
 from redis.exceptions import RedisError
 
+from engagement.errors import TransientError
+
 _PROBES = 2_000
 """Enough that none comes round again within the window, so that a probe's content is not ranked before its event."""
 _POLL_SECONDS = 0.004
 _LOST_AFTER_SECONDS = 60.0
+_READY_POLL_SECONDS = 0.1
 _NAMESPACE = uuid.UUID("8f0c5d1e-2f6b-4f0e-9d3a-6f1f5b1f7c11")
 
 
@@ -136,6 +139,13 @@ class FreshnessProbe:
         """Whether any probe has been visible yet."""
         with self._lock:
             return bool(self._seconds)
+
+    def await_first(self, stop: threading.Event, limit_seconds: float, look_at: str) -> None:
+        """Wait until a probe is visible, or told to stop. Raises: TransientError after the limit."""
+        deadline = self._clock() + limit_seconds
+        while not self.seen() and not stop.wait(_READY_POLL_SECONDS):
+            if self._clock() > deadline:
+                raise TransientError(f"nothing was ranked within {limit_seconds:.0f} s; see {look_at}")
 
     def samples(self) -> list[float]:
         """Seconds from commit to visible, as they came."""

@@ -23,7 +23,7 @@ from engagement.demo.report import LakeReport, Report, WarehouseReport, package_
 from engagement.demo.versions import VersionComparison
 from engagement.demo.warehouse import Warehouse, WarehouseProbe
 from engagement.embedded.stack import Stack
-from engagement.errors import StackError, TransientError
+from engagement.errors import StackError
 from engagement.monitoring.status import QueryStatus, read_book
 from engagement.settings import Settings
 from engagement.sinks.redis.reader import EngagementReader
@@ -180,15 +180,9 @@ class Demo:
         return WarehouseReport(p50, p99, samples, found.rows, found.is_equal)
 
     def _wait_until_ready(self, stop: threading.Event) -> float | None:
-        deadline = time.monotonic() + _READY_LIMIT_SECONDS
-        while not stop.is_set():
-            if self._probe.seen():
-                return time.monotonic() - self._started
-            if time.monotonic() > deadline:
-                logs = ", ".join(str(child.log) for child in self._children)
-                raise TransientError(f"nothing was ranked within {_READY_LIMIT_SECONDS:.0f} s; see {logs}")
-            stop.wait(0.1)
-        return None
+        logs = ", ".join(str(child.log) for child in self._children)
+        self._probe.await_first(stop, _READY_LIMIT_SECONDS, logs)
+        return None if stop.is_set() else time.monotonic() - self._started
 
     def _warm_up_seconds(self) -> float:
         """The JVM compiles for about a minute, and first micro-batches are several times slower."""

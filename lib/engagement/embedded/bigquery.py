@@ -9,7 +9,7 @@ import requests
 
 from engagement.embedded.process import ProcessSpec
 from engagement.embedded.service import Service
-from engagement.embedded.site import LOOPBACK, Site, port_answers
+from engagement.embedded.site import LOOPBACK, Site, loopback_session, port_answers
 from engagement.settings.sections import EMULATOR_PROJECT
 
 USUAL_PORT = 9050
@@ -34,9 +34,7 @@ class BigQuery(Service):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._rest = requests.Session()
-        # A proxy of the environment has no business on the loopback.
-        self._rest.trust_env = False
+        self._rest = loopback_session()
 
     @property
     def port(self) -> int:

@@ -14,7 +14,7 @@ from engagement.embedded import kafka, postgres
 from engagement.embedded.jars import debezium_plugin_dir
 from engagement.embedded.process import ProcessSpec
 from engagement.embedded.service import Service
-from engagement.embedded.site import LOOPBACK, Site, port_answers
+from engagement.embedded.site import LOOPBACK, Site, loopback_session, port_answers
 from engagement.errors import StackError
 
 USUAL_PORT = 8083
@@ -64,9 +64,7 @@ class Connect(Service):
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._kafka = kafka.Kafka(site)
-        self._rest = requests.Session()
-        # A proxy of the environment has no business on the loopback.
-        self._rest.trust_env = False
+        self._rest = loopback_session()
 
     @property
     def port(self) -> int:

@@ -10,7 +10,7 @@ import requests
 
 from engagement.embedded.process import ProcessSpec
 from engagement.embedded.service import Service
-from engagement.embedded.site import LOOPBACK, Site
+from engagement.embedded.site import LOOPBACK, Site, loopback_session
 
 USUAL_PORT = 8090
 ANSWER_SECONDS = 5.0
@@ -26,9 +26,7 @@ class Receiver(Service):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._rest = requests.Session()
-        # A proxy of the environment has no business on the loopback.
-        self._rest.trust_env = False
+        self._rest = loopback_session()
 
     @property
     def port(self) -> int:

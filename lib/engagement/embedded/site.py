@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import requests
 from filelock import FileLock, Timeout
 
 from engagement.embedded.process import write_private
@@ -121,6 +122,13 @@ def _any_free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
+
+
+def loopback_session() -> requests.Session:
+    """A session for services of this machine: a proxy of the environment has no business on the loopback."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
 
 
 def port_answers(port: int, seconds: float = 1.0) -> bool:

@@ -113,11 +113,6 @@ class StatusBoard:
         with self._recording():
             self._retries += 1
 
-    def record_idle(self) -> None:
-        """Say that the query looked and found nothing to do: alive, not stuck."""
-        with self._recording() as now:
-            self._progress_at = now
-
     def record_content_refresh(self) -> None:
         """Say that the content cache was read again just now."""
         with self._recording() as now:
