@@ -19,17 +19,6 @@ CATCH_UP_SECONDS = 60
 FAREWELL_SECONDS = 10
 """For Spark's JVM, which ends once its driver's Python has."""
 MOST_AFTER_PLAN_SECONDS = 0.15
-MISFORTUNES: list[checkpoints.Damage] = [
-    checkpoints.lose_last_commit,
-    checkpoints.lose_last_two_commits,
-    checkpoints.lose_last_offsets,
-    checkpoints.lose_offsets_but_not_commit,
-    checkpoints.lower_offsets,
-    checkpoints.skip_offsets,
-    checkpoints.raise_offsets,
-    checkpoints.truncate_offsets,
-    checkpoints.lose_everything,
-]
 
 
 def kill_everything(job: StreamJob) -> None:
@@ -78,7 +67,7 @@ def test_a_driver_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(
         world.oracle.await_equality(CATCH_UP_SECONDS, least_events=500)
 
 
-@pytest.mark.parametrize("misfortune", MISFORTUNES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("misfortune", checkpoints.ALL, ids=lambda damage: damage.__name__)
 def test_a_damaged_checkpoint_loses_and_doubles_nothing(
     world: World, job: StreamJob, misfortune: checkpoints.Damage
 ) -> None:

@@ -19,17 +19,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400 * PATIENCE)]
 CATCH_UP_SECONDS = 90
 LONGEST_BATCH_SECONDS = 1.5
 ALL_SERVICES = ["bigquery", "receiver", "kafka", "redis", "postgres", "connect"]
-DAMAGES: list[checkpoints.Damage] = [
-    checkpoints.lose_last_commit,
-    checkpoints.lose_last_two_commits,
-    checkpoints.lose_last_offsets,
-    checkpoints.lose_offsets_but_not_commit,
-    checkpoints.lower_offsets,
-    checkpoints.skip_offsets,
-    checkpoints.raise_offsets,
-    checkpoints.truncate_offsets,
-    checkpoints.lose_everything,
-]
 
 
 @pytest.fixture
@@ -75,7 +64,7 @@ def test_kills_in_the_middle_of_a_batch(tables_world: World, job: StreamJob) -> 
 
 def test_damaged_checkpoints(tables_world: World, job: StreamJob) -> None:
     """Each damage comes over each sink once, never the same over both at the same time."""
-    order = random.sample(DAMAGES, len(DAMAGES))
+    order = random.sample(checkpoints.ALL, len(checkpoints.ALL))
     with tables_world.load():
         for turn in range(len(order)):
             await_batches(job, 3)

@@ -1,6 +1,7 @@
 """One local SparkSession for all Spark tests: UTC, ANSI, two cores, no UI."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.spark.warehouse import Warehouse, start
 
 from engagement.embedded.bigquery import BigQuery
 from engagement.embedded.jars import spark_jars
+from engagement.embedded.postgres import Postgres
 from engagement.embedded.site import Site
 
 _PROJECT = Path(__file__).resolve().parents[2]
@@ -65,3 +67,15 @@ def warehouse(spark: SparkSession, bigquery: BigQuery) -> Iterator[Warehouse]:
     warehouse = Warehouse(spark, bigquery)
     yield warehouse
     warehouse.close()
+
+
+@pytest.fixture(scope="module")
+def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL of the module's own, without rows."""
+    postgres = Postgres(Site(tmp_path_factory.mktemp("engagement"), {}))
+    postgres.up()
+    postgres.site.release_ports()
+    yield postgres.settings()["DATABASE_URL"]
+    postgres.stop()
+    for folder in postgres.purge_folders():
+        shutil.rmtree(folder)

@@ -1,7 +1,6 @@
 """Backfill against a real PostgreSQL: which rows it plans, how it reads them, and the command when it is killed."""
 
 import random
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,8 +22,6 @@ from tests.e2e.support.world import host_environment
 from engagement.backfill.build import now
 from engagement.backfill.sources import TableSource
 from engagement.command import main
-from engagement.embedded.postgres import Postgres
-from engagement.embedded.site import Site
 from engagement.session import PROJECT
 from engagement.settings import SettingsFiles
 from engagement.sources.content import ContentCatalogue, JdbcAddress
@@ -43,17 +40,6 @@ select %(content)s, null, 'play', timestamptz '2025-08-01 00:00Z' + n * interval
     case when n %% 100 = 7 then -n else n end, 'ios', jsonb_build_object('n', n)
 from generate_series(0, %(rows)s - 1) as n
 """
-
-
-@pytest.fixture(scope="module")
-def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    postgres = Postgres(Site(tmp_path_factory.mktemp("engagement"), {}))
-    postgres.up()
-    postgres.site.release_ports()
-    yield postgres.settings()["DATABASE_URL"]
-    postgres.stop()
-    for folder in postgres.purge_folders():
-        shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Damage that was planted in a real lake and a real warehouse is found, named and mended; nothing else is."""
 
-import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -19,8 +18,6 @@ from tests.spark.warehouse import start
 from engagement.backfill.build import events_of, loader_of, now
 from engagement.backfill.sources import TableSource
 from engagement.embedded.bigquery import BigQuery
-from engagement.embedded.postgres import Postgres
-from engagement.embedded.site import Site
 from engagement.errors import TransientError
 from engagement.reconcile.build import Parts, build_comparison, lake_mender, mend, prepare
 from engagement.reconcile.compare import Findings, Kind
@@ -43,17 +40,6 @@ insert into engagement_events (content_id, event_type, event_ts, duration_ms, de
 select %(content)s, 'play', timestamptz '2025-08-01 00:00Z' + n * interval '30 minutes', n, 'ios', '{"a": 1}'
 from generate_series(1, %(rows)s) as n;
 """
-
-
-@pytest.fixture(scope="module")
-def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    postgres = Postgres(Site(tmp_path_factory.mktemp("engagement"), {}))
-    postgres.up()
-    postgres.site.release_ports()
-    yield postgres.settings()["DATABASE_URL"]
-    postgres.stop()
-    for folder in postgres.purge_folders():
-        shutil.rmtree(folder)
 
 
 class Place:

@@ -73,6 +73,20 @@ def lose_everything(checkpoint: Path) -> None:
     shutil.rmtree(checkpoint)
 
 
+ALL: list[Damage] = [
+    lose_last_commit,
+    lose_last_two_commits,
+    lose_last_offsets,
+    lose_offsets_but_not_commit,
+    lower_offsets,
+    skip_offsets,
+    raise_offsets,
+    truncate_offsets,
+    lose_everything,
+]
+"""Every misfortune."""
+
+
 def _alter(checkpoint: Path, change: Callable[[int], int]) -> None:
     entry = _newest(checkpoint / "offsets")
     *head, source = entry.read_text().splitlines()
