@@ -23,6 +23,8 @@ _PROBES = 2_000
 _POLL_SECONDS = 0.004
 _LOST_AFTER_SECONDS = 60.0
 _READY_POLL_SECONDS = 0.1
+_LOOK_AHEAD = 50
+"""Contents that Redis is asked about at once, to find one that is not ranked."""
 _NAMESPACE = uuid.UUID("8f0c5d1e-2f6b-4f0e-9d3a-6f1f5b1f7c11")
 
 
@@ -84,8 +86,7 @@ class FreshnessProbe:
                     due = self._clock()
                     while not stop.is_set():
                         if self._clock() >= due:
-                            self._commit(database, contents[turn % len(contents)])
-                            turn += 1
+                            turn = self._commit_next(database, contents, turn)
                             due += self._interval
                         self._look()
                         stop.wait(_POLL_SECONDS)
@@ -93,13 +94,23 @@ class FreshnessProbe:
                 self.missed += 1 + len(self._pending)
                 stop.wait(1.0)
 
-    def _commit(self, database: Connection, content_id: str) -> None:
-        """Commit one probe row; it starts on time whether or not the ones before have been seen.
+    def _commit_next(self, database: Connection, contents: Sequence[str], turn: int) -> int:
+        """Commit one probe row, for the next content that is not ranked yet; give the turn after it.
 
-        A probe that waited for its predecessor would measure least when the ranking is slowest.
+        It starts on time whether or not the ones before have been seen: a probe that waited for its predecessor would
+        measure least when the ranking is slowest. Contents that are ranked, as those of a demo a moment ago still are,
+        would show nothing; they are passed over at once, or the first probe of this one would come minutes late.
         """
-        if content_id in self._pending or self._client.zscore(self._top_key, content_id) is not None:
-            return  # ranked since its last turn: nothing to see
+        for first in range(turn, turn + len(contents), _LOOK_AHEAD):
+            ahead = [contents[place % len(contents)] for place in range(first, first + _LOOK_AHEAD)]
+            scores = self._client.zmscore(self._top_key, ahead)
+            for place, (content_id, score) in enumerate(zip(ahead, scores, strict=True), start=first):
+                if score is None and content_id not in self._pending:
+                    self._commit(database, content_id)
+                    return place + 1
+        return turn
+
+    def _commit(self, database: Connection, content_id: str) -> None:
         with database.cursor() as cursor:
             cursor.execute(
                 "insert into engagement_events (content_id, event_type, event_ts, duration_ms, device) "
