@@ -4,12 +4,12 @@ import pytest
 from tests.e2e.support.processes import PATIENCE, await_that
 from tests.e2e.support.world import StreamJob, World
 
+from engagement.streaming.batches import EXTERNAL_BATCH
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300 * PATIENCE)]
 
 CATCH_UP_SECONDS = 60
 SINK = "external"
-MOST_OF_A_ROUND = 20_000
-"""Messages of a micro-batch at most (streaming/build.py)."""
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_driver_killed_while_it_sends_repeats_at_most_a_round(tables_world: Wo
     receiver.await_equality(CATCH_UP_SECONDS)
     repeats = receiver.stats()["repeats"] - before["repeats"]
     print(f"a kill while sending: {repeats} repeats for a receiver that honours no keys, 0 for one that does")  # noqa: T201
-    assert 0 < repeats <= MOST_OF_A_ROUND
+    assert 0 < repeats <= EXTERNAL_BATCH
 
 
 def test_outages_of_the_receiver_lose_nothing(tables_world: World, job: StreamJob) -> None:

@@ -6,7 +6,7 @@ from engagement.errors import ConfigError
 from engagement.settings import BigQuerySettings, ExternalSettings, Settings
 from engagement.sinks.external.options import ExternalOptions
 from engagement.streaming import SINKS, sinks_to_run
-from engagement.streaming.batches import flushes
+from engagement.streaming.batches import flushes, postings
 from engagement.streaming.build import warehouse_options
 from engagement.streaming.external import external_options
 
@@ -80,3 +80,15 @@ def test_every_setting_of_the_external_system_reaches_the_sink() -> None:
         retry_attempts=2, installation="north", allow_private=True, ca_file="ca.pem",
     )  # fmt: skip
     assert "t0ken" not in repr(external_options(settings))
+
+
+def test_the_external_system_gets_a_micro_batch_in_every_interval_and_a_backlog_at_once() -> None:
+    look, size = postings(ExternalSettings(interval_seconds=5))
+    assert (look, size.longest_wait_seconds) == (1, 4)
+    assert 1 < size.least < size.most
+
+
+def test_an_interval_shorter_than_a_look_is_the_look() -> None:
+    look, size = postings(ExternalSettings(interval_seconds=0.5))
+    assert look == 0.5
+    assert size.spark_options().keys() == {"maxOffsetsPerTrigger"}

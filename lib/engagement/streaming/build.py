@@ -37,7 +37,7 @@ from engagement.sinks.redis.meta import MetaWriter
 from engagement.sinks.redis.sink import RedisSink
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.kafka import BatchSize, KafkaTopic, TopicPositions
-from engagement.streaming.batches import SLOW_BATCH, flushes
+from engagement.streaming.batches import SLOW_BATCH, flushes, postings
 from engagement.streaming.changes import TopicChanges, TopicHistory
 from engagement.streaming.external import external_options, measure_breaker
 from engagement.streaming.job import PROCESS, RunningQuery, StatusWriter, StreamingJob
@@ -50,8 +50,6 @@ _APP_ID = "engagement"
 _RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, *[1.0] * 60)
 _RESTART_DELAYS_SECONDS = (0.5, 1.0, 2.0, 5.0)
 _STATUS_TIMEOUT_SECONDS = 2.0
-_EXTERNAL_BATCH = 20_000
-"""Of the external sink: a crash has a micro-batch sent again, so it takes no more than some seconds of sending."""
 _EXTERNAL_COMMITS = 6
 """Its commits come so much more often than the lake's."""
 
@@ -202,7 +200,7 @@ def _external_query(shared: _Shared) -> RunningQuery:
         sinks.append(ExternalSink(options, ledger, topic_id, report, waiting))
         return sinks[0]
 
-    running = _slow_query(shared, "external", make, settings.external.interval_seconds, BatchSize(_EXTERNAL_BATCH))
+    running = _slow_query(shared, "external", make, *postings(settings.external))
     return replace(running, measure=lambda measures: measure_breaker(sinks[0], measures))
 
 

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NoReturn
+from json.encoder import encode_basestring_ascii
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -42,15 +43,15 @@ class Event:
 def to_events(versions: pa.RecordBatch, installation: str) -> Iterator[Event]:
     """Row versions as events. In: CHANGES, row versions only. Order: kept. No value can fail a row."""
     times = _iso_times(versions.column("event_ts"))
-    for row, at in zip(zip(*(versions.column(name).to_pylist() for name in _COLUMNS), strict=True), times, strict=True):
-        partition, offset, commit_ms, event_id, version, op, content_id, user_id = row[:8]
-        event_type, title, content_type, device, seconds, pct, raw_payload = row[8:]
+    rows = zip(times, *(_values(versions.column(name)) for name in _COLUMNS), strict=True)
+    for at, partition, offset, commit_ms, event_id, version, op, *told in rows:
+        content_id, user_id, event_type, title, content_type, device, seconds, pct, raw_payload = told
         key = event_key(installation, event_id, version)
         body = (
             f'{{"event_id":{event_id},"content_id":{_text(content_id)},"user_id":{_text(user_id)},'
             f'"event_type":{_text(event_type)},"timestamp":{_text(at)},'
             f'"metadata":{{"title":{_text(title)},"type":{_text(content_type)},"device":{_text(device)},'
-            f'"seconds":{_number(seconds)},"pct":{_number(pct)},"raw_payload":{_payload(raw_payload)}}},'
+            f'"seconds":{seconds or "null"},"pct":{pct or "null"},"raw_payload":{_payload(raw_payload)}}},'
             f'"op":{_text(op)},"version":{version},"idempotency_key":{_text(key)}}}'
         )
         yield Event(RowVersion(partition, offset, commit_ms, event_id, version, op, key), body)
@@ -73,12 +74,14 @@ def _iso_times(column: pa.Array) -> list[str | None]:
     return [f"{text}Z" if valid else None for text, valid in zip(written, micros.is_valid().to_pylist(), strict=True)]
 
 
+def _values(column: pa.Array) -> list[Any]:
+    """A column's values; decimals as text, which Arrow writes as Python does."""
+    values: list[Any] = (column.cast(pa.string()) if pa.types.is_decimal(column.type) else column).to_pylist()
+    return values
+
+
 def _text(value: str | None) -> str:
-    return "null" if value is None else json.dumps(value)
-
-
-def _number(value: object) -> str:
-    return "null" if value is None else str(value)
+    return "null" if value is None else encode_basestring_ascii(value)
 
 
 def _payload(text: str | None) -> str:
@@ -88,7 +91,7 @@ def _payload(text: str | None) -> str:
     try:
         _STRICT.decode(text)
     except (ValueError, RecursionError):
-        return json.dumps(text)
+        return _text(text)
     return text
 
 

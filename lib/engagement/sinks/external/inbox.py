@@ -1,8 +1,8 @@
-"""What waits for a lane: bounded in events and in characters, so that a slow receiver holds up the reader."""
+"""What waits for a lane: pieces of a request's size, so few that a slow receiver holds up the reader."""
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engagement.sinks.external.events import Event
 
@@ -11,25 +11,22 @@ _POLL_SECONDS = 0.5
 
 
 class Inbox:
-    """One thread puts, another takes."""
+    """One thread puts, another takes; a lock an event would cost more than all else that is done with it."""
 
-    def __init__(self, most_events: int, most_characters: int) -> None:
-        self._most_events = most_events
-        self._most_characters = most_characters
-        self._events: deque[Event] = deque()
-        self._characters = 0
+    def __init__(self, most_pieces: int) -> None:
+        self._most_pieces = most_pieces
+        self._pieces: deque[Sequence[Event]] = deque()
         self._ended = False
         self._changed = threading.Condition()
 
-    def put(self, event: Event, given_up: Callable[[], bool]) -> bool:
-        """Add an event once there is room; false when `given_up` says so before."""
+    def put(self, piece: Sequence[Event], given_up: Callable[[], bool]) -> bool:
+        """Add events once there is room; false when `given_up` says so before."""
         with self._changed:
-            while self._is_full:
+            while len(self._pieces) >= self._most_pieces:
                 if given_up():
                     return False
                 self._changed.wait(_POLL_SECONDS)
-            self._events.append(event)
-            self._characters += len(event.body)
+            self._pieces.append(piece)
             self._changed.notify_all()
         return True
 
@@ -39,23 +36,12 @@ class Inbox:
             self._ended = True
             self._changed.notify_all()
 
-    def take(self, most_events: int, most_characters: int) -> list[Event]:
-        """So many events, fewer only at the end or when they are large; empty when nothing follows."""
-        taken: list[Event] = []
-        characters = 0
+    def take(self) -> Sequence[Event]:
+        """The next piece; empty when nothing follows."""
         with self._changed:
-            while len(taken) < most_events and characters < most_characters:
-                if self._events:
-                    taken.append(self._events.popleft())
-                    characters += len(taken[-1].body)
-                    self._characters -= len(taken[-1].body)
-                    self._changed.notify_all()
-                elif self._ended:
-                    break
-                else:
-                    self._changed.wait()
-        return taken
-
-    @property
-    def _is_full(self) -> bool:
-        return len(self._events) >= self._most_events or self._characters >= self._most_characters
+            while not self._pieces:
+                if self._ended:
+                    return ()
+                self._changed.wait()
+            self._changed.notify_all()
+            return self._pieces.popleft()

@@ -6,7 +6,7 @@ bounded time whatever the receiver does.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -81,19 +81,21 @@ class Lanes:
         self._lanes = [_Lane(number, plan, world, self._trip, deadline) for number in range(plan.lanes)]
 
     def put(self, event: Event) -> None:
-        """Hand an event to its lane; waits while that has enough."""
+        """Give an event to its lane; waits while that has enough."""
         lane = self._lanes[event.version.event_id % len(self._lanes)]
-        lane.begin(self._threads)
-        lane.put(event, self._hung_after)
+        if lane.add(event):
+            lane.hand_over(self._threads, self._hung_after)
 
     def finish(self) -> LaneResult:
         """Wait until every lane has ended; the events of one that hangs beyond its time count as left."""
+        for lane in self._lanes:
+            lane.hand_over(self._threads, self._hung_after)
         self.close()
         for lane in self._lanes:
             lane.join(self._hung_after)
-        outcomes = [outcome for lane in self._lanes for outcome in list(lane.work.outcomes)]
-        ended = {(outcome.version.partition, outcome.version.offset) for outcome in outcomes}
-        left = [each for lane in self._lanes for each in lane.taken if (each.partition, each.offset) not in ended]
+        found = [(lane, list(lane.work.outcomes)) for lane in self._lanes]
+        outcomes = [outcome for _, ended in found for outcome in ended]
+        left = [version for lane, ended in found for version in lane.left(ended)]
         return LaneResult(outcomes, left, self._trip.halt if left else None, self._trip.tally)
 
     def close(self) -> None:
@@ -110,21 +112,37 @@ class _Lane:
         self._world = world
         self._trip = trip
         self._deadline = deadline
-        self._inbox = Inbox(plan.batch_size * _QUEUE_REQUESTS, MOST_REQUEST_CHARACTERS * _QUEUE_REQUESTS)
+        self._inbox = Inbox(_QUEUE_REQUESTS)
         self._over = threading.Event()
         self._running: Future[None] | None = None
+        self._piece: list[Event] = []
+        self._characters = 0
+        self._taken: list[RowVersion] = []
+        """Every event that it was given."""
         self.work = LaneWork(plan.batch_size)
-        self.taken: list[RowVersion] = []
-        """Every event that was handed to it."""
 
-    def begin(self, threads: ThreadPoolExecutor) -> None:
+    def add(self, event: Event) -> bool:
+        """Whether this makes a request's worth, to be handed over."""
+        self._taken.append(event.version)
+        self._piece.append(event)
+        self._characters += len(event.body)
+        return len(self._piece) >= self._plan.batch_size or self._characters >= MOST_REQUEST_CHARACTERS
+
+    def hand_over(self, threads: ThreadPoolExecutor, given_up_at: float) -> None:
+        piece, self._piece, self._characters = self._piece, [], 0
+        if not piece:
+            return
         if self._running is None:
             self._running = threads.submit(self._run)
-
-    def put(self, event: Event, given_up_at: float) -> None:
-        self.taken.append(event.version)
-        if not self._inbox.put(event, lambda: self._over.is_set() or self._world.monotonic() > given_up_at):
+        if not self._inbox.put(piece, lambda: self._over.is_set() or self._world.monotonic() > given_up_at):
             self._over.set()  # it hangs in a request, or has ended: what it is given counts as left
+
+    def left(self, ended: Sequence[Outcome]) -> list[RowVersion]:
+        """What it was given and is not among these."""
+        if len(ended) == len(self._taken):
+            return []
+        places = {(outcome.version.partition, outcome.version.offset) for outcome in ended}
+        return [version for version in self._taken if (version.partition, version.offset) not in places]
 
     def end(self) -> None:
         self._inbox.end()
@@ -139,7 +157,7 @@ class _Lane:
 
     def _run(self) -> None:
         try:
-            while events := self._inbox.take(self._plan.batch_size, MOST_REQUEST_CHARACTERS):
+            while events := self._inbox.take():
                 self.work.add(events)
                 if not self._send():
                     return
