@@ -14,7 +14,8 @@ from engagement.monitoring.server import redis_client
 from engagement.reconcile.build import publish
 from engagement.settings import RedisSettings, Settings
 from engagement.sinks.external.gate import GateState
-from engagement.streaming.external import measure_breaker
+from engagement.sinks.external.trip import Tally
+from engagement.streaming.external import measure_breaker, measure_requests
 
 pytestmark = pytest.mark.redis
 
@@ -52,3 +53,15 @@ def test_the_breakers_state_is_one_of_four(state: GateState) -> None:
     measure_breaker(sink, measures)
     values = {one.labels["state"]: one.value for one in measures.snapshot().values}
     assert values == {each.value: float(each is state) for each in GateState}
+
+
+def test_requests_are_counted_by_what_they_came_to() -> None:
+    measures = Measures("stream")
+    measure_requests(measures, Tally())
+    for _ in range(2):
+        measure_requests(measures, Tally(requests=9, refused=2, failures=3, retries=1))
+    values = {(one.metric, one.labels.get("outcome")): one.value for one in measures.snapshot().values}
+    assert values == {
+        ("engagement_requests", "delivered"): 8, ("engagement_requests", "refused"): 4,
+        ("engagement_requests", "failed"): 6, ("engagement_request_retries", None): 2,
+    }  # fmt: skip

@@ -95,7 +95,11 @@ PROCESS_MEMORY = _gauge("process_memory_bytes", "Resident memory of a process wi
 API_RESPONSES = _counter("api_responses", "API answers by HTTP status code.", "code")
 MEASURES_AGE = _gauge("measures_age_seconds", "Time since a process last wrote what it measures.", "process")
 
-# External system: one series per breaker state.
+# External system: one series per breaker state; requests are those that carry events, heartbeats are not among them.
+REQUESTS = _counter("requests", "Requests by what they came to.", "sink", "outcome", always=False)
+REQUEST_RETRIES = _counter(
+    "request_retries", "Requests that were sent again at once, with their key.", "sink", always=False
+)
 BREAKER_STATE = _gauge("breaker_state_info", "1 for the state of the circuit breaker.", "sink", "state", always=False)
 
 # Commands that run beside the stream.

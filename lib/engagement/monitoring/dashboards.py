@@ -94,6 +94,10 @@ ROWS: tuple[tuple[str, tuple[Chart, ...]], ...] = (
     )),
     ("External system, reconcile", (
         Chart("Breaker", ((f"{m.BREAKER_STATE.sample} == 1", "{{sink}} {{state}}"),), "short", 8, "state"),
+        Chart("Requests per second", (
+            (_rate(m.REQUESTS, "sink", "outcome"), "{{sink}} {{outcome}}"),
+            (_rate(m.REQUEST_RETRIES, "sink"), "{{sink}} sent again"),
+        ), "short"),
         Chart("Drift", ((m.DRIFT_ROWS.sample, "{{sink}} {{kind}}"),), "short"),
         Chart("Since the last reconcile", ((f"time() - {m.RECONCILED.sample}", "{{sink}}"),), "s"),
     )),

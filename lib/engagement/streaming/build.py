@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from pyspark.sql import SparkSession
 from redis import Redis
@@ -31,6 +32,7 @@ from engagement.sinks.delta.upkeep import UpkeepPlan
 from engagement.sinks.external.ledger import DeliveryLedger
 from engagement.sinks.external.receiver import Waiting
 from engagement.sinks.external.sink import ExternalSink
+from engagement.sinks.external.trip import Tally
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
 from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.meta import MetaWriter
@@ -39,7 +41,7 @@ from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.kafka import BatchSize, KafkaTopic, TopicPositions
 from engagement.streaming.batches import SLOW_BATCH, flushes, postings
 from engagement.streaming.changes import TopicChanges, TopicHistory
-from engagement.streaming.external import external_options, measure_breaker
+from engagement.streaming.external import external_options, measure_breaker, measure_requests
 from engagement.streaming.job import PROCESS, RunningQuery, StatusWriter, StreamingJob
 from engagement.streaming.report import QueryReport
 
@@ -198,6 +200,8 @@ def _external_query(shared: _Shared) -> RunningQuery:
         waiting = Waiting(shared.stop.wait, shared.stop.is_set, _now)
         options, topic_id = external_options(settings.external), shared.positions.topic_id
         sinks.append(ExternalSink(options, ledger, topic_id, report, waiting))
+        sinks[0].sent = partial(measure_requests, shared.measures)
+        sinks[0].sent(Tally())  # nothing yet, and that is known
         return sinks[0]
 
     running = _slow_query(shared, "external", make, *postings(settings.external))

@@ -204,7 +204,7 @@ class _Lane:
         results = results_of(document_of(answer)) if sending.is_batch else None
         halt = self.work.answered(answer, results, sent_us, self._world.epoch_us())
         if halt is None:
-            self._trip.succeeded()
+            self._trip.succeeded(refused=answer.verdict is Verdict.REFUSED)
         else:
             self._trip.failed(halt)
         return halt

@@ -13,6 +13,7 @@ from engagement.sinks.base import PartitionSummary
 from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD
 from engagement.sinks.external.lane import Halt, Outcome, Status
 from engagement.sinks.external.lanes import LaneResult
+from engagement.sinks.external.trip import Tally
 from engagement.sinks.outcomes import COMMIT_STEP_MS, SNAPSHOT, OutcomeCounts
 
 REJECTED_FIELD = pa.struct(
@@ -24,7 +25,7 @@ REJECTED_FIELD = pa.struct(
     ]
 )
 _NUMBERS = ("partition", "read", "delivered", "tombstones", "moves", "already_delivered", "left", "first_left")
-_TALLY = ("requests", "retries", "failures")
+_TALLY = ("requests", "refused", "failures", "retries")
 SCHEMA = pa.schema(
     [
         *((name, pa.int64()) for name in (*_NUMBERS, *_TALLY)),
@@ -67,9 +68,10 @@ class Part:
     """The lowest offset among them."""
     halt: Halt | None
     requests: int
-    """Of the whole task; like the next two it stands at one of the task's partitions."""
-    retries: int
+    """Of the whole task; like the next three (see Tally) it stands at one of the task's partitions."""
+    refused: int
     failures: int
+    retries: int
     files: Sequence[Mapping[str, Any]]
     """Rows of FILE_FIELD: the outcomes of the whole task."""
 
@@ -88,6 +90,11 @@ def to_batch(
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Part]:
     """Read collected rows of DDL (`row.asDict(recursive=True)` of Spark, or Arrow's to_pylist)."""
     return [_part(dict(row)) for row in rows]
+
+
+def tally_of(parts: Sequence[Part]) -> Tally:
+    """What was sent in a round."""
+    return Tally(**{name: sum(getattr(part, name) for part in parts) for name in _TALLY})
 
 
 def sum_up(rounds: Sequence[Sequence[Part]], part: OffsetRange) -> PartitionSummary:

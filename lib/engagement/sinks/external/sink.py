@@ -24,9 +24,10 @@ from engagement.sinks.external.gate import GateState
 from engagement.sinks.external.lane import Halt
 from engagement.sinks.external.ledger import DeliveryLedger
 from engagement.sinks.external.options import SINK, ExternalOptions
-from engagement.sinks.external.outcomes import DDL, Part, from_rows, sum_up
+from engagement.sinks.external.outcomes import DDL, Part, from_rows, sum_up, tally_of
 from engagement.sinks.external.receiver import GateObserver, Receiver, Waiting
 from engagement.sinks.external.task import SendPlan, make_task
+from engagement.sinks.external.trip import Tally
 from engagement.sinks.spark_faults import spark_translated
 from engagement.transform.changes import Changes
 
@@ -62,6 +63,8 @@ class ExternalSink:
         self._observer = observer
         self._waiting = waiting
         self._receiver = Receiver(options, waiting, observer)
+        self.sent: Callable[[Tally], None] = lambda _: None
+        """Told what each round sent; set by whoever measures it."""
 
     @property
     def gate_state(self) -> GateState:
@@ -109,6 +112,7 @@ class ExternalSink:
                 self._receiver.failed(Halt("what it answered could not be recorded"))
                 raise
             rounds.append(parts)
+            self.sent(tally_of(parts))
             self._observer.visible([part.commit_times_ms for part in parts])
             self._judge(parts)
         return [sum_up(rounds, part) for part in ranges]

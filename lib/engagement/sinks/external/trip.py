@@ -17,9 +17,12 @@ class Tally:
     """What was sent in a task."""
 
     requests: int = 0
-    retries: int = 0
+    refused: int = 0
+    """Of those: refused for what they held."""
     failures: int = 0
-    """Requests that brought neither a success nor a refusal."""
+    """Of those: neither a success nor a refusal."""
+    retries: int = 0
+    """Of those: the same request again, before its round was over."""
 
 
 @dataclass
@@ -51,10 +54,11 @@ class Trip:
         """Wait a moment for the first request's end."""
         self._proven.wait(_POLL_SECONDS)
 
-    def succeeded(self) -> None:
+    def succeeded(self, *, refused: bool = False) -> None:
         """A request was answered with success, or was refused as such."""
         with self._lock:
             self.tally.requests += 1
+            self.tally.refused += refused
             self._in_a_row = 0
         self._proven.set()
 
