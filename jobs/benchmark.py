@@ -5,7 +5,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from engagement.benchmark import drain, history, isolation, monitoring
+from engagement.benchmark import drain, history, isolation, monitoring, outage
 from engagement.benchmark.bench import Bench
 from engagement.command import Command, Context, main, positive_float, positive_int
 from engagement.embedded.stack import Stack
@@ -18,6 +18,7 @@ BENCHMARKS = {
         isolation.run,
         "freshness of the ranking, also beside a slow warehouse (or --sink external)",
     ),
+    "outage": (outage.run, "what piles up while the receiver answers 503: sent how fast, in what order, who notices"),
     "backfill": (history.run_backfill, "history out of PostgreSQL into lake or warehouse, beside two COPY to nowhere"),
     "reconcile": (history.run_reconcile, "the same, and then the comparison of both"),
     "api": (monitoring.run_api, "200 requests/s to the API: their answer time, and the ranking's freshness meanwhile"),
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_float,
         metavar="S",
         default=60.0,
-        help="where ways take turns: one (default: %(default)s)",
+        help="where ways take turns: one; of an outage: all (default: %(default)s)",
     )
     add("--rounds", type=positive_int, metavar="N", default=2, help="turns of each way (default: %(default)s)")
     add("--report", type=Path, metavar="FILE", help="write what was measured as JSON")

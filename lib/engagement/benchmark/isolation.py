@@ -1,26 +1,20 @@
 """Whether the ranking notices another sink's trouble: its freshness alone, and beside a destination that is slow."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-import psycopg2
-from psycopg2.extensions import connection as Connection
-from redis import Redis
-
 from engagement.benchmark.bench import Bench, MeasuredReport
+from engagement.benchmark.probing import probing
 from engagement.benchmark.slow_proxy import SlowProxy
 from engagement.demo.children import Child
-from engagement.demo.probe import Freshness, FreshnessProbe
+from engagement.demo.probe import Freshness
 from engagement.errors import TransientError
 from engagement.settings import Settings
 
-_PROBE_SECONDS = 0.1
 _READY_SECONDS = 180.0
-_JOIN_SECONDS = 10.0
 _ANSWER_SECONDS = 20.0
 _HANG_SECONDS = 30.0
 
@@ -55,7 +49,6 @@ class IsolationBenchmark:
         self._settings = settings
         self._load = load
         self._say = say
-        self._redis = Redis.from_url(settings.redis.url.get_secret_value(), decode_responses=True, socket_timeout=5)
 
     def run(
         self, alone: Child, beside: Child, rounds: int, seconds: float, stop: threading.Event
@@ -82,7 +75,7 @@ class IsolationBenchmark:
     def _measure(self, job: Child, seconds: float, stop: threading.Event) -> list[float]:
         job.start()
         try:
-            with self._probing() as probe:
+            with probing(self._settings) as probe:
                 probe.await_first(stop, _READY_SECONDS, str(job.log))
                 stop.wait(seconds)
                 probe.forget()
@@ -90,22 +83,6 @@ class IsolationBenchmark:
                 return probe.samples()
         finally:
             job.stop()
-
-    @contextmanager
-    def _probing(self) -> Iterator[FreshnessProbe]:
-        top = self._settings.redis.top_key
-        probe = FreshnessProbe(self._connect, self._redis, top, _PROBE_SECONDS, time.monotonic)
-        done = threading.Event()
-        thread = threading.Thread(target=probe.run, args=(done,), daemon=True)
-        thread.start()
-        try:
-            yield probe
-        finally:
-            done.set()
-            thread.join(_JOIN_SECONDS)
-
-    def _connect(self) -> Connection:
-        return psycopg2.connect(self._settings.postgres.database_url.get_secret_value(), connect_timeout=5)
 
 
 def report(rate: int, trouble: str, alone: Sequence[float], beside: Sequence[float]) -> IsolationReport:

@@ -1,20 +1,59 @@
-"""The embedded receiver made as slow as one that is far away."""
+"""The embedded receiver as a benchmark uses it: told to be slow or away, and asked what came in what order."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from engagement.embedded.site import loopback_session
 from engagement.settings import ExternalSettings
 
 ANSWER_SECONDS = 0.05
-"""What an answer may take on its way."""
+"""What an answer of one that is far away may take on its way."""
 _TIMEOUT_SECONDS = 10.0
+_PAGE = 10_000
+
+
+class Partner:
+    """The running receiver; opens nothing before it is asked."""
+
+    def __init__(self, settings: ExternalSettings) -> None:
+        self._address = settings.url.removesuffix("/events")
+        self._token = {"authorization": f"Bearer {settings.token.get_secret_value()}"}
+
+    def fail(self, fault: Mapping[str, object]) -> None:
+        """Let every answer be like this, from now on."""
+        self._ask("PUT", "faults", {"faults": [fault]})
+
+    def heal(self) -> None:
+        """Let it serve as usual."""
+        self._ask("DELETE", "faults")
+
+    def repeats(self) -> int:
+        """How often a key came again."""
+        return int(self._ask("GET", "stats")["repeats"])
+
+    def order(self) -> tuple[int, int]:
+        """Events that came in several versions, and versions that came after a newer one of their event."""
+        newest: dict[int, int] = {}
+        several: set[int] = set()
+        last = out_of_order = 0
+        while page := self._ask("GET", f"versions?after={last}&limit={_PAGE}"):
+            last = page[-1]["number"]
+            for row in page:
+                event_id, version = row["event_id"], row["version"]
+                if event_id in newest:
+                    several.add(event_id)
+                    out_of_order += version < newest[event_id]
+                newest[event_id] = max(version, newest.get(event_id, version))
+        return len(several), out_of_order
+
+    def _ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 whatever JSON it answers
+        with loopback_session() as session:
+            url = f"{self._address}/{path}"
+            answer = session.request(method, url, json=body, headers=self._token, timeout=_TIMEOUT_SECONDS)
+            answer.raise_for_status()
+            return answer.json()
 
 
 def slow_receiver(settings: ExternalSettings) -> None:
     """Let each answer take so much longer, from now on."""
-    with loopback_session() as session:
-        answer = session.put(
-            f"{settings.url.removesuffix('/events')}/faults",
-            json={"faults": [{"delay_seconds": ANSWER_SECONDS}]},
-            headers={"authorization": f"Bearer {settings.token.get_secret_value()}"},
-            timeout=_TIMEOUT_SECONDS,
-        )
-        answer.raise_for_status()
+    Partner(settings).fail({"delay_seconds": ANSWER_SECONDS})

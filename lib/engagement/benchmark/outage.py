@@ -1,0 +1,136 @@
+"""What piles up while the receiver is away: how fast it is sent afterwards, in what order, and who notices."""
+
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+from engagement.benchmark.bench import Bench, MeasuredReport
+from engagement.benchmark.probing import probing
+from engagement.benchmark.receiver import Partner
+from engagement.demo.probe import Freshness, FreshnessProbe
+from engagement.errors import TransientError
+from engagement.sinks.delta.log import DeltaLog
+from engagement.sinks.external.deliveries import deliveries_table
+from engagement.sources.kafka import TopicPositions
+from engagement.streaming.build import kafka_topic
+
+_READY_SECONDS = 180.0
+_CALM_SECONDS = 45.0
+"""Measured before the outage, after as long a warm-up."""
+_DRAIN_LIMIT_SECONDS = 600.0
+_POLL_SECONDS = 0.5
+_CHANGES = ("--updates-pct", "5", "--deletes-pct", "2")
+"""Without them no event would have versions that could arrive in the wrong order."""
+
+
+@dataclass(frozen=True)
+class OutageReport(MeasuredReport):
+    """What was measured."""
+
+    rate: int
+    """Rows inserted per second, before, meanwhile and after."""
+    outage_seconds: float
+    waiting: int
+    """Messages without an outcome when the receiver was back."""
+    drain_seconds: float
+    """From then until each of them had one on record; what came meanwhile was sent beside them."""
+    several_versions: int
+    """Events of which the receiver got more than one version, over the whole run."""
+    out_of_order: int
+    """Versions that came after a newer one of their event."""
+    repeats: int
+    """Keys that came again, over the whole run."""
+    before: Freshness
+    """Commit -> visible in the ranking, before the outage; the job writes to every sink."""
+    meanwhile: Freshness
+    """The same during the outage."""
+    draining: Freshness
+    """The same from its end until the backlog was sent."""
+
+    def summary(self) -> str:
+        """The outcome in a few lines for a person."""
+        return (
+            f"{self.waiting:,} messages waited after {self.outage_seconds:.0f} s: sent in {self.drain_seconds:.1f} s, "
+            f"{self.waiting / self.drain_seconds:,.0f}/s beside {self.rate:,}/s new rows; of {self.several_versions:,} "
+            f"events with several versions {self.out_of_order} came out of order, {self.repeats} keys came again\n"
+            f"ranking, p99: {self.before.p99_ms:.0f} ms before, {self.meanwhile.p99_ms:.0f} ms during the outage, "
+            f"{self.draining.p99_ms:.0f} ms while the backlog was sent"
+        )
+
+
+class OutageBenchmark:
+    """One outage on a running stack; the constructor starts nothing."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._partner = Partner(bench.settings.external)
+        self._positions = TopicPositions(kafka_topic(bench.settings.kafka))
+        self._deliveries = deliveries_table(bench.settings.paths.lake_path)
+
+    def run(self) -> OutageReport | None:
+        """Measure; None when told to stop. Raises: TransientError when a step takes minutes."""
+        bench, job = self._bench, self._bench.job("stream")
+        load = bench.job("generate", "--mode", "continuous", "--rate", str(bench.rate), *_CHANGES)
+        load.start()
+        try:
+            job.start()
+            with closing(self._positions), probing(bench.settings) as probe:
+                probe.await_first(bench.stop, _READY_SECONDS, str(job.log))
+                return self._measure(probe)
+        finally:
+            job.stop()
+            load.stop()
+
+    def _measure(self, probe: FreshnessProbe) -> OutageReport | None:
+        bench = self._bench
+        self._phase(probe, _CALM_SECONDS, "warm-up")
+        before = self._phase(probe, _CALM_SECONDS, "before")
+        self._partner.fail({"status": 503})
+        meanwhile = self._phase(probe, bench.seconds, "the receiver answers 503")
+        ends = {partition: end for partition, (_, end) in self._positions.bounds().items()}
+        waiting = self._waiting(ends)
+        self._partner.heal()
+        bench.say(f"the receiver is back, {waiting:,} messages wait")
+        seconds = self._await_sent(ends)
+        draining = probe.samples()
+        if bench.stop.is_set():
+            return None
+        several, out_of_order = self._partner.order()
+        phases = [Freshness.of(samples) for samples in (before, meanwhile, draining)]
+        return OutageReport(
+            bench.rate, bench.seconds, waiting, round(seconds, 1), several, out_of_order, self._partner.repeats(),
+            *_all(phases),
+        )  # fmt: skip
+
+    def _phase(self, probe: FreshnessProbe, seconds: float, name: str) -> list[float]:
+        self._bench.say(f"{name}: {seconds:.0f} s")
+        self._bench.stop.wait(seconds)
+        samples = probe.samples()
+        probe.forget()
+        return samples
+
+    def _await_sent(self, ends: Mapping[int, int]) -> float:
+        began = time.monotonic()
+        while self._waiting(ends) and not self._bench.stop.wait(_POLL_SECONDS):
+            if time.monotonic() - began > _DRAIN_LIMIT_SECONDS:
+                raise TransientError(f"still {self._waiting(ends):,} messages wait")
+        return time.monotonic() - began
+
+    def _waiting(self, ends: Mapping[int, int]) -> int:
+        """How many messages up to these offsets have no outcome on record."""
+        fence, _ = DeltaLog(self._deliveries).fence(self._positions.topic_id())
+        done = fence.next_offsets if fence else {}
+        return sum(max(0, end - done.get(partition, 0)) for partition, end in ends.items())
+
+
+def _all(phases: list[Freshness | None]) -> list[Freshness]:
+    found = [phase for phase in phases if phase is not None]
+    if len(found) < len(phases):
+        raise TransientError("in one of the phases no probe was seen, so there is nothing to compare")
+    return found
+
+
+def run(bench: Bench) -> OutageReport | None:
+    """`benchmark outage`."""
+    return OutageBenchmark(bench).run()

@@ -1,0 +1,41 @@
+"""The ranking's freshness, measured beside whatever a benchmark does."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg2
+from redis import Redis
+
+from engagement.demo.probe import FreshnessProbe
+from engagement.settings import Settings
+
+_PROBE_SECONDS = 0.1
+_JOIN_SECONDS = 10.0
+_TIMEOUT_SECONDS = 5
+
+
+@contextmanager
+def probing(settings: Settings) -> Iterator[FreshnessProbe]:
+    """Commit rows and look for them in the ranking for as long as the context lasts."""
+    redis = Redis.from_url(
+        settings.redis.url.get_secret_value(), decode_responses=True, socket_timeout=_TIMEOUT_SECONDS
+    )
+    database = settings.postgres.database_url.get_secret_value()
+    probe = FreshnessProbe(
+        lambda: psycopg2.connect(database, connect_timeout=_TIMEOUT_SECONDS),
+        redis,
+        settings.redis.top_key,
+        _PROBE_SECONDS,
+        time.monotonic,
+    )
+    done = threading.Event()
+    thread = threading.Thread(target=probe.run, args=(done,), daemon=True)
+    thread.start()
+    try:
+        yield probe
+    finally:
+        done.set()
+        thread.join(_JOIN_SECONDS)
+        redis.close()
