@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql import DataFrame, Row, SparkSession
 from tests.builders import Message, created, envelope, message, row, updated
 from tests.contract.receiving import Receiving, start_receiver
@@ -24,6 +25,7 @@ from engagement.sinks.external.sink import ExternalSink
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
 
 IDENTITY = BatchIdentity("app", "generation", 3)
+KEEP_DAYS = 30
 
 
 class Told:
@@ -58,6 +60,8 @@ class Partner:
         self.stop = threading.Event()
         self.while_waiting: Callable[[], None] = lambda: None
         self.opened: list[ExternalSink] = []
+        self.days_later = 0
+        """Days that have passed since, as far as the upkeep of the tables knows."""
 
     def driver(self, ledger_class: type[DeliveryLedger] = DeliveryLedger, **changes: object) -> ExternalSink:
         env = self.receiving.env
@@ -66,7 +70,8 @@ class Partner:
             "signing_secrets": (env["EXTERNAL_SYSTEM_SIGNING_SECRET"],), "timeout_seconds": 2.0,
             "installation": self.folder.name, **changes,
         })  # type: ignore[arg-type]  # fmt: skip
-        ledger = ledger_class(self.spark, str(self.folder), UpkeepPlan(0), lambda: datetime.now(UTC))
+        upkeep = UpkeepPlan(0, keep_days=KEEP_DAYS)
+        ledger = ledger_class(self.spark, str(self.folder), upkeep, self._now)
         waiting = Waiting(self._sleep, self.stop.is_set, lambda: datetime.now(UTC))
         sink = ExternalSink(options, ledger, lambda: self.topic_id, self.told, waiting)
         sink.open()
@@ -87,6 +92,9 @@ class Partner:
     def gained(self, name: str) -> int:
         """What the receiver counted since this test began."""
         return int(self.receiving.stats()[name] - self.before[name])
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(days=self.days_later)
 
     def _sleep(self, seconds: float) -> object:
         self.while_waiting()
@@ -278,3 +286,42 @@ def test_partitions_move_by_themselves_and_a_new_topic_starts_at_its_beginning(p
     assert sink.fence() == {0: 9, 1: 4}
     partner.topic_id = "second"
     assert partner.driver().fence() == {}
+
+
+def test_old_days_of_the_record_go_and_nothing_is_sent_again(partner: Partner) -> None:
+    sink = partner.driver()
+    partner.deliver(sink, inserted(6))
+    partner.days_later = KEEP_DAYS
+    partner.deliver(sink, inserted(7))
+    assert len(partner.deliveries()) == 7
+    partner.days_later = KEEP_DAYS + 2
+    partner.deliver(sink, inserted(8))
+    assert partner.deliveries() == [], "all of them were sent on a day that has passed"
+    for again in (sink, partner.driver()):
+        (summary,) = partner.deliver(again, inserted(8))
+        assert (summary.already_delivered, again.fence()) == (8, {0: 8})
+    assert (partner.gained("delivered"), partner.gained("repeats")) == (8, 0)
+
+
+def test_rows_beyond_the_fence_are_kept_until_it_has_passed_them(partner: Partner) -> None:
+    """Only they tell that their events are through."""
+    partner.receiving.fail({"count": 4}, {"status": 503})
+    sink = partner.driver(retry_attempts=0)
+    partner.days_later = KEEP_DAYS + 1
+    partner.while_waiting = partner.stop.set
+    with pytest.raises(TransientSinkError, match="stopping"):
+        partner.deliver(sink, inserted(40))
+    assert len(partner.deliveries()) == partner.gained("delivered") > 0
+    partner.stop.clear()
+    partner.receiving.heal()
+    partner.deliver(sink, inserted(40))
+    assert (partner.gained("delivered"), partner.gained("repeats"), partner.deliveries()) == (40, 0, [])
+
+
+def test_a_table_of_an_earlier_release_lets_old_days_go_too(partner: Partner) -> None:
+    partner.deliver(partner.driver(), inserted(2))
+    DeltaTable(partner.folder / "deliveries").alter.set_table_properties({"delta.appendOnly": "true"})
+    sink = partner.driver()
+    partner.days_later = KEEP_DAYS + 1
+    partner.deliver(sink, inserted(3))
+    assert (partner.deliveries(), sink.fence()) == ([], {0: 3})

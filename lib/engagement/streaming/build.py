@@ -191,7 +191,7 @@ def _warehouse_query(shared: _Shared) -> RunningQuery:
 def _external_query(shared: _Shared) -> RunningQuery:
     settings = shared.settings
     compact = settings.lake.compact_files * _EXTERNAL_COMMITS
-    upkeep = UpkeepPlan(compact, settings.lake.retention_hours)
+    upkeep = UpkeepPlan(compact, settings.lake.retention_hours, settings.external.retention_days)
 
     sinks: list[ExternalSink] = []
 

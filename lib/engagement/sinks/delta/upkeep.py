@@ -1,4 +1,4 @@
-"""What keeps Delta tables fit: small files become large ones, files that no version needs any more are deleted."""
+"""What keeps Delta tables fit: small files become large ones, old days go, files that no version needs are deleted."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from pyspark.sql import SparkSession
 
 from engagement.sinks.delta.tables import LakeTable
 
-_FIRST_VACUUM, _VACUUM_EVERY = timedelta(hours=1), timedelta(days=1)
+_FIRST_AFTER, _EVERY = timedelta(hours=1), timedelta(days=1)
+"""Of what is deleted: for the first time so long after the start, so that restarts do not add up."""
 _COMPACTION = {"minFileSize": 64 * 2**20, "maxFileSize": 256 * 2**20}
 """Bytes: what is small, and what small files become. A file that is large enough is not rewritten again and again."""
 
@@ -21,6 +22,8 @@ class UpkeepPlan:
     """Commits after which the small files of today and yesterday are rewritten as one; 0: never."""
     retention_hours: int = 168
     """Age at which files that no version needs any more are deleted; 0: never."""
+    keep_days: int = 0
+    """Days (the tables' partitions) that are kept beside today; 0: all."""
 
 
 class Upkeep:
@@ -34,16 +37,18 @@ class Upkeep:
         self._plan = plan
         self._clock = clock
         self._uncompacted = 0
-        self._vacuum_after = clock() + _FIRST_VACUUM
+        self._days_after = self._files_after = clock() + _FIRST_AFTER
 
     def prepare(self) -> None:
         """Tell Spark what counts as small."""
         for name, value in _COMPACTION.items():
             self._spark.conf.set(f"spark.databricks.delta.optimize.{name}", value)
 
-    def after_commit(self) -> None:
-        """Rewrite and delete what is due."""
+    def after_commit(self, *, may_forget: bool = True) -> None:
+        """Rewrite and delete what is due; `may_forget`: no row of an old day is needed any more."""
         self._rewrite_small_files()
+        if may_forget:
+            self._delete_old_days()
         self._delete_old_files()
 
     def _rewrite_small_files(self) -> None:
@@ -57,10 +62,18 @@ class Upkeep:
             recent = f"{table.partition_by} >= '{yesterday}'"
             table.open(self._spark).optimize().where(recent).executeCompaction()
 
-    def _delete_old_files(self) -> None:
-        """Once a day, and for the first time an hour after the start, so that restarts do not add up."""
-        if not self._plan.retention_hours or self._clock() < self._vacuum_after:
+    def _delete_old_days(self) -> None:
+        """Whole partitions, and so only in the table's log: their files go as all others that nobody needs."""
+        if not self._plan.keep_days or self._clock() < self._days_after:
             return
-        self._vacuum_after = self._clock() + _VACUUM_EVERY
+        self._days_after = self._clock() + _EVERY
+        first = (self._clock() - timedelta(days=self._plan.keep_days)).date().isoformat()
+        for table in self._tables:
+            table.open(self._spark).delete(f"{table.partition_by} < '{first}'")
+
+    def _delete_old_files(self) -> None:
+        if not self._plan.retention_hours or self._clock() < self._files_after:
+            return
+        self._files_after = self._clock() + _EVERY
         for table in self._tables:
             table.open(self._spark).vacuum(self._plan.retention_hours)

@@ -50,7 +50,8 @@ _FREQUENT_COMMITS = (
     ("delta.logRetentionDuration", "interval 1 hours"),
     ("delta.deletedFileRetentionDuration", "interval 1 hours"),
     ("delta.checkpointInterval", "50"),
-    ("delta.appendOnly", "true"),
+    # Tables of earlier releases have it, and it would keep old days for ever: rows come by `DeltaLog.append` alone.
+    ("delta.appendOnly", "false"),
 )
 
 

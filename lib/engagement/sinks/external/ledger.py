@@ -42,6 +42,7 @@ class DeliveryLedger:
             self._upkeep.prepare()
             self.deliveries.prepare(self._spark)
             self.dead_letters.prepare(self._spark)
+        DeltaLog(self.deliveries).align(self.deliveries.properties)
 
     def read(self) -> "Standing":
         """How far the table has got now."""
@@ -84,7 +85,8 @@ class DeliveryLedger:
         log = self._log or DeltaLog(self.deliveries)
         log.append(files, before, after, identity)
         with spark_translated(SINK):
-            self._upkeep.after_commit()
+            # Islands are looked up in the rows; without any, the fence in this commit says all that is needed.
+            self._upkeep.after_commit(may_forget=not after.islands)
 
 
 @dataclass(frozen=True)

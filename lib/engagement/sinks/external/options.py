@@ -18,7 +18,7 @@ class ExternalOptions:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     mode: Literal["batch", "single"] = "batch"
     batch_size: int = 100
-    lanes: int = 4
+    lanes: int = 8
     """Requests under way at once, per Spark task."""
     timeout_seconds: float = 10.0
     retry_attempts: int = 5
