@@ -46,7 +46,7 @@ DELIVERIES = T.StructType([*_IN_FILES, T.StructField(DELIVERY_DATE, T.DateType()
 """`deliveries`: one row per row version, and its partition, the UTC day of last_ts."""
 DELIVERY_FILE: pa.Schema = to_arrow_schema(_IN_FILES, timezone="UTC")
 _FREQUENT_COMMITS = (
-    # A commit every other second: the log is looked through at each of them, so it has to stay short.
+    # A commit every few seconds: the log is looked through at each of them, so it has to stay short.
     ("delta.logRetentionDuration", "interval 1 hours"),
     ("delta.deletedFileRetentionDuration", "interval 1 hours"),
     ("delta.checkpointInterval", "50"),
