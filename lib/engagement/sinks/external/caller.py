@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import requests
@@ -23,20 +23,17 @@ class Caller:
     def __init__(self, options: ExternalOptions, clock: Callable[[], float] = time.time) -> None:
         self._options = options
         self._clock = clock
-        self._session: requests.Session | None = None
+        self._line: _Line | None = None
 
     def post(self, key: str, body: str) -> Answer:
         """Send once. The same key and body may be sent again at any time."""
-        if self._session is None:
-            self._session = new_session(self._options)
+        if self._line is None:
+            self._line = _Line(self._options)
         data = body.encode()
         headers = {"Idempotency-Key": key}
         headers |= signature_headers(self._options.signing_secrets, key, int(self._clock()), data)
-        seconds = self._options.timeout_seconds
         try:
-            with self._session.post(
-                self._options.url, data, headers=headers, timeout=seconds, allow_redirects=False, stream=True
-            ) as response:
+            with self._line.send(headers, data) as response:
                 return self._read(response)
         except AddressError:
             return Answer(trouble=Trouble.ADDRESS)
@@ -51,9 +48,9 @@ class Caller:
 
     def close(self) -> None:
         """Let go of the connection."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
     def _read(self, response: requests.Response) -> Answer:
         now = datetime.fromtimestamp(self._clock(), UTC)
@@ -66,6 +63,29 @@ class Caller:
                 response.raw.close()
                 return Answer(response.status_code, retry_after_seconds=after, body=None)
         return Answer(response.status_code, retry_after_seconds=after, body=body)
+
+
+class _Line:
+    """A session that always asks for the same: what does not change from request to request is prepared once.
+
+    `Session.post` would prepare it each time, which takes a third of what a request costs, and look for redirects and
+    cookies, of which we follow and keep none.
+    """
+
+    def __init__(self, options: ExternalOptions) -> None:
+        self._seconds = options.timeout_seconds
+        self._session = new_session(options)
+        self._prepared = self._session.prepare_request(requests.Request("POST", options.url))
+        self._adapter = self._session.get_adapter(options.url)
+
+    def send(self, headers: Mapping[str, str], data: bytes) -> requests.Response:
+        request = self._prepared.copy()
+        request.body = data
+        request.headers.update({**headers, "Content-Length": str(len(data))})
+        return self._adapter.send(request, stream=True, timeout=self._seconds, verify=self._session.verify or True)
+
+    def close(self) -> None:
+        self._session.close()
 
 
 def document_of(answer: Answer) -> object:
