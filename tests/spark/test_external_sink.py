@@ -312,6 +312,7 @@ def test_rows_beyond_the_fence_are_kept_until_it_has_passed_them(partner: Partne
     with pytest.raises(TransientSinkError, match="stopping"):
         partner.deliver(sink, inserted(40))
     assert len(partner.deliveries()) == partner.gained("delivered") > 0
+    partner.while_waiting = lambda: None
     partner.stop.clear()
     partner.receiving.heal()
     partner.deliver(sink, inserted(40))
