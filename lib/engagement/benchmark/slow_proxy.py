@@ -53,7 +53,8 @@ class SlowProxy:
         try:
             server_in, server_out = await asyncio.open_connection(*self._target)
             await asyncio.gather(_forward(client_in, server_out), self._answer(server_in, client_out))
-        except OSError:
+        except (OSError, asyncio.CancelledError):
+            # Cancelled only by `_close`; passed on, asyncio would log it as an error of each connection.
             client_out.close()
         finally:
             self._tasks.discard(task)
@@ -64,12 +65,14 @@ class SlowProxy:
         sender = asyncio.create_task(self._send(due, client))
         in_time = self._greeting
         try:
-            while data := await server.read(_CHUNK_BYTES):
-                due.put_nowait((self._loop.time() + (0.0 if in_time else self._delay), data))
-                in_time = False
-        finally:
+            with suppress(OSError):
+                while data := await server.read(_CHUNK_BYTES):
+                    due.put_nowait((self._loop.time() + (0.0 if in_time else self._delay), data))
+                    in_time = False
             due.put_nowait((self._loop.time(), b""))
             await sender
+        finally:
+            sender.cancel()  # of no effect unless this was cancelled before its end
 
     async def _send(self, due: asyncio.Queue[tuple[float, bytes]], client: asyncio.StreamWriter) -> None:
         with suppress(OSError):
