@@ -161,7 +161,7 @@ export JAVA_HOME=${JAVA_HOME##*|}
 if [[ $command == test ]]; then
   cd -- "$project"
   # Everything takes two workers; tests/conftest.py says which tests share one.
-  (($#)) || set -- -n 2 --dist loadgroup
+  (($#)) || set -- -n 2 --no-loadscope-reorder
   exec "$python" -m pytest "$@"
 fi
 # How long it took to get here: the set-up, for the report of `demo`.

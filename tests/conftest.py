@@ -1,10 +1,10 @@
 """For all tests: which of them share a worker when pytest runs several, and no deadlines for Hypothesis."""
 
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from engagement.transform.json_text import RECURSION_LIMIT
 
@@ -15,28 +15,44 @@ sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
 settings.register_profile("without a deadline", deadline=None)
 settings.load_profile("without a deadline")
 
-_HERE = Path(__file__).parent
-_STACKS = {
-    "test_changes.py": "world",
-    "test_dead_letters.py": "world",
-    "test_restarts.py": "world",
-    "test_services.py": "world",
-    "test_external.py": "tables_world",
-    "test_fuzz.py": "tables_world",
-    "test_tables.py": "tables_world",
-}
-"""Modules that use a stack of the session's; the others of the folder make their own, one after the other."""
-_FOLDERS = {"contract": "contract", "e2e": "stacks"}
+_STACKS, _SPARK, _CONTRACT = "tests/e2e", "tests/spark", "tests/contract"
+_FIRST = (_STACKS, _SPARK, _CONTRACT)
+"""In this order, so that no worker is left alone with the longest part at the end."""
 
 
-@pytest.hookimpl(tryfirst=True)
+class _ByGroup(LoadScopeScheduling):  # type: ignore[misc] pytest-xdist has no types
+    """Hands whole groups to workers; `loadgroup` goes by a suffix of node ids, which pytest 9.2 lets nobody add."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def group_of(nodeid: str) -> str:
+    """Tests of a group run on one worker, one after the other.
+
+    Stacks: one at a time, or they would fight for the machine's cores; Spark's tests by file, since a worker keeps its
+    Spark once it has one; unit tests wherever a worker is free.
+    """
+    file = nodeid.partition("::")[0]
+    if file.startswith(f"{_SPARK}/"):
+        return file
+    return next((folder for folder in (_STACKS, _CONTRACT) if file.startswith(f"{folder}/")), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ByGroup:
+    """Several workers always go by groups."""
+    return _ByGroup(config, log)
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Name each test's group; unit tests have none and go wherever a worker is free."""
+    """Long groups first, folder by folder, and within these in whatever order the tests are otherwise."""
     if "bigquery_live" not in config.option.markexpr:  # they cost money: only when they are asked for
         items[:] = [item for item in items if not item.get_closest_marker("bigquery_live")]
-    for item in items:
-        folder, name = item.path.relative_to(_HERE).parts[0], item.path.name
-        # A worker keeps its Spark once it has one, so that Spark's tests may be parted by file.
-        group = name if folder == "spark" else _STACKS.get(name, _FOLDERS.get(folder))
-        if group:
-            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: _turn(item.nodeid))
+
+
+def _turn(nodeid: str) -> tuple[int, str]:
+    folder = nodeid.partition("::")[0].rpartition("/")[0]  # a folder of its own ends with its stack
+    return next((turn for turn, first in enumerate(_FIRST) if folder.startswith(first)), len(_FIRST)), folder
