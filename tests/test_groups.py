@@ -1,4 +1,4 @@
-"""That tests which share something run on one worker: pytest would say nothing if they did not, and only take longer."""
+"""That tests which share something run on one worker: if they did not, they would only take longer."""
 
 import re
 import subprocess

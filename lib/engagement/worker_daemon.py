@@ -6,6 +6,7 @@ that pass nearly free and spares each worker the imports. Named by `spark.python
 """
 
 import gc
+import os
 
 import msgpack  # noqa: F401  imported for the workers that are forked from here
 import pandas  # noqa: F401
@@ -16,8 +17,10 @@ import engagement.sinks.bigquery.writer
 import engagement.sinks.external.task
 import engagement.sinks.redis.writer
 import engagement.transform.changes  # noqa: F401
+from engagement.workers import NICENESS
 
 if __name__ == "__main__":
+    os.nice(int(os.environ.get(NICENESS, "0")))  # and so those that are forked from here
     gc.collect()
     gc.freeze()
     daemon.manager()

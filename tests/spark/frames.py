@@ -1,5 +1,6 @@
 """Frames from builders, and images from frames, for the transform's tests."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
@@ -40,6 +41,13 @@ def of_messages(spark: SparkSession, given: DataFrame, content: Sequence[dict[st
 def count_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """A sink's task, which workers have to find by name: how many rows each batch has."""
     yield from (pa.RecordBatch.from_pydict({"rows": [batch.num_rows]}) for batch in batches)
+
+
+def own_niceness(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """A sink's task: the niceness of the process that it runs in."""
+    for _ in batches:
+        pass
+    yield pa.RecordBatch.from_pydict({"niceness": pa.array([os.getpriority(os.PRIO_PROCESS, 0)], pa.int32())})
 
 
 def collected(changes: Changes) -> dict[int, list[Row]]:

@@ -1,6 +1,8 @@
 """Shape and plan of the transform: schemas, one outcome per message, one decode, no shuffle, order kept."""
 
 import gc
+import os
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from tests.spark import frames
 from engagement import schemas
 from engagement.transform.changes import Changes
 from engagement.transform.enrich import dead_letters, enriched_events
+from engagement.workers import Workers
 
 pytestmark = pytest.mark.spark
 
@@ -143,3 +146,12 @@ def test_shared_contents_go_with_the_last_reference_and_not_before(spark: SparkS
     del changes
     gc.collect()
     assert not path.exists()
+
+
+def test_sinks_that_give_way_have_workers_of_a_lower_priority(spark: SparkSession) -> None:
+    def niceness(workers: Workers) -> int:
+        (row,) = replace(_mixed(spark), workers=workers).each_partition(frames.own_niceness, "niceness INT").collect()
+        return int(row.niceness)
+
+    assert niceness(Workers.GIVE_WAY) - niceness(Workers.FIRST) == Workers.GIVE_WAY.value
+    assert niceness(Workers.FIRST) == os.getpriority(os.PRIO_PROCESS, 0)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -107,6 +108,13 @@ def test_a_process_that_never_answers_is_given_up_and_stopped(sleeper: Supervise
     with pytest.raises(StackError, match="no answer after"):
         sleeper.start(spec(tmp_path), lambda: False, 0.2)
     assert sleeper.process() is None
+
+
+def test_a_process_can_be_told_to_leave_the_processors_to_others(sleeper: Supervised, tmp_path: Path) -> None:
+    sleeper.start(replace(spec(tmp_path), niceness=7), lambda: True, 5.0)
+    found = sleeper.process()
+    assert found is not None
+    assert found.nice() == psutil.Process().nice() + 7
 
 
 def test_a_private_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ class BigQuery(Service):
 
     name: ClassVar[str] = "bigquery"
     variable: ClassVar[str] = "BIGQUERY_EMULATOR_HOST"
+    niceness: ClassVar[int] = 10
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)

@@ -38,6 +38,8 @@ class ProcessSpec:
     user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 20.0
+    niceness: int = 0
+    """Added to the caller's: above 0, the process leaves the processors to others first."""
 
 
 class Supervised:
@@ -111,7 +113,9 @@ class Supervised:
                 extra_groups=None if spec.user is None else (),
             )
         try:
-            started = psutil.Process(self._child.pid).create_time()
+            process = psutil.Process(self._child.pid)
+            process.nice(process.nice() + spec.niceness)
+            started = process.create_time()
         except psutil.NoSuchProcess:
             started = 0.0
         write_private(self._pid_file, json.dumps({"pid": self._child.pid, "started": started, "name": self.name}))

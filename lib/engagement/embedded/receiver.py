@@ -23,6 +23,7 @@ class Receiver(Service):
 
     name: ClassVar[str] = "receiver"
     variable: ClassVar[str] = "EXTERNAL_SYSTEM_URL"
+    niceness: ClassVar[int] = 10
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)

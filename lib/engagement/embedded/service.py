@@ -39,6 +39,8 @@ class Service(ABC):
     variable: ClassVar[str]
     after: ClassVar[tuple[str, ...]] = ()
     start_seconds: ClassVar[float] = 60.0
+    niceness: ClassVar[int] = 0
+    """Above 0 for what stands for somebody else's machine: it must not take ours from the ranking."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -110,6 +112,7 @@ class Service(ABC):
             log=self.log,
             pid_file=self.site.home / "run" / f"{self.name}.json",
             env=env,
+            niceness=self.niceness,
         )
 
     def is_running(self) -> bool:

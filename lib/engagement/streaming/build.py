@@ -44,6 +44,7 @@ from engagement.streaming.changes import TopicChanges, TopicHistory
 from engagement.streaming.external import external_options, measure_breaker, measure_requests
 from engagement.streaming.job import PROCESS, RunningQuery, StatusWriter, StreamingJob
 from engagement.streaming.report import QueryReport
+from engagement.workers import Workers
 
 SINKS = ("redis", "warehouse", "external", "lake")
 """Sinks that exist, in the order in which they are listed."""
@@ -173,7 +174,7 @@ def _redis_query(shared: _Shared) -> RunningQuery:
         restart_delays_seconds=_RESTART_DELAYS_SECONDS,
         starting_offsets=settings.kafka.auto_offset_reset,
     )
-    query = _query(shared, sink, content, report, plan)
+    query = _query(shared, sink, content, report, plan, Workers.FIRST)
     return RunningQuery(query, content, board, shared.spark, lambda: meta.write(content.newest.table))
 
 
@@ -233,7 +234,7 @@ def _slow_query(
         restart_delays_seconds=_RESTART_DELAYS_SECONDS,
         starting_offsets=shared.settings.kafka.auto_offset_reset,
     )
-    query = _query(shared, make(report), content, report, plan)
+    query = _query(shared, make(report), content, report, plan, Workers.GIVE_WAY)
     return RunningQuery(query, content, board, shared.spark, lambda: None)
 
 
@@ -241,10 +242,12 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _query(shared: _Shared, sink: Sink, content: ContentHandle, report: QueryReport, plan: QueryPlan) -> SinkQuery:
+def _query(
+    shared: _Shared, sink: Sink, content: ContentHandle, report: QueryReport, plan: QueryPlan, workers: Workers
+) -> SinkQuery:
     checkpoint = Checkpoint(shared.settings.paths.checkpoint_path, sink.name)
     patience = Patience(_RETRY_DELAYS_SECONDS, shared.stop.wait, shared.stop.is_set, time.monotonic)
-    changes = TopicChanges(shared.spark, shared.topic, content, report.content_refreshed)
+    changes = TopicChanges(shared.spark, shared.topic, content, report.content_refreshed, workers)
     runner = MicroBatchRunner(sink, checkpoint, changes, report, patience, _APP_ID)
     parts = QueryParts(sink, checkpoint, shared.topic, shared.positions, runner, report, time.sleep)
     return SinkQuery(shared.spark, parts, plan, shared.stop)

@@ -9,6 +9,7 @@ from engagement.identity import OffsetRange
 from engagement.sinks.redis.rebuild import Recount
 from engagement.sources.kafka import KafkaTopic, TopicPositions
 from engagement.transform.changes import Changes, narrow_messages
+from engagement.workers import Workers
 
 _REBUILD_POOL = "rebuild"
 
@@ -17,12 +18,18 @@ class TopicChanges:
     """Kafka ranges joined with the contents that one query counts with now (delivery.microbatch.ChangeReader)."""
 
     def __init__(
-        self, spark: SparkSession, topic: KafkaTopic, content: ContentHandle, refreshed: Callable[[], None]
+        self,
+        spark: SparkSession,
+        topic: KafkaTopic,
+        content: ContentHandle,
+        refreshed: Callable[[], None],
+        workers: Workers,
     ) -> None:
         self._spark = spark
         self._topic = topic
         self._content = content
         self._refreshed = refreshed
+        self._workers = workers
 
     def messages(self, ranges: Sequence[OffsetRange]) -> DataFrame:
         """Messages of some ranges, as a batch."""
@@ -30,7 +37,7 @@ class TopicChanges:
 
     def changes(self, messages: DataFrame) -> Changes:
         """What the transform makes of messages with the contents that count now."""
-        return Changes(messages, self._content.current.contents)
+        return Changes(messages, self._content.current.contents, workers=self._workers)
 
     def refresh_content(self) -> None:
         """Take the catalogue as PostgreSQL holds it now."""

@@ -22,6 +22,7 @@ from engagement.transform.decode import decode_batch
 from engagement.transform.enrich import enrich_batch
 from engagement.transform.json_text import RECURSION_LIMIT, JsonReader
 from engagement.transform.table import decode_rows, place_refused
+from engagement.workers import Workers
 
 Task = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 """What a sink does with the changes (contract CHANGES) of one Spark task: whole Kafka partitions, in offset order."""
@@ -73,6 +74,7 @@ class Changes:
     """Contract NARROW_MESSAGES; TABLE_ROWS for `transform_rows`."""
     contents: SharedContents
     transform: Transform = transform_batches
+    workers: Workers = Workers.FIRST
 
     def frame(self) -> DataFrame:
         """The changes as a frame (contract CHANGES). Shuffle: none; a task holds whole Kafka partitions.
@@ -90,9 +92,9 @@ class Changes:
         return replace(self, messages=self.messages.where(F.col("partition").isin(list(partitions))))
 
     def _run(self, task: Task | None, schema: T.StructType | str) -> DataFrame:
-        return self.messages.mapInArrow(
-            partial(_run_task, transform=self.transform, contents=self.contents.variable, task=task), schema
-        )
+        run = partial(_run_task, transform=self.transform, contents=self.contents.variable, task=task)
+        with self.workers.chosen(self.messages.sparkSession.sparkContext):
+            return self.messages.mapInArrow(run, schema)
 
 
 def _run_task(

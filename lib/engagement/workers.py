@@ -5,7 +5,6 @@ these run in processes of a lower priority. A priority belongs to a process for 
 hence workers of their own, which Spark keeps for each environment that functions were planned in.
 """
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ from enum import Enum
 
 from pyspark import SparkContext
 
-_NICENESS = "ENGAGEMENT_WORKER_NICENESS"
+NICENESS = "ENGAGEMENT_WORKER_NICENESS"
+"""Environment variable that tells a worker daemon."""
 _planning = threading.Lock()
 
 
@@ -28,13 +28,8 @@ class Workers(Enum):
         """Functions that are planned within run in workers of this kind; other threads' planning waits meanwhile."""
         with _planning:
             if self.value:
-                context.environment[_NICENESS] = str(self.value)
+                context.environment[NICENESS] = str(self.value)
             try:
                 yield
             finally:
-                context.environment.pop(_NICENESS, None)
-
-
-def take_priority() -> None:
-    """Give this process, and so those that it forks, the priority of its kind."""
-    os.nice(int(os.environ.get(_NICENESS, "0")))
+                context.environment.pop(NICENESS, None)
