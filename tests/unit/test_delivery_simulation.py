@@ -79,7 +79,7 @@ class FakeReader:
     def messages(self, ranges: Sequence[OffsetRange]) -> Frame:
         return [(part.partition, offset) for part in ranges for offset in range(part.start, part.end)]
 
-    def changes(self, messages: Frame) -> Frame:
+    def changes(self, messages: Frame, _ranges: Sequence[OffsetRange]) -> Frame:
         return messages
 
     def refresh_content(self) -> None:

@@ -32,8 +32,8 @@ class ChangeReader(Protocol):
         """Messages of some ranges (contract NARROW_MESSAGES), as a batch."""
         ...
 
-    def changes(self, messages: DataFrame) -> Changes:
-        """What the transform makes of messages with the contents this query counts with now."""
+    def changes(self, messages: DataFrame, ranges: Sequence[OffsetRange]) -> Changes:
+        """What the transform makes of the messages of these ranges with the contents this query counts with now."""
         ...
 
     def refresh_content(self) -> None:
@@ -141,14 +141,15 @@ class MicroBatchRunner:
         if self._sink.content_first:
             # Read after the messages were planned, so a content that is unknown now came later than its events.
             self._reader.refresh_content()
-        summaries = self._sink.deliver(self._reader.changes(messages), ranges, identity, final=self._sink.content_first)
+        changes = self._reader.changes(messages, ranges)
+        summaries = self._sink.deliver(changes, ranges, identity, final=self._sink.content_first)
         if any(summary.unknown_content for summary in summaries):
             settled = [s for s in summaries if not s.unknown_content]
             self._observer.delivered(identity, settled, self._patience.clock() - began)
             self._reader.refresh_content()
             held_back = {s.partition for s in summaries if s.unknown_content}
             left = [part for part in ranges if part.partition in held_back]
-            summaries = self._sink.deliver(self._reader.changes(messages), left, identity, final=True)
+            summaries = self._sink.deliver(self._reader.changes(messages, left), left, identity, final=True)
         self._check(summaries, identity)
         self._observer.delivered(identity, summaries, self._patience.clock() - began)
 

@@ -12,6 +12,8 @@ from engagement.transform.changes import Changes, narrow_messages
 from engagement.workers import Workers
 
 _REBUILD_POOL = "rebuild"
+_TASK_MESSAGES = 5_000
+"""With fewer, a task costs more than what is done in it: partitions are read one after the other then."""
 
 
 class TopicChanges:
@@ -35,9 +37,11 @@ class TopicChanges:
         """Messages of some ranges, as a batch."""
         return narrow_messages(self._topic.read(self._spark, ranges))
 
-    def changes(self, messages: DataFrame) -> Changes:
-        """What the transform makes of messages with the contents that count now."""
-        return Changes(messages, self._content.current.contents, workers=self._workers)
+    def changes(self, messages: DataFrame, ranges: Sequence[OffsetRange]) -> Changes:
+        """What the transform makes of messages with the contents that count now, in as many tasks as they are worth."""
+        rows = sum(part.end - part.start for part in ranges)
+        together = messages.coalesce(-(-rows // _TASK_MESSAGES) or 1)
+        return Changes(together, self._content.current.contents, workers=self._workers)
 
     def refresh_content(self) -> None:
         """Take the catalogue as PostgreSQL holds it now."""
