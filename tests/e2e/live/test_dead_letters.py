@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 from tests.contract.dying_replay import BEFORE_THE_MARK
 from tests.e2e.support.processes import PATIENCE, PROJECT, await_that
 from tests.e2e.support.workload import Event
 from tests.e2e.support.world import TABLES, StreamJob, World, now
+
+from engagement.dead_letters.letter import LetterId
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400 * PATIENCE)]
 
@@ -27,6 +30,7 @@ AHEAD = timedelta(seconds=45)
 CATCH_UP_SECONDS = 90
 COMMAND_SECONDS = 60
 SINKS = ("redis", *TABLES)
+CODE = "E_RANGE_DURATION"
 
 
 @pytest.fixture
@@ -53,17 +57,18 @@ def command(world: World, *words: str, dies: str = "") -> "subprocess.CompletedP
 
 
 def listed(world: World) -> list[dict[str, Any]]:
-    done = command(world, "list", "--code", "E_RANGE_DURATION", "--since", "5m", "--limit", "1000", "--json")
+    done = command(world, "list", "--code", CODE, "--since", "5m", "--limit", "1000", "--json")
     assert done.returncode == 0, done.stderr
     letters: list[dict[str, Any]] = json.loads(done.stdout)["letters"]
     return letters
 
 
 def letter_of(world: World, event_id: int) -> str | None:
-    for letter in listed(world):
-        raw = command(world, "show", "--raw", letter["id"]).stdout
-        if json.loads(raw)["after"]["id"] == event_id:
-            return str(letter["id"])
+    """Asked of the table: the command would be started once for each of hundreds of letters of earlier tests."""
+    table = DeltaTable(Path(world.env["LAKE_PATH"]) / "dead_letters").to_pyarrow_table()
+    for row in table.filter(pc.equal(table["code"], CODE)).to_pylist():
+        if json.loads(row["raw_value"])["after"]["id"] == event_id:
+            return str(LetterId(row["topic"], row["kafka_partition"], row["kafka_offset"], row["stage"]))
     return None
 
 
