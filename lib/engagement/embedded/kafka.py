@@ -103,7 +103,7 @@ class Kafka(Service):
     def spec(self) -> ProcessSpec:
         """Run the broker."""
         heap = ("-Xms128m", "-Xmx384m")
-        command = (*java_command(heap), "-XX:TieredStopAtLevel=1", "kafka.Kafka", str(self._config))
+        command = (*java_command(heap), "kafka.Kafka", str(self._config))
         return self.process_spec(command, {"PATH": os.defpath, "TZ": "UTC"})
 
     def answers(self) -> bool:
@@ -167,6 +167,8 @@ def java_command(heap: tuple[str, ...]) -> tuple[str, ...]:
         str(java),
         *heap,
         "-XX:+UseSerialGC",
+        # The optimizing compiler would take from the others, for minutes, more than it ever gives back here.
+        "-XX:TieredStopAtLevel=1",
         "-XX:+ExitOnOutOfMemoryError",
         "-Djava.awt.headless=true",
         f"-Dlog4j2.configurationFile={LOG_CONFIG.as_uri()}",
