@@ -150,7 +150,8 @@ def test_shared_contents_go_with_the_last_reference_and_not_before(spark: SparkS
 
 def test_sinks_that_give_way_have_workers_of_a_lower_priority(spark: SparkSession) -> None:
     def niceness(workers: Workers) -> int:
-        (row,) = replace(_mixed(spark), workers=workers).each_partition(frames.own_niceness, "niceness INT").collect()
+        changes = replace(_mixed(spark), workers=workers)
+        (row,) = changes.each_partition(frames.own_niceness, "niceness INT").collect()
         return int(row.niceness)
 
     assert niceness(Workers.GIVE_WAY) - niceness(Workers.FIRST) == Workers.GIVE_WAY.value
