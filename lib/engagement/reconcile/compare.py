@@ -1,10 +1,11 @@
-"""What is compared, and what differences mean. Pure.
+"""What is compared, and what differences mean. Pure, but for the threads that ask both sides at once.
 
 A side tells, for each range of ids, how many live events it has and the sums of the two halves of their 64-bit digests.
 Ranges whose sums differ are halved until they are small enough to be looked at id by id.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -136,13 +137,20 @@ def differing(source: Mapping[int, Sums], sink: Mapping[int, Sums]) -> list[int]
 
 def narrow(source: Side, sink: Side, slices: Slices) -> list[tuple[int, int]]:
     """Ranges of at most LEAF_IDS ids in which the sides differ, found by halving those that do."""
-    wanted = differing(source.sums(slices), sink.sums(slices))
+    wanted = _asked(source, sink, slices)
     while wanted and slices.width > LEAF_IDS:
         part = Slices(slices.span(wanted[0])[0], slices.span(wanted[-1])[1], slices.width // 2)
         halves = {2 * (bucket - wanted[0]) + half for bucket in wanted for half in (0, 1)}
-        wanted = [b for b in differing(source.sums(part), sink.sums(part)) if b in halves]
+        wanted = [bucket for bucket in _asked(source, sink, part) if bucket in halves]
         slices = part
     return [slices.span(bucket) for bucket in wanted]
+
+
+def _asked(source: Side, sink: Side, slices: Slices) -> list[int]:
+    """Buckets in which the sides differ; they are asked at the same time, since each computes by itself."""
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="reconcile") as pool:
+        both = [pool.submit(side.sums, slices) for side in (source, sink)]
+        return differing(*(sums.result() for sums in both))
 
 
 def judge(sink: str, ids: Iterable[int], rows: Mapping[int, Digest], held: Mapping[int, Held]) -> Findings:

@@ -1,8 +1,9 @@
 """PostgreSQL, lake and warehouse as the comparison sees them: sums over ranges of ids, and single events by id.
 
-The digest of a row is the first 64 bits of the MD5 of its columns as text, computed by Spark for PostgreSQL and lake
-and by BigQuery for the warehouse (sql/bigquery/drift_newest.sql spells it alike). raw_payload is not in it, since
-BigQuery spells JSON in its own way; nor is what events are enriched with: it stays as it was at their delivery.
+The digest of a row is the first 64 bits of the MD5 of its columns as text, computed where the row is: by PostgreSQL
+(sql/backfill/digest_sums.sql), Spark (`with_digest`) and BigQuery (sql/bigquery/drift_newest.sql), all spelling it
+alike. Of single rows of PostgreSQL Spark computes it, behind the transform. raw_payload is not in it, since BigQuery
+spells JSON in its own way; nor is what events are enriched with: it stays as it was at their delivery.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -56,11 +57,13 @@ class TableSide:
 
     def sums(self, slices: Slices) -> Mapping[int, Sums]:
         """Sums of all rows, refused ones too: those make ranges differ, and are recognised by id."""
-        rows = self.table.read_digests(self.spark, slices.first, slices.last, self.span)
-        return _collected(_sums(with_digest(rows), slices, F.lit(True)))
+        rows = self.table.digest_sums(slices.first, slices.last, slices.width, self.span)
+        return {row.bucket: Sums(row.events, row.high, row.low) for row in rows}
 
     def digests(self, ids: Sequence[int]) -> dict[int, Digest]:
         """The rows of some ids that are there, whenever they happened."""
+        if not ids:
+            return {}
         contents = self.catalogue.load()
         read = self.table.read_ids(self.spark, ids, self.now())
         changes = Changes(read, contents.contents, transform_rows).frame()
@@ -108,8 +111,10 @@ class LakeSide:
 
     def ids_in(self, spans: Sequence[tuple[int, int]]) -> list[int]:
         """Ids of the events in some ranges."""
+        if not spans:
+            return []
         with spark_translated(LAKE):
-            rows = self.events.read(self.spark).where(_any_of(spans) or "false").select("event_id").distinct().collect()
+            rows = self.events.read(self.spark).where(_any_of(spans)).select("event_id").distinct().collect()
         return [row.event_id for row in rows]
 
     def _newest(self, wanted: Column, ids: DataFrame | None = None) -> DataFrame:

@@ -27,8 +27,6 @@ _FETCH_ROWS = 10_000
 """Rows a JDBC reader holds at once; by itself PostgreSQL's driver would hold them all."""
 _IDS = 500
 """Ids that one reader looks up."""
-_READERS = 16
-"""Ranges of ids that a whole table is read in."""
 _CONNECT_SECONDS = 5
 
 
@@ -57,6 +55,16 @@ class DayCount:
     rows: int
     first_id: int
     last_id: int
+
+
+@dataclass(frozen=True)
+class DigestSums:
+    """The rows in one range of ids: their number, and the sums of the halves of their digests."""
+
+    bucket: int
+    events: int
+    high: int
+    low: int
 
 
 @dataclass(frozen=True)
@@ -104,12 +112,11 @@ class EventsTable:
         ]
         return self._rows(spark, "read_rows", parts or ["false"], read_ts)
 
-    def read_digests(self, spark: SparkSession, first: int, last: int, span: Span | None) -> DataFrame:
-        """What reconcile compares of the rows with ids `first` to `last`. Out: columns of read_digests.sql."""
-        step = -(-(last - first + 1) // _READERS)
-        bounds = [(at, min(at + step - 1, last)) for at in range(first, last + 1, step)]
-        times = f" and {_within(span)}" if span else ""
-        return self._load(spark, "read_digests", [f"id between {low} and {high}{times}" for low, high in bounds])
+    def digest_sums(self, first: int, last: int, width: int, span: Span | None) -> list[DigestSums]:
+        """What reconcile compares of the rows with ids `first` to `last`, by ranges of `width` ids; computed there."""
+        times = {"start": span.start if span else None, "end": span.end if span else None}
+        found = self._ask("digest_sums", {"first": first, "last": last, "width": width, **times})
+        return [DigestSums(*(int(number) for number in row)) for row in found]
 
     def ids_in(self, spans: Sequence[tuple[int, int]], span: Span | None) -> list[int]:
         """The ids of the rows in some ranges of ids."""
