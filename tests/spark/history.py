@@ -14,7 +14,7 @@ from tests.spark import frames
 from engagement import schemas
 from engagement.backfill.sources import without_place
 from engagement.sinks.base import Chunk
-from engagement.transform.changes import Changes, transform_rows
+from engagement.transform.changes import Changes, FramedChanges, transform_rows
 from engagement.transform.content import SharedContents
 
 DAY = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -111,12 +111,12 @@ class History:
         """Rows of the table, as a backfill offers them to a sink."""
         ids = [int(str(row["id"])) for row in rows]
         changes = Changes(table_rows(self.spark, rows), self.contents, transform_rows)
-        return Chunk(name, changes.frame(), ("event_id",), (min(ids), max(ids)))
+        return Chunk(name, changes, ("event_id",), (min(ids), max(ids)))
 
     def streamed(self, messages: Sequence[Message], key: tuple[str, ...], name: str) -> Chunk:
         """Messages of the topic, as a backfill from Kafka offers them."""
         self._kept = frames.changes(self.spark, messages)
-        return Chunk(name, without_place(self._kept.frame()), key)
+        return Chunk(name, FramedChanges(without_place(self._kept.frame())), key)
 
 
 def _micros(text: str) -> int:

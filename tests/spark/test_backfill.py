@@ -19,6 +19,7 @@ from engagement.errors import TransientSinkError
 from engagement.sinks.base import Chunk, Loaded, Loader
 from engagement.sinks.bigquery.load import WarehouseLoader
 from engagement.sinks.bigquery.rest import Answered, Parameter, Rest
+from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.lake.backfill import LakeLoader
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
 from engagement.transform.changes import Changes
@@ -262,6 +263,39 @@ def test_the_warehouse_survives_a_crash_around_its_insert(
     assert keys(bank.rows()) == Counter({(n + 1, 0): 1 for n in range(10)})
 
 
+@pytest.mark.parametrize("step", ["_add_dead_letters", "_append"])
+def test_what_the_lake_added_before_a_chunk_failed_counts_as_written(
+    spark: SparkSession, tmp_path: Path, history: History, step: str
+) -> None:
+    loader = Lake(spark, tmp_path / "lake").loader()
+    real = getattr(loader, step)
+
+    def fail_once_it_is_done(*arguments: object) -> None:
+        setattr(loader, step, real)
+        real(*arguments)
+        raise TransientSinkError("lake", "is away")
+
+    setattr(loader, step, fail_once_it_is_done)
+    rows = [row(id=1), row(id=2, duration_ms=-1), row(id=3)]
+    with pytest.raises(TransientSinkError):
+        loader.load(history.chunk(rows))
+    assert loader.load(history.chunk([*rows, row(id=4)])) == Loaded(3, 3, 1)
+    assert loader.load(history.chunk(rows)) == Loaded(2, 0, 1)  # in another run, say
+
+
+def test_what_the_warehouse_added_before_a_chunk_failed_counts_as_written(
+    warehouse: Warehouse, history: History
+) -> None:
+    loader = Bank(warehouse).loader()
+    rest = loader._rest
+    loader._rest = DyingRest(warehouse, "insert_missing", before=False)
+    with pytest.raises(CrashError):
+        loader.load(history.chunk(table(10)))
+    loader._rest = rest
+    assert loader.load(history.chunk(table(10))) == Loaded(10, 10)
+    assert loader.load(history.chunk(table(10))) == Loaded(10, 0)
+
+
 def test_a_task_that_loads_twice_adds_its_rows_once(warehouse: Warehouse, history: History) -> None:
     bank, loader = Bank(warehouse), Bank(warehouse).loader()
     real = loader._stage
@@ -314,14 +348,14 @@ def test_a_second_backfill_that_read_the_same_number_is_left_out_and_looks_again
     """The lake: both looked before either wrote; what keeps the second from adding everything again is the number."""
     lake = Lake(spark, tmp_path / "lake")
     slow, fast = lake.loader(), lake.loader()
-    real = slow._missing
+    real = slow._held
 
-    def look_then_wait(events: DataFrame, chunk: Chunk) -> DataFrame:
-        looked = real(events, chunk)
+    def look_then_wait(chunk: Chunk, log: DeltaLog) -> DataFrame | None:
+        looked = real(chunk, log)
         fast.load(history.chunk(table(10), "fast_0"))
         return looked
 
-    slow._missing = look_then_wait  # type: ignore[method-assign]
+    slow._held = look_then_wait  # type: ignore[method-assign]
     with pytest.raises(TransientSinkError, match="another backfill"):
         slow.load(history.chunk(table(10), "slow_0"))
     assert keys(lake.rows()) == Counter({(n + 1, 0): 1 for n in range(10)})

@@ -93,7 +93,7 @@ def test_ranges_leave_no_gap_for_rows_that_are_committed_meanwhile(
     execute(
         database, "insert into engagement_events (id, event_type, event_ts) values (105, 'click', %s)", (SPAN.start,)
     )
-    found = [row.event_id for chunk in planned for row in source.chunk(chunk, "x").changes.collect()]
+    found = [row.event_id for chunk in planned for row in source.chunk(chunk, "x").changes.frame().collect()]
     assert sorted(found) == sorted([*range(10, 260, 10), 105])
 
 
@@ -121,7 +121,7 @@ def test_rows_are_read_as_they_are(
         execute(database, "insert into engagement_events values (%s, %s, %s, %s, %s, %s, %s, %s)", row)
     everything = Span(datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
     source = source_of(spark, table, database_url, everything)
-    found = {row.event_id: row for chunk in source.plan() for row in source.chunk(chunk, "x").changes.collect()}
+    found = {row.event_id: row for chunk in source.plan() for row in source.chunk(chunk, "x").changes.frame().collect()}
     assert sorted(found) == [1, 2, 3]  # the others lie outside of any range that can be asked for
     first = found[1]
     assert (first.content_id, first.user_id, first.title, first.version) == (CONTENT_ID, CONTENT_ID, "A", 0)

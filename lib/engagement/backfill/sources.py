@@ -20,7 +20,7 @@ from engagement.sinks.lake.tables import EVENT_DATE
 from engagement.sources.content import ContentCatalogue, ContentSnapshot
 from engagement.sources.history import EventsTable, IdRange, Span
 from engagement.sources.kafka import KafkaTopic, TopicPositions
-from engagement.transform.changes import Changes, narrow_messages, transform_rows
+from engagement.transform.changes import Changes, FramedChanges, narrow_messages, transform_rows
 
 PIECE_ROWS = 50_000
 """Rows that one task reads; a chunk is as many pieces as it takes."""
@@ -72,7 +72,7 @@ class TableSource:
         pieces = [IdRange(*part) for part in planned.parts]
         self._contents = self.catalogue.load(self._contents)
         rows = self.table.read(self.spark, pieces, self.span, self.now())
-        changes = Changes(rows, self._contents.contents, transform_rows).frame()
+        changes = Changes(rows, self._contents.contents, transform_rows)
         return Chunk(name, changes, ONE_EVENT, (pieces[0].first, pieces[-1].last))
 
 
@@ -85,6 +85,8 @@ class LakeSource:
     span: Span
     fence: Callable[[], Fence]
     """What the streams of all sinks to fill have taken."""
+    _taken: Fence | None = field(default=None, init=False)
+    """As it was when this began: it only grows, and to ask costs seconds."""
 
     def await_writers(self) -> Sequence[str]:
         """Nobody: what is committed to the lake is there."""
@@ -101,12 +103,14 @@ class LakeSource:
         day = date.fromordinal(ordinal)
         begin = datetime.combine(day, day_time(), UTC)
         changes = without_place(_as_changes(self._rows().where(F.col(EVENT_DATE) == day)))
-        return Chunk(name, changes, ONE_VERSION, times=(begin, begin + timedelta(days=1)))
+        return Chunk(name, FramedChanges(changes), ONE_VERSION, times=(begin, begin + timedelta(days=1)))
 
     def _rows(self) -> DataFrame:
+        if self._taken is None:
+            self._taken = self.fence()
         days = F.col(EVENT_DATE).between(self.span.start.date(), self.span.end.date())
         partition, offset = F.col("kafka_partition"), F.col("kafka_offset")
-        taken = [(partition == number) & (offset < following) for number, following in self.fence().items()]
+        taken = [(partition == number) & (offset < following) for number, following in self._taken.items()]
         old = reduce(Column.__or__, taken, partition.isNull())
         return self.events.read(self.spark).where(days & old & _within(F.col("event_ts"), self.span))
 
@@ -147,8 +151,9 @@ class TopicSource:
         self._contents = self.catalogue.load(self._contents)
         messages = narrow_messages(self.topic.read(self.spark, ranges))
         changes = Changes(messages, self._contents.contents).frame()
-        wanted = _within(F.coalesce("event_ts", "kafka_ts"), self.span)
-        return Chunk(name, without_place(changes.where(wanted)), ONE_VERSION, times=(self.span.start, self.span.end))
+        wanted = changes.where(_within(F.coalesce("event_ts", "kafka_ts"), self.span))
+        times = (self.span.start, self.span.end)
+        return Chunk(name, FramedChanges(without_place(wanted)), ONE_VERSION, times=times)
 
 
 def _steps(first: int, last: int, size: int) -> Iterator[tuple[int, int]]:

@@ -22,7 +22,7 @@ from engagement.schemas import Kind as Outcome
 from engagement.sinks.base import Chunk, Loader
 from engagement.sources.content import ContentCatalogue, ContentSnapshot
 from engagement.sources.history import EventsTable, LogPosition
-from engagement.transform.changes import Changes, transform_rows
+from engagement.transform.changes import Changes, FramedChanges, transform_rows
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVENT, _VERSION = ("event_id",), ("event_id", "version")
@@ -68,7 +68,7 @@ class Mender:
             self._load(loader, LETTERS, self._rows(ids), _EVENT, ids)
 
     def _load(self, loader: Loader, what: str, changes: DataFrame, key: tuple[str, ...], ids: Sequence[int]) -> None:
-        loader.load(Chunk(f"{self.name}_{what}", changes, key, (min(ids), max(ids))))
+        loader.load(Chunk(f"{self.name}_{what}", FramedChanges(changes), key, (min(ids), max(ids))))
 
     def _rows(self, ids: Sequence[int]) -> DataFrame:
         self._contents = self.catalogue.load(self._contents)

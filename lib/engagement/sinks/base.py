@@ -14,10 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from pyspark.sql import DataFrame
-
 from engagement.identity import BatchIdentity, Fence, OffsetRange
-from engagement.transform.changes import Changes
+from engagement.transform.changes import ChangeRows, Changes
 
 CommitTimes = Mapping[int, int]
 """Commit time in the source, ms since 1970, rounded down -> messages that carried it."""
@@ -109,8 +107,9 @@ class Chunk:
 
     name: str
     """The same for the same piece of the same run, also after a restart; letters, digits and _."""
-    changes: DataFrame
-    """Contract CHANGES. Nothing has run yet, and it may run more than once."""
+    changes: ChangeRows
+    """Contract CHANGES, of which dead letters alone have a place in Kafka: the places in a table say how far its stream
+    has got. Nothing has run yet, and it may run more than once."""
     key: tuple[str, ...]
     """What tells whether a row is there: event_id (any version of it), or event_id and version."""
     ids: tuple[int, int] | None = None
@@ -121,7 +120,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of a chunk; counts are row versions, read = written + already_there."""
+    """What became of a chunk, by all attempts at it; counts are row versions, read = written + already_there."""
 
     read: int
     written: int
@@ -132,6 +131,25 @@ class Loaded:
     def already_there(self) -> int:
         """Rows that the destination held before."""
         return self.read - self.written
+
+
+class Additions:
+    """Rows that a loader has added of chunks that are not done yet.
+
+    What an attempt added before it failed is no row that the next one finds there already.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[str, dict[str, int]] = {}
+
+    def add(self, chunk: Chunk, act: str, rows: int) -> None:
+        """Note what a commit or statement added, as soon as it did; the same one counts once, also when asked again."""
+        acts = self._rows.setdefault(chunk.name, {})
+        acts[act] = max(rows, acts.get(act, 0))
+
+    def total(self, chunk: Chunk) -> int:
+        """What all attempts of a chunk that is done have added."""
+        return sum(self._rows.pop(chunk.name, {}).values())
 
 
 class Loader(Protocol):

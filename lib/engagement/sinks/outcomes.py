@@ -100,8 +100,19 @@ def row_versions(changes: pa.RecordBatch, following: int, done: pa.Array = NONE)
 
     In and out: CHANGES. Order: kept.
     """
-    wanted = pc.and_(pc.equal(changes.column("kind"), str(Kind.CHANGE)), changes.column("is_version"))
-    return changes.filter(pc.and_(wanted, pc.invert(is_old(changes.column("kafka_offset"), following, done))))
+    return changes.filter(
+        pc.and_(is_version(changes), pc.invert(is_old(changes.column("kafka_offset"), following, done)))
+    )
+
+
+def is_version(changes: pa.RecordBatch) -> pa.BooleanArray:
+    """Which rows are row versions. In: CHANGES."""
+    return pc.and_(pc.equal(changes.column("kind"), str(Kind.CHANGE)), changes.column("is_version"))
+
+
+def count_refused(changes: pa.RecordBatch) -> int:
+    """How many rows are dead letters. In: CHANGES."""
+    return int(pc.sum(pc.equal(changes.column("kind"), str(Kind.DEAD_LETTER))).as_py() or 0)
 
 
 def check_range(changes: pa.RecordBatch, partition: int, ranges: Mapping[int, tuple[int, int]]) -> None:

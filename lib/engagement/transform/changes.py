@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 import pyarrow as pa
 from pyspark import Broadcast
@@ -66,6 +67,18 @@ def transform_rows(batches: Iterable[pa.RecordBatch], contents: Contents) -> Ite
         yield place_refused(enrich_batch(decode_rows(reader, batch), contents), batch.column("id"))
 
 
+class ChangeRows(Protocol):
+    """Changes that a sink can take as a frame, or work on where they arise."""
+
+    def frame(self) -> DataFrame:
+        """The changes (contract CHANGES)."""
+        ...
+
+    def each_partition(self, task: Task, schema: str) -> DataFrame:
+        """What `task` makes of them. Shuffle: none."""
+        ...
+
+
 @dataclass(frozen=True)
 class Changes:
     """Messages that will go through the transform, joined with the catalogue as it stands now. Nothing runs yet."""
@@ -95,6 +108,21 @@ class Changes:
         run = partial(_run_task, transform=self.transform, contents=self.contents.variable, task=task)
         with self.workers.chosen(self.messages.sparkSession.sparkContext):
             return self.messages.mapInArrow(run, schema)
+
+
+@dataclass(frozen=True)
+class FramedChanges:
+    """Changes that are a frame already (contract CHANGES)."""
+
+    changes: DataFrame
+
+    def frame(self) -> DataFrame:
+        """The frame."""
+        return self.changes
+
+    def each_partition(self, task: Task, schema: str) -> DataFrame:
+        """What `task` makes of the changes. Shuffle: none."""
+        return self.changes.mapInArrow(task, schema)
 
 
 def _run_task(

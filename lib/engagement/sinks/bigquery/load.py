@@ -21,7 +21,7 @@ from typing import Any
 from google.cloud import bigquery
 from pyspark.sql import Row
 
-from engagement.sinks.base import Chunk, Loaded
+from engagement.sinks.base import Additions, Chunk, Loaded
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.faults import SINK
 from engagement.sinks.bigquery.jobs import run_job
@@ -54,6 +54,7 @@ class WarehouseLoader:
         self._rest = Rest(options, sql)
         self._guard = guard
         self._clock = clock
+        self._added = Additions()
 
     def open(self) -> None:
         """Make dataset, tables and views, or check those that are there. Raises: TransientSinkError, Permanent…."""
@@ -62,13 +63,13 @@ class WarehouseLoader:
     def load(self, chunk: Chunk) -> Loaded:
         """Add what is missing. Raises: TransientSinkError, PermanentSinkError."""
         staging = self._staging(chunk)
-        written, tasks = 0, self._stage(chunk, staging)
+        tasks = self._stage(chunk, staging)
         if any(task.rows for task in tasks):
             with self._guard():
-                written = self._insert(chunk, staging, tasks)
+                self._added.add(chunk, _name(chunk, staging), self._insert(chunk, staging, tasks))
         ((staged,),) = self._rest.run("count_staged", staging=self._rest.quoted(staging.table_id)).rows
         self._rest.call(self._rest.client.delete_table, str(staging.reference), not_found_ok=True)
-        return Loaded(int(staged), written, sum(task.refused for task in tasks))
+        return Loaded(int(staged), self._added.total(chunk), sum(task.refused for task in tasks))
 
     def close(self) -> None:
         """Let go of the connection; safe to call twice."""
@@ -83,7 +84,7 @@ class WarehouseLoader:
         processed_us = (self._clock() - _EPOCH) // _MICROSECOND
         plan = StagingPlan(self._options, str(staging.reference), _name(chunk, staging), processed_us)
         with spark_translated(SINK):
-            return chunk.changes.mapInArrow(stage(plan), STAGED_DDL).collect()
+            return chunk.changes.each_partition(stage(plan), STAGED_DDL).collect()
 
     def _insert(self, chunk: Chunk, staging: bigquery.Table, tasks: list[Row]) -> int:
         values = ", ".join(f"parse_json({_JSON}) as {_JSON}" if name == _JSON else name for name in ROWS.names)

@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from google.cloud import bigquery
 from pyspark import TaskContext
 
-from engagement.schemas import Kind
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.jobs import JOB_SECONDS, run_job
 from engagement.sinks.bigquery.rest import Rest
 from engagement.sinks.bigquery.rows import ROWS, time_bounds, to_rows
 from engagement.sinks.bigquery.tables import EVENTS
+from engagement.sinks.outcomes import count_refused, is_version
 
 STAGED_DDL = "rows bigint, refused bigint, event_from_us bigint, event_to_us bigint"
 """One row a task: row versions loaded, dead letters among its rows, bounds of the loaded rows' times."""
@@ -55,9 +54,8 @@ def _stage(batches: Iterable[pa.RecordBatch], *, plan: StagingPlan) -> Iterator[
     with tempfile.TemporaryFile() as file:
         with pq.ParquetWriter(file, ROWS) as writer:
             for batch in batches:
-                kind = batch.column("kind")
-                refused += pc.sum(pc.equal(kind, str(Kind.DEAD_LETTER))).as_py() or 0
-                versions = batch.filter(pc.and_(pc.equal(kind, str(Kind.CHANGE)), batch.column("is_version")))
+                refused += count_refused(batch)
+                versions = batch.filter(is_version(batch))
                 if versions.num_rows:
                     stored = to_rows(versions, plan.processed_us)
                     writer.write_batch(stored)

@@ -3,22 +3,23 @@
 Reached through delta-rs, as the other engines that read the lake do: a commit costs milliseconds and no JVM.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
-from engagement.errors import TransientSinkError, first_line
 from engagement.identity import BatchIdentity
+from engagement.sinks.delta.faults import OTHER_DRIVER, translated
 from engagement.sinks.delta.fence import DeltaFence, fence_of
 from engagement.sinks.delta.files import add_action
 from engagement.sinks.delta.tables import LakeTable
 
 _NEWEST_COMMITS = 10
 """Where the fence is looked for first: behind it lies at most some upkeep."""
+_OTHER_BACKFILL = "another backfill wrote to it meanwhile; looking again"
 
 
 class DeltaLog:
@@ -59,25 +60,43 @@ class DeltaLog:
         delta-rs compares ours with all that came since this state was read, and what goes on from `before`, which was
         read from this state or a later one, can only have come since.
         """
-        properties = CommitProperties(
-            custom_metadata={"userMetadata": after.to_metadata(identity)},
-            app_transactions=[Transaction(before.successor, 1)],
-        )
+        self._append(files, after.to_metadata(identity), Transaction(before.successor, 1), OTHER_DRIVER)
+
+    def append_next(self, files: Sequence[Mapping[str, Any]], app: str, metadata: str) -> int:
+        """Make files visible as the transaction of `app` that follows the one this state knows; its number.
+
+        A commit of the same application that came since this state was read makes it fail: whoever decided by this
+        state what is missing has to look again.
+        """
+        following = (self._table.transaction_version(app) or 0) + 1
+        self._append(files, metadata, Transaction(app, following), _OTHER_BACKFILL)
+        return following
+
+    def may_hold(self, column: str, first: int, last: int) -> bool:
+        """Whether a file may have a value between these two, by its bounds; true where it tells none."""
+        files = self.files(column)
+        outside = pc.or_(pc.greater(files["first"], last), pc.less(files["last"], first))
+        return not pc.all(outside.fill_null(False)).as_py()
+
+    def files(self, column: str) -> pa.Table:
+        """Every file: its path below the table's folder, its rows, and the bounds of a column; NULL: it tells none."""
+        with translated(self._sink):
+            files = pa.table(self._table.get_add_actions(flatten=True))
+        told = {"rows": "num_records", "first": f"min.{column}", "last": f"max.{column}"}
+        unknown = pa.nulls(files.num_rows, pa.int64())
+        columns = {name: files[own] if own in files.column_names else unknown for name, own in told.items()}
+        return pa.table({"path": files["path"], **columns})
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its files hold its rows and nothing else has a say: no deletion vectors, no mapped columns."""
+        return int(self._table.protocol().min_reader_version) == 1
+
+    def _append(self, files: Sequence[Mapping[str, Any]], metadata: str, once: Transaction, lost: str) -> None:
+        properties = CommitProperties(custom_metadata={"userMetadata": metadata}, app_transactions=[once])
         actions: list[AddAction | RemoveAction] = [add_action(file, self._partition_by) for file in files]
         schema = self._table.schema()
-        with translated(self._sink):
+        with translated(self._sink, lost):
             self._table.create_write_transaction(
                 actions, "append", schema, [self._partition_by], commit_properties=properties
             )
-
-
-@contextmanager
-def translated(sink: str) -> Iterator[None]:
-    """Turn errors of delta-rs into TransientSinkError."""
-    try:
-        yield
-    except CommitFailedError as error:
-        told = f"another driver wrote to it meanwhile; going on from its fence ({first_line(error)})"
-        raise TransientSinkError(sink, told) from error
-    except (DeltaError, OSError) as error:
-        raise TransientSinkError(sink, first_line(error)) from error

@@ -63,6 +63,6 @@ class RefusedRows:
         rows = [(row["kafka_partition"], row["kafka_offset"], row["detail"], 1) for row in refused]
         table = dead_letters_table(self.sink, self.lake)
         with spark_translated(self.sink):
-            table.prepare(self.spark)
+            table.prepare()
             letters = refused_letters(messages, rows, self.sink, self.code, identity)
             merge_dead_letters(messages.sparkSession, table, letters)

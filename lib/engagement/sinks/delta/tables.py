@@ -1,15 +1,20 @@
 """A table of the lake: how it is made, and what is done with one that is there already; and dead letters' table."""
 
+import json
 import threading
 from dataclasses import dataclass
 
 from delta.tables import DeltaTable
+from deltalake import DeltaTable as OtherEngine
+from deltalake import Field, Schema
+from deltalake.exceptions import CommitFailedError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from engagement.errors import PermanentSinkError
 from engagement.schemas import DEAD_LETTER
+from engagement.sinks.delta.faults import translated
 
 KAFKA_DATE = "kafka_date"
 FENCED = (("delta.setTransactionRetentionDuration", "interval 30 days"),)
@@ -57,21 +62,18 @@ class LakeTable:
     partition_by: str
     properties: tuple[tuple[str, str], ...] = ()
 
-    def prepare(self, spark: SparkSession) -> None:
+    def prepare(self) -> None:
         """Make it if it is missing, add columns that it lacks. Raises: PermanentSinkError for a column of another type.
 
-        Columns that only the table has stay; new rows leave them NULL.
+        Columns that only the table has stay; new rows leave them NULL. Raises: TransientSinkError, also when somebody
+        else added columns meanwhile.
         """
-        with _PREPARING:
-            self._prepare(spark)
+        with _PREPARING, translated(self.sink):
+            self._prepare()
 
-    def _prepare(self, spark: SparkSession) -> None:
-        builder = DeltaTable.createIfNotExists(spark).location(self.path)
-        builder = builder.addColumns(self.schema).partitionedBy(self.partition_by)
-        for name, value in self.properties:
-            builder = builder.property(name, value)
-        builder.execute()
-        there = {field.name: field.dataType for field in self.read(spark).schema}
+    def _prepare(self) -> None:
+        table = self._made()
+        there = {field.name: field.dataType for field in T.StructType.fromJson(json.loads(table.schema().to_json()))}
         wrong = [
             f"{field.name} is {there[field.name].simpleString()}, not {field.dataType.simpleString()}"
             for field in self.schema
@@ -79,9 +81,22 @@ class LakeTable:
         ]
         if wrong:
             raise PermanentSinkError(self.sink, f"table {self.path} has columns of another type: {'; '.join(wrong)}")
-        if any(field.name not in there for field in self.schema):
-            nothing = spark.createDataFrame([], self.schema)
-            nothing.write.format("delta").mode("append").option("mergeSchema", "true").save(self.path)
+        lacking = [Field.from_json(field.json()) for field in self.schema if field.name not in there]
+        if lacking:
+            table.alter.add_columns(lacking)
+
+    def _made(self) -> OtherEngine:
+        """The table, new if there was none. Spark takes seconds to load its Delta, so that does not make it."""
+        try:
+            return OtherEngine.create(
+                self.path,
+                Schema.from_json(self.schema.json()),
+                mode="ignore",
+                partition_by=[self.partition_by],
+                configuration=dict(self.properties),
+            )
+        except CommitFailedError:  # somebody else made it at the same moment
+            return OtherEngine(self.path)
 
     def read(self, spark: SparkSession) -> DataFrame:
         """Its rows as they are now."""

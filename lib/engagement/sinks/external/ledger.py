@@ -40,8 +40,8 @@ class DeliveryLedger:
         self.topic_id = topic_id
         with spark_translated(SINK):
             self._upkeep.prepare()
-            self.deliveries.prepare(self._spark)
-            self.dead_letters.prepare(self._spark)
+            self.deliveries.prepare()
+            self.dead_letters.prepare()
         DeltaLog(self.deliveries).align(self.deliveries.properties)
 
     def read(self) -> "Standing":

@@ -4,43 +4,39 @@ Guarantee: a row is added only if the table holds no version of its event (or no
 stream and other backfills do at the same time.
 
 * Beside the stream: what it commits between the look and the commit has a version above 0, so it stays the newest.
-* Beside another backfill: each commit carries the next number of one Delta transaction id (`APP`), read before the
-  look. Of two commits that went on from the same number Delta refuses the second, or leaves it out when it comes
-  later, which `_is_mine` shows; it looks again then.
+* Beside another backfill: a commit carries the next number of one Delta transaction id (`APP`), as the log had it
+  before the look. Of two commits that went on from the same number the second fails, and its backfill looks again.
 * A crash before the commit leaves files that no table names. After it, the repetition finds the rows and adds none.
+
+The rows are written by the tasks that read them, as the stream's are. Only where the table may hold some of a chunk's
+events already do they come back to Spark, to be compared with it.
 
 Dead letters come after the rows, merged by their place, so that a crash in between adds none twice.
 """
 
 import json
-from collections.abc import Callable
-from datetime import datetime
-from uuid import uuid4
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import reduce
 
-from deltalake import DeltaTable as OtherEngine
-from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
 
-from engagement.errors import TransientSinkError
 from engagement.schemas import Kind
-from engagement.sinks.base import Chunk, Loaded
-from engagement.sinks.delta.tables import dead_letters_table, stored_dead_letters
-from engagement.sinks.lake.tables import EVENT_DATE, SINK, events_table, stored_events
+from engagement.sinks.base import Additions, Chunk, Loaded
+from engagement.sinks.delta.files import Folder
+from engagement.sinks.delta.log import DeltaLog
+from engagement.sinks.delta.tables import DEAD_LETTERS, dead_letters_table
+from engagement.sinks.lake.chunk_files import WRITTEN_DDL, ChunkPlan, write_chunk
+from engagement.sinks.lake.tables import EVENT_DATE, SINK, events_table
 from engagement.sinks.spark_faults import spark_translated
-from engagement.transform.enrich import dead_letters, enriched_events
 
 APP = "engagement-backfill"
-_NEWEST_COMMITS = 20
-"""Among which a commit of a moment ago is looked for: the stream makes two a minute."""
-_OPEN_FILES = 4
-"""Days that a task writes side by side; with more it sorts its rows by day."""
-_SAME_LETTER = " and ".join(
-    f"stored.{name} = new.{name}" for name in ("topic", "kafka_partition", "kafka_offset", "stage")
-)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_PLACE = ("topic", "kafka_partition", "kafka_offset")
+_SAME_LETTER = " and ".join(f"stored.{name} = new.{name}" for name in (*_PLACE, "stage"))
 """Not by day: a row of the table is refused at whatever time it is read."""
-
-_ROW_GROUP_BYTES = 32 * 2**20
-"""What a file under way holds in memory, of which a task has one a day."""
 
 
 class LakeLoader:
@@ -53,71 +49,76 @@ class LakeLoader:
         self._clock = clock
         self.events = events_table(path)
         self.dead_letters = dead_letters_table(SINK, path)
+        self._added = Additions()
 
     def open(self) -> None:
         """Make the tables, or check those that are there. Raises: TransientSinkError, PermanentSinkError."""
         with spark_translated(SINK):
-            self._spark.conf.set("spark.sql.maxConcurrentOutputFileWriters", _OPEN_FILES)
-            self.events.prepare(self._spark)
-            self.dead_letters.prepare(self._spark)
+            self.events.prepare()
+            self.dead_letters.prepare()
 
     def load(self, chunk: Chunk) -> Loaded:
         """Add what is missing. Raises: TransientSinkError."""
         with spark_translated(SINK):
-            following = (OtherEngine(self.events.path).transaction_version(APP) or 0) + 1
-            seen, kept = Observation(f"{chunk.name} read"), Observation(f"{chunk.name} written")
-            outcomes = chunk.changes.observe(seen, _count(_is_version(), "versions"), _count(_is_refused(), "refused"))
-            events = self._missing(stored_events(enriched_events(outcomes, F.lit(self._clock()))), chunk)
-            self._append(events.observe(kept, _count(F.lit(True), "rows")), chunk.name, following)
-            refused = int(seen.get["refused"])
-            if refused:
-                self._add_dead_letters(chunk)
-            return Loaded(int(seen.get["versions"]), int(kept.get["rows"]), refused)
+            log = DeltaLog(self.events)
+            read, tasks = self._write(chunk, self._held(chunk, log))
+            self._append(log, tasks, chunk)
+            letters = [address for task in tasks for address in task.letters]
+            if letters:
+                self._add_dead_letters(letters)
+            return Loaded(read, self._added.total(chunk), sum(task.refused for task in tasks))
 
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _missing(self, events: DataFrame, chunk: Chunk) -> DataFrame:
-        if "version" in chunk.key:  # a source that went back sends a version again under new offsets
-            events = events.dropDuplicates(list(chunk.key))
-        there = self.events.read(self._spark)
+    def _held(self, chunk: Chunk, log: DeltaLog) -> DataFrame | None:
+        """What the table holds where the chunk's rows would lie, by the chunk's key; None when that is nothing."""
+        if chunk.ids and not log.may_hold("event_id", *chunk.ids):
+            return None
+        held = self.events.read(self._spark)
         if chunk.ids:  # each file tells its smallest and largest id: most are never opened
-            there = there.where(F.col("event_id").between(*chunk.ids))
+            held = held.where(F.col("event_id").between(*chunk.ids))
         elif chunk.times:
             first, end = (moment.date() for moment in chunk.times)
-            there = there.where(F.col(EVENT_DATE).between(first, end) | F.col(EVENT_DATE).isNull())
-        there = there.select(*chunk.key)
-        if there.isEmpty():
-            return events
-        # The ids of a chunk are few enough to send; the rows stay where they are.
-        return events.join(F.broadcast(there.distinct()), on=list(chunk.key), how="left_anti").select(*events.columns)
+            held = held.where(F.col(EVENT_DATE).between(first, end) | F.col(EVENT_DATE).isNull())
+        held = held.select(*chunk.key)
+        return None if held.isEmpty() else held.distinct()
 
-    def _append(self, events: DataFrame, name: str, following: int) -> None:
-        mark = uuid4().hex
-        writer = events.write.format("delta").mode("append").partitionBy(EVENT_DATE)
-        writer = writer.option("txnAppId", APP).option("txnVersion", following)
-        writer = writer.option("parquet.block.size", _ROW_GROUP_BYTES)
-        writer.option("userMetadata", json.dumps({"backfill": name, "mark": mark})).save(self.events.path)
-        if not self._is_mine(mark):
-            raise TransientSinkError(SINK, "another backfill wrote to it meanwhile; looking again")
+    def _write(self, chunk: Chunk, held: DataFrame | None) -> tuple[int, list[Row]]:
+        """Write what is to be added; how many row versions the chunk has, and rows of WRITTEN_DDL."""
+        processed_us = (self._clock() - _EPOCH) // _MICROSECOND
+        plan = ChunkPlan(Folder(self.events.path), Folder(self.dead_letters.path), processed_us, chunk.name)
+        may_repeat = "version" in chunk.key  # a source that went back sends a version again under new offsets
+        if held is None and not may_repeat:
+            tasks = chunk.changes.each_partition(write_chunk(plan), WRITTEN_DDL).collect()
+            return sum(task.rows for task in tasks), tasks
+        seen = Observation(f"{chunk.name} read")
+        versions = F.coalesce(F.count_if(_is_version()), F.lit(0)).alias("versions")
+        changes = chunk.changes.frame().observe(seen, versions)
+        if may_repeat:  # of these only dead letters have a place
+            changes = changes.dropDuplicates([*chunk.key, *_PLACE])
+        if held is not None:
+            changes = _without(changes, held, chunk.key)
+        tasks = changes.mapInArrow(write_chunk(plan), WRITTEN_DDL).collect()
+        return int(seen.get["versions"]), tasks
 
-    def _is_mine(self, mark: str) -> bool:
-        newest = self.events.open(self._spark).history(_NEWEST_COMMITS).select("userMetadata").collect()
-        return any(mark in (metadata or "") for (metadata,) in newest)
+    def _append(self, log: DeltaLog, tasks: Sequence[Row], chunk: Chunk) -> None:
+        files = [file.asDict() for task in tasks for file in task.files]
+        if files:
+            number = log.append_next(files, APP, json.dumps({"backfill": chunk.name}))
+            self._added.add(chunk, str(number), sum(task.rows for task in tasks))
 
-    def _add_dead_letters(self, chunk: Chunk) -> None:
-        letters = stored_dead_letters(dead_letters(chunk.changes), chunk.name, None, F.lit(1))
+    def _add_dead_letters(self, files: Sequence[str]) -> None:
+        letters = self._spark.read.schema(DEAD_LETTERS).parquet(*files)
         table = self.dead_letters.open(self._spark).alias("stored")
         table.merge(letters.alias("new"), _SAME_LETTER).whenNotMatchedInsertAll().execute()
 
 
+def _without(changes: DataFrame, held: DataFrame, key: Sequence[str]) -> DataFrame:
+    """Changes but for row versions that are held: their keys are sent, since the rows are more. Shuffle: none."""
+    same = reduce(Column.__and__, [F.col(f"changes.{name}") == F.col(f"held.{name}") for name in key])
+    return changes.alias("changes").join(F.broadcast(held).alias("held"), on=same & _is_version(), how="left_anti")
+
+
 def _is_version() -> Column:
     return (F.col("kind") == str(Kind.CHANGE)) & F.col("is_version")
-
-
-def _is_refused() -> Column:
-    return F.col("kind") == str(Kind.DEAD_LETTER)
-
-
-def _count(condition: Column, name: str) -> Column:
-    return F.coalesce(F.count_if(condition), F.lit(0)).alias(name)

@@ -76,8 +76,8 @@ class LakeSink:
         self._topic_id = self._ask_topic_id()
         with spark_translated(SINK):
             self._upkeep.prepare()
-            self.events.prepare(self._spark)
-            self.dead_letters.prepare(self._spark)
+            self.events.prepare()
+            self.dead_letters.prepare()
 
     def fence(self) -> Fence:
         """Next offset per partition, from the newest commit that carries them. Raises: TransientSinkError."""

@@ -83,7 +83,7 @@ def write_partitions(batches: Iterable[pa.RecordBatch], *, plan: WritePlan) -> I
             writer.add(to_file_rows(versions, plan.processed_us))
             letters.append(to_letters(batch, following, plan.batch_id))
     writer.finish()
-    written = _write_letters(plan.dead_letters, letters)
+    written = write_letters(plan.dead_letters, letters)
     rows = [{**counts.row(), **span.row(), "files": [], "letters": []} for counts, span in counted.values()]
     if rows:
         rows[0] |= {"files": writer.files, "letters": written}
@@ -111,7 +111,8 @@ def read_reports(rows: Iterable[Mapping[str, Any]]) -> list[TaskReport]:
     return [TaskReport(to_summary(row), from_row(row), row["files"], row["letters"]) for row in rows]
 
 
-def _write_letters(folder: Folder, letters: list[pa.RecordBatch]) -> list[str]:
+def write_letters(folder: Folder, letters: Sequence[pa.RecordBatch]) -> list[str]:
+    """Write refused messages (LETTER_FILE) where the driver finds them; addresses of the files. Raises: OSError."""
     rows = [batch for batch in letters if batch.num_rows]
     if not rows:
         return []

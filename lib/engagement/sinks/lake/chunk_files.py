@@ -1,0 +1,61 @@
+"""What runs inside a Spark task of a backfill: the task's row versions as files that no table names yet.
+
+The same files as the stream's tasks write (writer.py), and as harmless before the driver's commit names them.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+
+from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD, FileWriter, Folder
+from engagement.sinks.lake.letters import to_letters
+from engagement.sinks.lake.tables import EVENT_DATE, to_file_rows
+from engagement.sinks.lake.writer import write_letters
+from engagement.sinks.outcomes import count_refused, is_version
+from engagement.transform.changes import Task
+
+WRITTEN_DDL = f"rows BIGINT, refused BIGINT, files ARRAY<{FILE_DDL}>, letters ARRAY<STRING>"
+"""One row a task: row versions and dead letters among its rows, the files of both."""
+_WRITTEN = pa.schema(
+    [("rows", pa.int64()), ("refused", pa.int64()), ("files", pa.list_(FILE_FIELD)), ("letters", pa.list_(pa.string()))]
+)
+_ANY_PLACE = -(2**63)
+"""A row whose id is refused as negative has it as its place."""
+
+
+@dataclass(frozen=True)
+class ChunkPlan:
+    """What a task needs to know."""
+
+    events: Folder
+    dead_letters: Folder
+    processed_us: int
+    """Time of processing, the same for the whole chunk."""
+    name: str
+    """The chunk's."""
+
+
+def write_chunk(plan: ChunkPlan) -> Task:
+    """Give the work of one Spark task: changes (contract CHANGES) in, rows of WRITTEN_DDL out."""
+    return partial(_write, plan=plan)
+
+
+def _write(batches: Iterable[pa.RecordBatch], *, plan: ChunkPlan) -> Iterator[pa.RecordBatch]:
+    writer = FileWriter(plan.events, EVENT_DATE, "event_ts", plan.processed_us // 1000)
+    rows = refused = 0
+    letters: list[pa.RecordBatch] = []
+    for batch in batches:
+        versions = batch.filter(is_version(batch))
+        rows += versions.num_rows
+        writer.add(to_file_rows(versions, plan.processed_us))
+        count = count_refused(batch)
+        if count:
+            refused += count
+            letters.append(to_letters(batch, _ANY_PLACE, plan.name))
+    writer.finish()
+    written = {"rows": rows, "refused": refused, "files": writer.files}
+    yield pa.RecordBatch.from_pylist(
+        [{**written, "letters": write_letters(plan.dead_letters, letters)}], schema=_WRITTEN
+    )
