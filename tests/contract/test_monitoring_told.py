@@ -8,6 +8,8 @@ import pytest
 from pydantic import SecretStr
 from tests.contract.api_running import free_port, running_redis
 
+from engagement.backfill.command import audience_of
+from engagement.backfill.progress import Progress
 from engagement.errors import TransientError
 from engagement.monitoring.measures import Measures, read_measures
 from engagement.monitoring.server import redis_client
@@ -44,6 +46,28 @@ def test_a_reconcile_that_nobody_hears_says_so() -> None:
     settings = Settings(redis=RedisSettings(url=SecretStr(f"redis://127.0.0.1:{free_port()}/0")))
     with pytest.raises(TransientError, match="Redis does not answer"):
         publish(settings, {"lake": {}})
+
+
+def test_a_backfill_tells_how_far_it_is(tmp_path: Path) -> None:
+    said: list[str] = []
+    with running_redis(tmp_path) as server:
+        with audience_of(Settings(redis=server.settings), said.append) as audience:
+            progress = Progress("lake", 200, audience, lambda: 0.0)
+            progress.add(150)
+            progress.fail()
+        found = told(server.settings, "backfill")
+    names = ("engagement_backfill_planned_rows", "engagement_backfill_done_rows", "engagement_backfill_failed_chunks")
+    assert [found[name, "lake"] for name in names] == [200, 150, 1]
+
+
+def test_a_backfill_that_nobody_hears_goes_on() -> None:
+    said: list[str] = []
+    redis = RedisSettings(url=SecretStr(f"redis://127.0.0.1:{free_port()}/0"))
+    with audience_of(Settings(redis=redis), said.append) as audience:
+        Progress("lake", 200, audience, lambda: 0.0).tell("chunk 1 of 2")
+    with audience_of(Settings(), said.append) as audience:
+        Progress("lake", 200, audience, lambda: 0.0).tell("chunk 1 of 2")
+    assert len(said) == 2
 
 
 @pytest.mark.parametrize("state", GateState)

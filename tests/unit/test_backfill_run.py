@@ -10,10 +10,12 @@ from typing import Any, cast
 import pytest
 
 from engagement.backfill.ledger import Ledger, Plan, Planned
-from engagement.backfill.progress import Outcome, Progress, table
+from engagement.backfill.progress import Audience, Outcome, Progress, table
 from engagement.backfill.run import Backfill, Pace
 from engagement.errors import EngagementError, PermanentSinkError, TransientSinkError
-from engagement.sinks.base import Chunk, Loaded
+from engagement.monitoring.catalogue import BACKFILL_DONE_ROWS, BACKFILL_FAILED_CHUNKS, BACKFILL_PLANNED_ROWS
+from engagement.monitoring.measures import Measures, Nothing
+from engagement.sinks.base import Additions, Chunk, Loaded
 
 CHUNKS = [Planned(((n * 10 + 1, n * 10 + 10, 10),), 10) for n in range(5)]
 
@@ -82,10 +84,12 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def backfill(
     ledger: Ledger, *sinks: Destination, source: Table | None = None, stop: threading.Event | None = None,
-    said: list[str] | None = None,
+    said: list[str] | None = None, measures: Measures | None = None,
 ) -> Backfill:  # fmt: skip
     say = (said if said is not None else []).append
-    return Backfill(source or Table(), sinks, ledger, say, Pace(lambda: 0.0, stop or Impatient()))
+    return Backfill(
+        source or Table(), sinks, ledger, Audience(say, measures or Nothing()), Pace(lambda: 0.0, stop or Impatient())
+    )
 
 
 def test_everything_is_loaded_once_and_the_next_run_looks_again(ledger: Ledger) -> None:
@@ -219,11 +223,45 @@ def test_a_finished_run_is_not_gone_on_with(ledger: Ledger) -> None:
 def test_progress_tells_rate_and_time_left() -> None:
     said: list[str] = []
     seconds = iter((0.0, 10.0))
-    progress = Progress("lake", 4_000, said.append, lambda: next(seconds))
+    progress = Progress("lake", 4_000, Audience(said.append), lambda: next(seconds))
     progress.skip(1_000)
     progress.add(1_000)
     progress.tell("chunk 3 of 4")
     assert said == ["lake: 2,000 of about 4,000 rows, 100 rows/s, 0:20 left; chunk 3 of 4"]
+
+
+def told(measures: Measures) -> dict[tuple[str, str], float]:
+    return {(one.metric, one.labels["sink"]): one.value for one in measures.snapshot().values}
+
+
+def test_the_monitoring_is_told_of_each_sinks_rows_and_of_chunks_that_were_given_up(ledger: Ledger) -> None:
+    def refuse(at: str, chunk: int) -> None:
+        if (at, chunk) == ("before", 21):
+            raise PermanentSinkError("warehouse", "refused")
+
+    measures = Measures("backfill")
+    backfill(ledger, Destination("warehouse", refuse), Destination("lake"), measures=measures).run()
+    wanted = {"warehouse": (50, 40, 1), "lake": (50, 50, 0)}
+    metrics = (BACKFILL_PLANNED_ROWS, BACKFILL_DONE_ROWS, BACKFILL_FAILED_CHUNKS)
+    assert told(measures) == {
+        (metric.name, sink): value
+        for sink, values in wanted.items()
+        for metric, value in zip(metrics, values, strict=True)
+    }
+    backfill(ledger, Destination("warehouse"), Destination("lake"), measures=measures).run()  # the chunk that is left
+    assert told(measures)[BACKFILL_DONE_ROWS.name, "warehouse"] == 50
+    assert told(measures)[BACKFILL_FAILED_CHUNKS.name, "warehouse"] == 0
+
+
+def test_what_an_attempt_added_before_it_failed_counts_for_the_chunk() -> None:
+    first, second = (Chunk(name, cast("Any", None), ("event_id",)) for name in ("run_0", "run_1"))
+    additions = Additions()
+    additions.add(first, "commit 7", 30)
+    additions.add(second, "commit 8", 5)
+    additions.add(first, "commit 9", 2)
+    additions.add(first, "commit 7", 30)  # a job that is asked again tells the same again
+    assert (additions.total(first), additions.total(second)) == (32, 5)
+    assert additions.total(first) == 0  # the chunk is done; when it comes again, nothing is new
 
 
 def test_the_summary_is_a_table() -> None:

@@ -9,7 +9,7 @@ from engagement.monitoring.health import ComponentHealth, HealthStatus, Reading
 from engagement.monitoring.measures import Measures, measured
 from engagement.monitoring.metrics import MetricsInput, metric_families, to_json, to_prometheus
 
-UNITS = "rows|seconds|bytes|ratio|info|rows_per_second|responses|rebuilds|retries|records|requests|tasks"
+UNITS = "rows|seconds|bytes|ratio|info|rows_per_second|responses|rebuilds|retries|records|requests|tasks|chunks"
 NAME = re.compile(rf"engagement_([a-z0-9]+_)*({UNITS})")
 
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 from pyspark.sql import SparkSession
 
 from engagement.backfill.ledger import Ledger
+from engagement.backfill.progress import Audience
 from engagement.backfill.run import Backfill, Pace, Source
 from engagement.backfill.sources import LakeSource, TableSource, TopicSource
 from engagement.delivery.content import ContentHandle
@@ -91,15 +92,17 @@ def start_spark(settings: Settings, spark_options: Sequence[str]) -> SparkSessio
 
 
 def build_backfill(
-    settings: Settings, request: Request, spark: SparkSession, stop: threading.Event, say: Callable[[str], None]
+    settings: Settings, request: Request, spark: SparkSession, stop: threading.Event, audience: Audience
 ) -> Backfill:
     """Put it together; nothing is opened before it runs."""
-    source = _source(settings, request, spark, stop, say)
+    source = _source(settings, request, spark, stop, audience.say)
     loaders = [loader_of(settings, name, spark) for name in request.sinks if name in TABLES]
-    identity = "|".join((events_of(settings).identity(), request.source, str(request.span)))
+    # Of lake and Kafka a plan holds what the streams of these sinks have taken: it is no plan for others.
+    planned_for = () if request.source == SOURCES[0] else request.sinks
+    identity = "|".join((events_of(settings).identity(), request.source, str(request.span), *planned_for))
     name = hashlib.sha256(identity.encode()).hexdigest()[:_RUN_CHARACTERS]
     ledger = Ledger(settings.paths.engagement_home / "backfill" / f"{name}.jsonl", _new_run)
-    return Backfill(source, loaders, ledger, say, Pace(time.monotonic, stop))
+    return Backfill(source, loaders, ledger, audience, Pace(time.monotonic, stop))
 
 
 def loader_of(settings: Settings, name: str, spark: SparkSession) -> Loader:

@@ -3,13 +3,19 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 from engagement.backfill.build import TABLES, Request, build_backfill, events_of, recount_board, start_spark
-from engagement.backfill.progress import Outcome, table
+from engagement.backfill.progress import Audience, Outcome, table
 from engagement.errors import EngagementError
+from engagement.monitoring.measures import Measures
+from engagement.monitoring.server import redis_client
 from engagement.settings import Settings
 
 Say = Callable[[str], None]
+PROCESS = "backfill"
+"""This process's name among those that measure."""
 
 
 def dry_run(settings: Settings, request: Request) -> Iterator[str]:
@@ -38,7 +44,8 @@ def backfill(
     spark = start_spark(settings, spark_options)
     try:
         if any(sink in TABLES for sink in request.sinks):
-            outcomes += build_backfill(settings, request, spark, stop, say).run(restart=restart)
+            with audience_of(settings, say) as audience:
+                outcomes += build_backfill(settings, request, spark, stop, audience).run(restart=restart)
         if "redis" in request.sinks and not stop.is_set():
             say("redis: counting the live window again from Kafka")
             outcomes.append(_timed("redis", lambda: recount_board(settings, spark)))
@@ -52,6 +59,20 @@ def backfill(
     if stop.is_set():
         say("stopped before the end; the same command goes on")
     return not stop.is_set() and not any(outcome.failures for outcome in outcomes)
+
+
+@contextmanager
+def audience_of(settings: Settings, say: Say) -> Iterator[Audience]:
+    """A person, and the monitoring where REDIS_URL leads to it; a backfill does not need it to listen."""
+    if not settings.redis.url.get_secret_value():
+        yield Audience(say)
+        return
+    measures, client = Measures(PROCESS), redis_client(settings.redis)
+    try:
+        yield Audience(say, measures, partial(measures.flush, client))
+        measures.flush(client, force=True)
+    finally:
+        client.close()
 
 
 _PURPOSES = {

@@ -1,7 +1,10 @@
-"""What a person sees of a backfill: lines while it runs, a table at the end."""
+"""What a backfill lets others see: lines while it runs, a table at the end, and metrics all along."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+from engagement.monitoring.catalogue import BACKFILL_DONE_ROWS, BACKFILL_FAILED_CHUNKS, BACKFILL_PLANNED_ROWS
+from engagement.monitoring.measures import Nothing, Recorder
 
 _COLUMNS = ("sink", "read", "written", "already there", "dead letters", "failed chunks", "seconds", "rows/s")
 
@@ -26,24 +29,44 @@ class Outcome:
         return (self.read + self.dead_letters) / self.seconds if self.seconds else 0.0
 
 
-class Progress:
-    """Lines about one sink's chunks."""
+@dataclass(frozen=True)
+class Audience:
+    """Who hears how far a backfill is."""
 
-    def __init__(self, sink: str, total_rows: int, say: Callable[[str], None], clock: Callable[[], float]) -> None:
+    say: Callable[[str], None]
+    """A person."""
+    measures: Recorder = field(default_factory=Nothing)
+    """The monitoring."""
+    publish: Callable[[], object] = lambda: None
+    """Sends on what was measured; never fails and does not wait long."""
+
+
+class Progress:
+    """How far one sink's chunks are."""
+
+    def __init__(self, sink: str, total_rows: int, audience: Audience, clock: Callable[[], float]) -> None:
         self._sink = sink
         self._total = total_rows
-        self._say = say
+        self._audience = audience
         self._clock = clock
         self._began = clock()
-        self._rows = self._skipped = 0
+        self._rows = self._skipped = self._failed = 0
+        self._measure()
 
     def skip(self, rows: int) -> None:
         """A chunk that was done before."""
         self._skipped += rows
+        self._measure()
 
     def add(self, rows: int) -> None:
         """A chunk that has been done now."""
         self._rows += rows
+        self._measure()
+
+    def fail(self) -> None:
+        """A chunk that was given up."""
+        self._failed += 1
+        self._measure()
 
     def tell(self, note: str) -> None:
         """Say how far it is, and what it is at."""
@@ -51,7 +74,15 @@ class Progress:
         rate = self._rows / max(self._clock() - self._began, 1e-9)
         left = f", {duration((self._total - passed) / rate)} left" if rate else ""
         share = f"{passed:,} of about {self._total:,} rows, {rate:,.0f} rows/s{left}"
-        self._say(f"{self._sink}: {share}; {note}")
+        self._audience.say(f"{self._sink}: {share}; {note}")
+        self._audience.publish()
+
+    def _measure(self) -> None:
+        measures = self._audience.measures
+        measures.set(BACKFILL_PLANNED_ROWS, self._total, sink=self._sink)
+        measures.set(BACKFILL_DONE_ROWS, self._rows + self._skipped, sink=self._sink)
+        measures.set(BACKFILL_FAILED_CHUNKS, self._failed, sink=self._sink)
+        self._audience.publish()
 
 
 def duration(seconds: float) -> str:

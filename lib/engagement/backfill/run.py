@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from engagement.backfill.ledger import Ledger, Plan, Planned
-from engagement.backfill.progress import Outcome, Progress
+from engagement.backfill.progress import Audience, Outcome, Progress
 from engagement.errors import EngagementError, TransientError
 from engagement.sinks.base import Chunk, Loaded, Loader
 
@@ -49,12 +49,13 @@ class Backfill:
     """One run, or the rest of one; the constructor opens nothing."""
 
     def __init__(
-        self, source: Source, loaders: Sequence[Loader], ledger: Ledger, say: Callable[[str], None], pace: Pace
+        self, source: Source, loaders: Sequence[Loader], ledger: Ledger, audience: Audience, pace: Pace
     ) -> None:
         self._source = source
         self._loaders = loaders
         self._ledger = ledger
-        self._say = say
+        self._audience = audience
+        self._say = audience.say
         self._pace = pace
 
     def run(self, *, restart: bool = False) -> list[Outcome]:
@@ -78,7 +79,7 @@ class Backfill:
         outcome = Outcome(loader.name)
         began = self._pace.clock()
         total = sum(chunk.rows for chunk in plan.chunks)
-        progress = Progress(loader.name, total, self._say, self._pace.clock)
+        progress = Progress(loader.name, total, self._audience, self._pace.clock)
         try:
             loader.open()
             for number, planned in enumerate(plan.chunks):
@@ -104,6 +105,7 @@ class Backfill:
             loaded = self._patiently(loader, plan, number)
         except EngagementError as error:
             outcome.failures.append(f"{note}: {error}")
+            progress.fail()
             self._say(f"{loader.name}: {note} failed: {error}")
         else:
             self._ledger.note_done(plan, loader.name, number)

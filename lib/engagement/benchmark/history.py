@@ -14,6 +14,7 @@ import psycopg2
 from pyspark.sql import SparkSession
 
 from engagement.backfill.build import TABLES, build_backfill, events_of, make_request, start_spark
+from engagement.backfill.progress import Audience
 from engagement.benchmark.bench import Bench, MeasuredReport
 from engagement.errors import ConfigError, EngagementError, TransientError
 from engagement.reconcile.build import Parts, build_comparison
@@ -121,7 +122,7 @@ class HistoryBenchmark:
 
     def _backfill(self, spark: SparkSession, stop: threading.Event) -> float:
         request = make_request(self._settings, EVERYTHING, "postgres", (self._sink,))
-        backfill = build_backfill(self._settings, request, spark, stop, self._say)
+        backfill = build_backfill(self._settings, request, spark, stop, Audience(self._say))
         began = time.perf_counter()
         (outcome,) = backfill.run(restart=True)
         if outcome.failures:

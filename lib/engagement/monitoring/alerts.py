@@ -105,6 +105,10 @@ ALERTS: tuple[Alert, ...] = (
         "{{ $labels.sink }} differs from PostgreSQL in {{ $value }} rows; reconcile --repair",
     ),
     Alert(
+        "BackfillFailed", f"{m.BACKFILL_FAILED_CHUNKS.sample} > 0", "warning",
+        "{{ $value }} chunks of the last backfill are not in {{ $labels.sink }}; the same command tries them again",
+    ),
+    Alert(
         "ReaderBlind", f"increase({m.PROBE_MISSES.sample}[1m]) > 1", "warning",
         "New rows cannot be read in Redis within ten seconds",
     ),

@@ -112,6 +112,11 @@ STORED_DEAD_LETTERS = _gauge(
 OLDEST_DEAD_LETTER = _gauge(
     "oldest_dead_letter_timestamp_seconds", "Kafka time of the oldest that is still new.", "sink", "code", always=False
 )
+BACKFILL_PLANNED_ROWS = _gauge("backfill_planned_rows", "Rows the last backfill is to bring.", "sink", always=False)
+BACKFILL_DONE_ROWS = _gauge("backfill_done_rows", "Of these, rows of chunks that are done.", "sink", always=False)
+BACKFILL_FAILED_CHUNKS = _gauge(
+    "backfill_failed_chunks", "Chunks that it gave up; the same command tries them again.", "sink", always=False
+)
 DRIFT_ROWS = _gauge("drift_rows", "What the last reconcile found, by kind.", "sink", "kind", always=False)
 RECONCILED = _gauge("reconcile_timestamp_seconds", "When the sink was last compared.", "sink", always=False)
 

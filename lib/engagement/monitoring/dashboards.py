@@ -92,12 +92,16 @@ ROWS: tuple[tuple[str, tuple[Chart, ...]], ...] = (
         Chart("Silence of the connector", ((m.SOURCE_SILENCE.sample, "seconds"),), "s"),
         Chart("API answers per second", ((_rate(m.API_RESPONSES, "code"), "{{code}}"),), "short"),
     )),
-    ("External system, reconcile", (
+    ("External system, backfill, reconcile", (
         Chart("Breaker", ((f"{m.BREAKER_STATE.sample} == 1", "{{sink}} {{state}}"),), "short", 8, "state"),
         Chart("Requests per second", (
             (_rate(m.REQUESTS, "sink", "outcome"), "{{sink}} {{outcome}}"),
             (_rate(m.REQUEST_RETRIES, "sink"), "{{sink}} sent again"),
         ), "short"),
+        Chart("Backfill", (
+            (f"{m.BACKFILL_DONE_ROWS.sample} / {m.BACKFILL_PLANNED_ROWS.sample}", "{{sink}}"),
+        ), "percentunit"),
+        Chart("Backfill's failed chunks", ((m.BACKFILL_FAILED_CHUNKS.sample, "{{sink}}"),), "short"),
         Chart("Drift", ((m.DRIFT_ROWS.sample, "{{sink}} {{kind}}"),), "short"),
         Chart("Since the last reconcile", ((f"time() - {m.RECONCILED.sample}", "{{sink}}"),), "s"),
     )),
