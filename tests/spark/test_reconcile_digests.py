@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import psycopg2
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 from tests.builders import CONTENT_ID
 from tests.spark.warehouse import start
 
@@ -137,7 +138,9 @@ def test_every_side_has_the_same_digests(place: Place) -> None:
     wanted = {event.event_id - 1: event.sums() for event in EVENTS_AT_ALL}
     assert len({(sums.high, sums.low) for sums in wanted.values()}) == len(EVENTS_AT_ALL)
     assert place.table.sums(one_by_one) == wanted
-    assert LakeSide(place.spark, place.lake, None).sums(one_by_one) == wanted
+    lake = LakeSide(place.spark, place.lake, None)
+    assert lake.sums(one_by_one) == wanted
+    assert lake.gathered_sums(one_by_one) == wanted
     assert WarehouseSide(place.rest, None).sums(one_by_one) == wanted
     accepted = {event_id: row for event_id, row in place.table.digests([e.event_id for e in EVENTS_AT_ALL]).items()}
     of_valid = {i: Sums(1, row.high, row.low) for i, row in accepted.items() if not row.refused}
@@ -155,11 +158,29 @@ def test_every_side_sums_up_ranges_and_times_alike(place: Place) -> None:
             bucket, own = (event.event_id - 1) // 7, event.sums()
             had = wanted.get(bucket, Sums())
             wanted[bucket] = Sums(had.events + 1, had.high + own.high, had.low + own.low)
-    sides = (
-        TableSide(place.spark, place.table.table, place.table.catalogue, span, now),
-        LakeSide(place.spark, place.lake, span),
-        WarehouseSide(place.rest, span),
+    lake = LakeSide(place.spark, place.lake, span)
+    ways = (
+        TableSide(place.spark, place.table.table, place.table.catalogue, span, now).sums,
+        lake.sums,
+        lake.gathered_sums,
+        WarehouseSide(place.rest, span).sums,
     )
-    for side in sides:
-        found = {bucket: sums for bucket, sums in side.sums(slices).items() if sums != Sums()}
-        assert found == wanted, side
+    for way in ways:
+        assert {bucket: sums for bucket, sums in way(slices).items() if sums != Sums()} == wanted, way
+
+
+def test_a_lake_with_versions_deletions_and_copies_sums_up_alike_both_ways(place: Place) -> None:
+    place.fill([Event(number, duration_ms=number) for number in range(1, 400)])
+    rows = place.lake.read(place.spark)
+    newer = rows.where("event_id % 5 = 0").withColumns({"version": F.lit(20), "duration_ms": F.lit(7)})
+    gone = rows.where("event_id % 7 = 0").withColumns({"version": F.lit(30), "op": F.lit("d")})
+    copies = rows.where("event_id in (11, 12, 35, 300)")
+    for added in (newer, gone, copies, rows.where("false")):
+        added.write.format("delta").mode("append").save(place.lake.path)
+    lake = LakeSide(place.spark, place.lake, None)
+    found = {bucket: sums for bucket, sums in lake.sums(Slices(3, 350, 10)).items() if sums != Sums()}
+    gathered = {bucket: sums for bucket, sums in lake.gathered_sums(Slices(3, 350, 10)).items() if sums != Sums()}
+    assert found == gathered
+    assert sum(sums.events for sums in found.values()) == sum(1 for number in range(3, 351) if number % 7)
+    assert sum(sums.extra for sums in found.values()) == 4
+    assert lake.bounds() == (1, 399)

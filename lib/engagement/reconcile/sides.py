@@ -8,15 +8,19 @@ spells JSON in its own way; nor is what events are enriched with: it stays as it
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from engagement.reconcile.compare import Digest, Held, Slices, Sums
+from engagement.reconcile.lake_files import Reading, plan_tasks, sums_of_files
 from engagement.schemas import Kind
 from engagement.sinks.bigquery.rest import ListParameter, Parameter, Rest
+from engagement.sinks.delta.files import Folder
+from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import LakeTable
 from engagement.sinks.lake.tables import SINK as LAKE
 from engagement.sinks.spark_faults import spark_translated
@@ -29,6 +33,8 @@ _DELETION = "d"
 _NUMBERS = ("high", "low", "event_us")
 _IDS = 10_000
 """Events that one statement asks for."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _HALF = 8
 """Hexadecimal digits in half of a digest."""
 
@@ -90,12 +96,25 @@ class LakeSide:
 
     def bounds(self) -> tuple[int, int] | None:
         """Smallest and largest event id."""
+        files = DeltaLog(self.events).files("event_id")
+        if not (files["first"].null_count or files["last"].null_count):
+            first, last = pc.min(files["first"]).as_py(), pc.max(files["last"]).as_py()
+            return None if first is None else (first, last)
         with spark_translated(LAKE):
             row = self.events.read(self.spark).agg(F.min("event_id"), F.max("event_id")).first()
         return None if row is None or row[0] is None else (row[0], row[1])
 
     def sums(self, slices: Slices) -> Mapping[int, Sums]:
         """Sums of the newest versions that live."""
+        log = DeltaLog(self.events)
+        tasks = plan_tasks(log.files("event_id"), slices) if log.is_plain else None
+        if tasks is None:
+            return self.gathered_sums(slices)
+        with spark_translated(LAKE):
+            return sums_of_files(self.spark, tasks, Reading(Folder(self.events.path), slices, self._times_us()))
+
+    def gathered_sums(self, slices: Slices) -> Mapping[int, Sums]:
+        """The same, by bringing each event's versions together: for tables whose files hold ids from all over."""
         with spark_translated(LAKE):
             newest = self._newest(F.col("event_id").between(slices.first, slices.last))
             return _collected(_sums(newest, slices, F.col("alive") & self._in_span()))
@@ -137,10 +156,16 @@ class LakeSide:
         return newest
 
     def _in_span(self) -> Column:
-        if self.span is None:
+        times = self._times_us()
+        if times is None:
             return F.lit(True)
-        micros = F.col("event_us")
-        return (micros >= F.unix_micros(F.lit(self.span.start))) & (micros < F.unix_micros(F.lit(self.span.end)))
+        return (F.col("event_us") >= times[0]) & (F.col("event_us") < times[1])
+
+    def _times_us(self) -> tuple[int, int] | None:
+        if self.span is None:
+            return None
+        start, end = ((moment - _EPOCH) // _MICROSECOND for moment in (self.span.start, self.span.end))
+        return start, end
 
 
 @dataclass(frozen=True)
