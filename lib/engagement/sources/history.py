@@ -1,4 +1,4 @@
-"""The events table itself: what lies in a range of event times, by ids, and its rows read in parallel over JDBC.
+"""The events table itself: what lies in a range of event times, by ids, and how its rows are read in parallel.
 
 Ranges of ids come from the rows as they are (`row_number` over the primary key): gaps, clusters and late events do not
 make one reader wait for another, and nothing is skipped by counting (OFFSET).
@@ -10,7 +10,7 @@ backfill can wait for those that were there before it began: what a later one br
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,15 @@ from pyspark.sql import functions as F
 from engagement.errors import TransientError, first_line
 from engagement.schemas import TABLE_ROWS
 from engagement.sources.content import JdbcAddress
+from engagement.sources.table_copy import COLUMNS, CopiedRows
 
 _FETCH_ROWS = 10_000
 """Rows a JDBC reader holds at once; by itself PostgreSQL's driver would hold them all."""
 _IDS = 500
 """Ids that one reader looks up."""
 _CONNECT_SECONDS = 5
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -100,17 +103,23 @@ class EventsTable:
         ((system, name),) = self._run("select system_identifier, current_database() from pg_control_system()", {})
         return f"{system}/{name}"
 
-    def read(self, spark: SparkSession, pieces: Sequence[IdRange], span: Span, read_ts: datetime) -> DataFrame:
-        """The rows of some ranges of ids and a span of event times, one task a range. Out: TABLE_ROWS."""
-        parts = [f"id between {piece.first} and {piece.last} and {_within(span)}" for piece in pieces]
-        return self._rows(spark, "read_rows", parts, read_ts)
+    def copied(self, pieces: Sequence[IdRange], span: Span, read_ts: datetime) -> CopiedRows:
+        """The rows of some ranges of ids and a span of event times, one statement a range."""
+        query, columns = self._text("read_rows"), ", ".join(COLUMNS)
+        statements = [
+            f"select {columns} from ({query}) as event_rows "  # noqa: S608 numbers and times of ours
+            f"where id between {piece.first} and {piece.last} and {_within(span)}"
+            for piece in pieces
+        ]
+        return CopiedRows(self._url, tuple(statements), (read_ts - _EPOCH) // _MICROSECOND)
 
     def read_ids(self, spark: SparkSession, ids: Sequence[int], read_ts: datetime) -> DataFrame:
         """The rows of some ids that are there. Out: TABLE_ROWS."""
         parts = [
             f"id in ({', '.join(str(number) for number in ids[at : at + _IDS])})" for at in range(0, len(ids), _IDS)
         ]
-        return self._rows(spark, "read_rows", parts or ["false"], read_ts)
+        rows = self._load(spark, "read_rows", parts or ["false"])
+        return rows.withColumn("read_ts", F.lit(read_ts)).select(*TABLE_ROWS.names)
 
     def digest_sums(self, first: int, last: int, width: int, span: Span | None) -> list[DigestSums]:
         """What reconcile compares of the rows with ids `first` to `last`, by ranges of `width` ids; computed there."""
@@ -142,13 +151,9 @@ class EventsTable:
         ((oldest,),) = self._ask("oldest_transaction", {})
         return int(oldest) >= position.next_xid
 
-    def _rows(self, spark: SparkSession, statement: str, parts: Sequence[str], read_ts: datetime) -> DataFrame:
-        rows = self._load(spark, statement, parts)
-        return rows.withColumn("read_ts", F.lit(read_ts)).select(*TABLE_ROWS.names)
-
     def _load(self, spark: SparkSession, statement: str, parts: Sequence[str]) -> DataFrame:
         address = JdbcAddress.from_database_url(self._url)
-        query = (self._sql / f"{statement}.sql").read_text(encoding="utf-8")
+        query = self._text(statement)
         properties = {**address.properties, "fetchsize": str(_FETCH_ROWS)}
         return spark.read.jdbc(address.url, f"({query}) as event_rows", predicates=list(parts), properties=properties)
 
@@ -160,7 +165,10 @@ class EventsTable:
             yield
 
     def _ask(self, statement: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
-        return self._run((self._sql / f"{statement}.sql").read_text(encoding="utf-8"), parameters)
+        return self._run(self._text(statement), parameters)
+
+    def _text(self, statement: str) -> str:
+        return (self._sql / f"{statement}.sql").read_text(encoding="utf-8")
 
     def _run(self, text: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
         with self._connected() as database, database.cursor() as cursor:

@@ -29,7 +29,7 @@ Task = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 """What a sink does with the changes (contract CHANGES) of one Spark task: whole Kafka partitions, in offset order."""
 
 Transform = Callable[[Iterable[pa.RecordBatch], Contents], Iterator[pa.RecordBatch]]
-"""`transform_batches` for messages, `transform_rows` for rows of the table; out come CHANGES."""
+"""`transform_batches` for messages, `transform_rows` for rows of the table, or one that reads too; out come CHANGES."""
 
 
 def narrow_messages(messages: DataFrame) -> DataFrame:
@@ -84,7 +84,7 @@ class Changes:
     """Messages that will go through the transform, joined with the catalogue as it stands now. Nothing runs yet."""
 
     messages: DataFrame
-    """Contract NARROW_MESSAGES; TABLE_ROWS for `transform_rows`."""
+    """Contract NARROW_MESSAGES; TABLE_ROWS for `transform_rows`; else what the transform takes."""
     contents: SharedContents
     transform: Transform = transform_batches
     workers: Workers = Workers.FIRST
