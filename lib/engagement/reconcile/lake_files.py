@@ -25,8 +25,8 @@ _TASK_ROWS = 250_000
 """Rows of files that begin in a task's range, about."""
 _MOST_ROWS = 4_000_000
 """Rows of all files that a task reads: it holds 25 bytes of each at once."""
-_MOST_READINGS = 2
-"""How often the average row may be read."""
+_MOST_READINGS = 4
+"""How often the average row may be read; to skip a row of a file costs a quarter of what it costs to sum it up."""
 _BATCH_ROWS = 50_000
 _TEXTS = ("event_id", "content_id", "user_id", "event_type", "event_us", "duration_ms", "device")
 _COLUMNS = ("event_id", "version", "op", "content_id", "user_id", "event_type", "event_ts", "duration_ms", "device")

@@ -76,7 +76,7 @@ class DeltaLog:
         """Whether a file may have a value between these two, by its bounds; true where it tells none."""
         files = self.files(column)
         outside = pc.or_(pc.greater(files["first"], last), pc.less(files["last"], first))
-        return not pc.all(outside.fill_null(False)).as_py()
+        return not pc.all(outside.fill_null(False), min_count=0).as_py()
 
     def files(self, column: str) -> pa.Table:
         """Every file: its path below the table's folder, its rows, and the bounds of a column; NULL: it tells none."""
