@@ -83,16 +83,16 @@ class OutageBenchmark:
             load.stop()
 
     def _measure(self, probe: FreshnessProbe) -> OutageReport | None:
-        bench = self._bench
+        bench, topic_id = self._bench, self._positions.topic_id()
         self._phase(probe, _CALM_SECONDS, "warm-up")
         before = self._phase(probe, _CALM_SECONDS, "before")
         self._partner.fail({"status": 503})
         meanwhile = self._phase(probe, bench.seconds, "the receiver answers 503")
         ends = {partition: end for partition, (_, end) in self._positions.bounds().items()}
-        waiting = self._waiting(ends)
+        waiting = self._waiting(ends, topic_id)
         self._partner.heal()
         bench.say(f"the receiver is back, {waiting:,} messages wait")
-        seconds = self._await_sent(ends)
+        seconds = self._await_sent(ends, topic_id)
         draining = probe.samples()
         if bench.stop.is_set():
             return None
@@ -110,16 +110,18 @@ class OutageBenchmark:
         probe.forget()
         return samples
 
-    def _await_sent(self, ends: Mapping[int, int]) -> float:
+    def _await_sent(self, ends: Mapping[int, int], topic_id: str) -> float:
         began = time.monotonic()
-        while self._waiting(ends) and not self._bench.stop.wait(_POLL_SECONDS):
+        while left := self._waiting(ends, topic_id):
             if time.monotonic() - began > _DRAIN_LIMIT_SECONDS:
-                raise TransientError(f"still {self._waiting(ends):,} messages wait")
+                raise TransientError(f"still {left:,} messages wait")
+            if self._bench.stop.wait(_POLL_SECONDS):
+                break
         return time.monotonic() - began
 
-    def _waiting(self, ends: Mapping[int, int]) -> int:
+    def _waiting(self, ends: Mapping[int, int], topic_id: str) -> int:
         """How many messages up to these offsets have no outcome on record."""
-        fence, _ = DeltaLog(self._deliveries).fence(self._positions.topic_id())
+        fence, _ = DeltaLog(self._deliveries).fence(topic_id)
         done = fence.next_offsets if fence else {}
         return sum(max(0, end - done.get(partition, 0)) for partition, end in ends.items())
 

@@ -11,7 +11,8 @@ from redis import Redis
 from engagement.demo.probe import FreshnessProbe
 from engagement.settings import Settings
 
-_PROBE_SECONDS = 0.1
+_PROBE_SECONDS = 0.3
+"""So the 2,000 contents of the probe last for the window; faster, it would run out of those that are not ranked."""
 _JOIN_SECONDS = 10.0
 _TIMEOUT_SECONDS = 5
 
