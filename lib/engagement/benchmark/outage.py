@@ -1,13 +1,15 @@
 """What piles up while the receiver is away: how fast it is sent afterwards, in what order, and who notices."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from deltalake import DeltaTable
+
 from engagement.benchmark.bench import Bench, MeasuredReport
 from engagement.benchmark.probing import probing
-from engagement.benchmark.receiver import Partner
+from engagement.benchmark.receiver import Overtaken, Partner
 from engagement.demo.probe import Freshness, FreshnessProbe
 from engagement.errors import TransientError
 from engagement.sinks.delta.log import DeltaLog
@@ -33,12 +35,16 @@ class OutageReport(MeasuredReport):
     outage_seconds: float
     waiting: int
     """Messages without an outcome when the receiver was back."""
+    resumed_seconds: float
+    """From then until the first of them had one on record: the sink had been waiting, up to a minute."""
     drain_seconds: float
-    """From then until each of them had one on record; what came meanwhile was sent beside them."""
+    """From when it was back until each of them had one on record; what came meanwhile was sent beside them."""
     several_versions: int
     """Events of which the receiver got more than one version, over the whole run."""
     out_of_order: int
-    """Versions that came after a newer one of their event."""
+    """Versions that came after a newer one of their event, from the same Kafka partition; must be 0."""
+    moved_out_of_order: int
+    """The same from another partition: the update had moved the event to another content."""
     repeats: int
     """Keys that came again, over the whole run."""
     before: Freshness
@@ -51,9 +57,10 @@ class OutageReport(MeasuredReport):
     def summary(self) -> str:
         """The outcome in a few lines for a person."""
         return (
-            f"{self.waiting:,} messages waited after {self.outage_seconds:.0f} s: sent in {self.drain_seconds:.1f} s, "
-            f"{self.waiting / self.drain_seconds:,.0f}/s beside {self.rate:,}/s new rows; of {self.several_versions:,} "
-            f"events with several versions {self.out_of_order} came out of order, {self.repeats} keys came again\n"
+            f"{self.waiting:,} messages waited after {self.outage_seconds:.0f} s: the first were sent after "
+            f"{self.resumed_seconds:.1f} s, all of them after {self.drain_seconds:.1f} s; of {self.several_versions:,} "
+            f"events with several versions {self.out_of_order} came out of order, and {self.moved_out_of_order} that "
+            f"had moved between contents; {self.repeats} keys came again\n"
             f"ranking, p99: {self.before.p99_ms:.0f} ms before, {self.meanwhile.p99_ms:.0f} ms during the outage, "
             f"{self.draining.p99_ms:.0f} ms while the backlog was sent"
         )
@@ -92,16 +99,34 @@ class OutageBenchmark:
         waiting = self._waiting(ends, topic_id)
         self._partner.heal()
         bench.say(f"the receiver is back, {waiting:,} messages wait")
-        seconds = self._await_sent(ends, topic_id)
+        resumed, seconds = self._await_sent(ends, topic_id)
         draining = probe.samples()
         if bench.stop.is_set():
             return None
-        several, out_of_order = self._partner.order()
-        phases = [Freshness.of(samples) for samples in (before, meanwhile, draining)]
+        several, overtaken = self._partner.order()
+        moved = self._moved(overtaken)
         return OutageReport(
-            bench.rate, bench.seconds, waiting, round(seconds, 1), several, out_of_order, self._partner.repeats(),
-            *_all(phases),
-        )  # fmt: skip
+            rate=bench.rate,
+            outage_seconds=bench.seconds,
+            waiting=waiting,
+            resumed_seconds=round(resumed, 1),
+            drain_seconds=round(seconds, 1),
+            several_versions=several,
+            out_of_order=len(overtaken) - moved,
+            moved_out_of_order=moved,
+            repeats=self._partner.repeats(),
+            before=_found(before),
+            meanwhile=_found(meanwhile),
+            draining=_found(draining),
+        )
+
+    def _moved(self, overtaken: Sequence[Overtaken]) -> int:
+        """How many of them came from another partition than the newer version."""
+        ids = [each.event_id for each in overtaken]
+        columns = ["event_id", "version", "kafka_partition"]
+        rows = DeltaTable(self._deliveries.path).to_pyarrow_table(columns=columns, filters=[("event_id", "in", ids)])
+        partition = {(row["event_id"], row["version"]): row["kafka_partition"] for row in rows.to_pylist()}
+        return sum(partition[o.event_id, o.version] != partition[o.event_id, o.newer] for o in overtaken)
 
     def _phase(self, probe: FreshnessProbe, seconds: float, name: str) -> list[float]:
         self._bench.say(f"{name}: {seconds:.0f} s")
@@ -110,14 +135,17 @@ class OutageBenchmark:
         probe.forget()
         return samples
 
-    def _await_sent(self, ends: Mapping[int, int], topic_id: str) -> float:
-        began = time.monotonic()
+    def _await_sent(self, ends: Mapping[int, int], topic_id: str) -> tuple[float, float]:
+        """Seconds until the first outcome, and until the last."""
+        began, resumed, waiting = time.monotonic(), 0.0, self._waiting(ends, topic_id)
         while left := self._waiting(ends, topic_id):
+            if left < waiting and not resumed:
+                resumed = time.monotonic() - began
             if time.monotonic() - began > _DRAIN_LIMIT_SECONDS:
                 raise TransientError(f"still {left:,} messages wait")
             if self._bench.stop.wait(_POLL_SECONDS):
                 break
-        return time.monotonic() - began
+        return resumed, time.monotonic() - began
 
     def _waiting(self, ends: Mapping[int, int], topic_id: str) -> int:
         """How many messages up to these offsets have no outcome on record."""
@@ -126,9 +154,9 @@ class OutageBenchmark:
         return sum(max(0, end - done.get(partition, 0)) for partition, end in ends.items())
 
 
-def _all(phases: list[Freshness | None]) -> list[Freshness]:
-    found = [phase for phase in phases if phase is not None]
-    if len(found) < len(phases):
+def _found(samples: Sequence[float]) -> Freshness:
+    found = Freshness.of(samples)
+    if found is None:
         raise TransientError("in one of the phases no probe was seen, so there is nothing to compare")
     return found
 

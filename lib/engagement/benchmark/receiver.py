@@ -1,6 +1,7 @@
 """The embedded receiver as a benchmark uses it: told to be slow or away, and asked what came in what order."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from engagement.embedded.site import loopback_session
@@ -10,6 +11,15 @@ ANSWER_SECONDS = 0.05
 """What an answer of one that is far away may take on its way."""
 _TIMEOUT_SECONDS = 10.0
 _PAGE = 10_000
+
+
+@dataclass(frozen=True)
+class Overtaken:
+    """A version that came after a newer one of its event."""
+
+    event_id: int
+    version: int
+    newer: int
 
 
 class Partner:
@@ -31,20 +41,22 @@ class Partner:
         """How often a key came again."""
         return int(self._ask("GET", "stats")["repeats"])
 
-    def order(self) -> tuple[int, int]:
-        """Events that came in several versions, and versions that came after a newer one of their event."""
+    def order(self) -> tuple[int, list[Overtaken]]:
+        """How many events came in several versions, and which versions came after a newer one of their event."""
         newest: dict[int, int] = {}
         several: set[int] = set()
-        last = out_of_order = 0
+        overtaken: list[Overtaken] = []
+        last = 0
         while page := self._ask("GET", f"versions?after={last}&limit={_PAGE}"):
             last = page[-1]["number"]
             for row in page:
                 event_id, version = row["event_id"], row["version"]
                 if event_id in newest:
                     several.add(event_id)
-                    out_of_order += version < newest[event_id]
+                    if version < newest[event_id]:
+                        overtaken.append(Overtaken(event_id, version, newest[event_id]))
                 newest[event_id] = max(version, newest.get(event_id, version))
-        return len(several), out_of_order
+        return len(several), overtaken
 
     def _ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 whatever JSON it answers
         with loopback_session() as session:
