@@ -136,7 +136,7 @@ class ExternalSettings(Section):
     batch_size: Annotated[int, Interval(ge=1, le=10_000)] = setting("EXTERNAL_SYSTEM_BATCH_SIZE", 100)
     """Events that a request carries at most in batch mode, 1..10000; 1 MiB closes it earlier."""
     concurrency: Annotated[int, Interval(ge=1, le=64)] = setting("EXTERNAL_SYSTEM_CONCURRENCY", 8)
-    """Requests under way at once per Spark task, of which there is one per Kafka partition, 1..64."""
+    """Requests under way at once per Spark task, of which there is at most one per Kafka partition, 1..64."""
     interval_seconds: Annotated[float, Interval(ge=0.5, le=300)] = setting("EXTERNAL_SYSTEM_INTERVAL_SECONDS", 5.0)
     """Seconds between the starts of two micro-batches, 0.5..300; a backlog is sent without a pause."""
     retention_days: Annotated[int, Interval(ge=0, le=3_650)] = setting("EXTERNAL_SYSTEM_RETENTION_DAYS", 30)
