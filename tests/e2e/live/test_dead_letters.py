@@ -27,6 +27,7 @@ STORED_SECONDS = 60
 COUNTED_SECONDS = 90
 AHEAD = timedelta(seconds=45)
 """So far ahead, the event enters the window when all of this has been done, and stays in it."""
+LENGTH_SECONDS = 60
 CATCH_UP_SECONDS = 90
 COMMAND_SECONDS = 60
 SINKS = ("redis", *TABLES)
@@ -82,8 +83,8 @@ def test_a_refused_row_is_corrected_and_reaches_every_sink_once(
     content_id = str(uuid4())
     world.execute(
         "insert into content (id, slug, title, content_type, length_seconds, publish_ts) "
-        "values (%s, %s, 'Corrected', 'podcast', 60, now())",
-        content_id, content_id,
+        "values (%s, %s, 'Corrected', 'podcast', %s, now())",
+        content_id, content_id, LENGTH_SECONDS,
     )  # fmt: skip
     happens = now() + AHEAD
     (event_id,) = world.insert(Event(content_id, "play", happens, -1))
@@ -119,6 +120,7 @@ def test_a_refused_row_is_corrected_and_reaches_every_sink_once(
     assert [row["duration_ms"] for row in rows if row["event_id"] == event_id] == [30_000]
 
     # The source's own correction says that the row was invalid before; what the replay had counted is taken back.
+    world.ledger.note_length(content_id, LENGTH_SECONDS)
     world.ledger.note(event_id, content_id, "play", happens, 45_000)
     world.execute("update engagement_events set duration_ms = 45000 where id = %s", event_id)
     world.oracle.await_equality(COUNTED_SECONDS, least_events=0)
