@@ -180,6 +180,7 @@ class World:
             "CONTENT_REFRESH_SECONDS": str(CONTENT_REFRESH_SECONDS),
             "LAKE_INTERVAL_SECONDS": "2",
             "BIGQUERY_MAX_BATCH_TIME_SECONDS": "2",
+            "EXTERNAL_SYSTEM_INTERVAL_SECONDS": "1",
             # These jobs live for seconds: they never earn back what the optimizing compiler costs.
             "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             **changes,

@@ -67,7 +67,7 @@ def test_damaged_checkpoints(tables_world: World, job: StreamJob) -> None:
     order = random.sample(checkpoints.ALL, len(checkpoints.ALL))
     with tables_world.load():
         for turn in range(len(order)):
-            await_batches(job, 3)
+            await_batches(job, 2)
             job.kill()
             for place, sink in enumerate(TABLES):
                 order[(turn + place) % len(order)](job.checkpoint(sink))
