@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 """Longest time between two published rankings."""
-QUIET_SECONDS = 0.2
+QUIET_SECONDS = 0.1
 """Shortest time between two published rankings."""
 STATS_SECONDS = 0.05
 """Pause between two slices of statistics, so that writers are not held up."""

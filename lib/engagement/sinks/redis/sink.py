@@ -2,7 +2,7 @@
 
 Guarantee: effectively once per row version on the board and in the totals, by the fence that every shard moves in the
 same script call as its numbers (crash points: writer.py, rebuild.py). Time bound: what a micro-batch brought is in the
-public ranking after the keeper's next publish, at most 200 ms later while Redis answers.
+public ranking after the keeper's next publish, at most 100 ms later while Redis answers.
 """
 
 import threading
