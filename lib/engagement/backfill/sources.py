@@ -109,7 +109,7 @@ class LakeSource:
     def _rows(self) -> DataFrame:
         if self._taken is None:
             self._taken = self.fence()
-        days = F.col(EVENT_DATE).between(self.span.start.date(), self.span.end.date())
+        days = F.col(EVENT_DATE).between(_day(self.span.start), _day(self.span.end))
         partition, offset = F.col("kafka_partition"), F.col("kafka_offset")
         taken = [(partition == number) & (offset < following) for number, following in self._taken.items()]
         old = reduce(Column.__or__, taken, partition.isNull())
@@ -160,6 +160,11 @@ class TopicSource:
 def _steps(first: int, last: int, size: int) -> Iterator[tuple[int, int]]:
     for start in range(first, last, size):
         yield start, min(start + size, last)
+
+
+def _day(moment: datetime) -> Column:
+    """A moment's UTC day; pyspark itself spells a year before 1000 with fewer than four digits, which is no date."""
+    return F.lit(moment.date().isoformat()).cast("date")
 
 
 def _within(moment: Column, span: Span) -> Column:

@@ -56,10 +56,13 @@ class Deployment:
         return job.text()
 
     def table(self) -> Newest:
-        """What PostgreSQL has of valid rows."""
+        """What PostgreSQL has of valid rows: the workload's invalid times lie days ahead or in another century."""
         with closing(self.world.connect()) as database, database.cursor() as cursor:
-            cursor.execute("select id, content_id::text, event_type, duration_ms from engagement_events")
-            return {row[0]: tuple(row[1:]) for row in cursor.fetchall() if row[3] is None or row[3] >= 0}
+            cursor.execute(
+                "select id, content_id::text, event_type, duration_ms from engagement_events "
+                "where coalesce(duration_ms, 0) >= 0 and event_ts between '2000-01-01' and now() + interval '1 day'"
+            )
+            return {row[0]: tuple(row[1:]) for row in cursor.fetchall()}
 
     def in_lake(self) -> list[dict[str, Any]]:
         columns = ["event_id", "version", "op", "content_id", "event_type", "duration_ms"]
