@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from engagement.dead_letters.letter import DISCARDED, NEW, REPLAYED, Action, FullLetter, LetterId
@@ -21,6 +21,7 @@ from engagement.dead_letters.table import LetterTable, Place
 from engagement.errors import ConfigError
 from engagement.schemas import DeadLetterCode
 from engagement.transform.envelope import Headers, Outcome, read_message
+from engagement.transform.instant import to_micros
 from engagement.transform.json_text import RECURSION_LIMIT, JsonReader, Refusal
 
 SLICE_LETTERS, SLICE_BYTES = 2_000, 32 * 1024 * 1024
@@ -29,7 +30,6 @@ MARK_LETTERS = 20_000
 """Letters that are marked at once: each time rewrites the files that they lie in."""
 ADDRESSES = {TRANSFORM: "KAFKA_BOOTSTRAP_SERVERS", "external": "EXTERNAL_SYSTEM_URL and DATABASE_URL"}
 """What must be set before letters can go where they were refused."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Tally:
 def judge(reader: JsonReader, letter: FullLetter, value: bytes, now: datetime) -> Replay | Refusal:
     """What the transform would make of `value` in the letter's place, if it came now."""
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
-    now_us = (now - _EPOCH) // timedelta(microseconds=1)
+    now_us = to_micros(now)
     place = letter.letter.id.offset
     outcome = read_message(reader, value, place, now_us, Headers(letter.header_names, place))
     return outcome.refusal or Replay(letter, value, outcome)

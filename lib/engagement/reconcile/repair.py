@@ -9,7 +9,7 @@ An event that PostgreSQL does not have any more gets a deletion of that version.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -23,8 +23,8 @@ from engagement.sinks.base import Chunk, Loader
 from engagement.sources.content import ContentCatalogue, ContentSnapshot
 from engagement.sources.history import EventsTable, LogPosition
 from engagement.transform.changes import Changes, FramedChanges, transform_rows
+from engagement.transform.instant import from_micros
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVENT, _VERSION = ("event_id",), ("event_id", "version")
 
 
@@ -93,4 +93,4 @@ class Mender:
 
 
 def _moment(micros: int | None) -> datetime | None:
-    return None if micros is None else _EPOCH + timedelta(microseconds=micros)
+    return None if micros is None else from_micros(micros)

@@ -8,7 +8,7 @@ spells JSON in its own way; nor is what events are enriched with: it stays as it
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pyarrow.compute as pc
@@ -27,14 +27,13 @@ from engagement.sinks.spark_faults import spark_translated
 from engagement.sources.content import ContentCatalogue
 from engagement.sources.history import EventsTable, Span
 from engagement.transform.changes import Changes, transform_rows
+from engagement.transform.instant import to_micros
 
 _COLUMNS = ("event_id", "content_id", "user_id", "event_type", "event_us", "duration_ms", "device")
 _DELETION = "d"
 _NUMBERS = ("high", "low", "event_us")
 _IDS = 10_000
 """Events that one statement asks for."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _HALF = 8
 """Hexadecimal digits in half of a digest."""
 
@@ -164,8 +163,7 @@ class LakeSide:
     def _times_us(self) -> tuple[int, int] | None:
         if self.span is None:
             return None
-        start, end = ((moment - _EPOCH) // _MICROSECOND for moment in (self.span.start, self.span.end))
-        return start, end
+        return to_micros(self.span.start), to_micros(self.span.end)
 
 
 @dataclass(frozen=True)

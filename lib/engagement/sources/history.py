@@ -10,7 +10,7 @@ backfill can wait for those that were there before it began: what a later one br
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,13 @@ from engagement.errors import TransientError, first_line
 from engagement.schemas import TABLE_ROWS
 from engagement.sources.content import JdbcAddress
 from engagement.sources.table_copy import COLUMNS, CopiedRows
+from engagement.transform.instant import to_micros
 
 _FETCH_ROWS = 10_000
 """Rows a JDBC reader holds at once; by itself PostgreSQL's driver would hold them all."""
 _IDS = 500
 """Ids that one reader looks up."""
 _CONNECT_SECONDS = 5
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class EventsTable:
             f"where id between {piece.first} and {piece.last} and {_within(span)}"
             for piece in pieces
         ]
-        return CopiedRows(self._url, tuple(statements), (read_ts - _EPOCH) // _MICROSECOND)
+        return CopiedRows(self._url, tuple(statements), to_micros(read_ts))
 
     def read_ids(self, spark: SparkSession, ids: Sequence[int], read_ts: datetime) -> DataFrame:
         """The rows of some ids that are there. Out: TABLE_ROWS."""

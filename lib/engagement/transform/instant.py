@@ -1,4 +1,4 @@
-"""ISO 8601 text to microseconds since 1970, for years before 1 and beyond 9999 too: PostgreSQL has them."""
+"""Times and microseconds since 1970; ISO 8601 text also of years before 1 and beyond 9999: PostgreSQL has them."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -21,11 +21,29 @@ _ZONE_LIMIT_MINUTES = 18 * 60
 _HOUR_MINUTES = 60
 
 
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970.
+
+    >>> to_micros(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))
+    1000000
+    """
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The time so many microseconds since 1970. Raises: OverflowError outside the years 1 to 9999.
+
+    >>> from_micros(1_000_000)
+    datetime.datetime(1970, 1, 1, 0, 0, 1, tzinfo=datetime.timezone.utc)
+    """
+    return _EPOCH + micros * _MICROSECOND
+
+
 def parse_instant(text: str) -> int | None:
     """Microseconds since 1970, finer digits cut; None when the text names no time with a zone, or none of 64 bits."""
     if _COMMON.fullmatch(text):
         try:
-            return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+            return to_micros(datetime.fromisoformat(text))
         except ValueError:
             return _parse_any(text)  # no such day, or the year 0
     return _parse_any(text)
@@ -44,7 +62,7 @@ def _parse_any(text: str) -> int | None:
         return None
     if zone is None:
         return None
-    micros = (local - _EPOCH) // _MICROSECOND + int((fraction or "").ljust(6, "0")[:6])
+    micros = to_micros(local) + int((fraction or "").ljust(6, "0")[:6])
     micros += (cycles - _ANY_CYCLE // _CYCLE_YEARS) * _CYCLE_US - zone * _HOUR_MINUTES * SECOND_US
     return micros if -(2**63) <= micros < 2**63 else None
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from engagement.errors import ContractError
@@ -21,9 +21,8 @@ from engagement.sinks.bigquery.fence import (
 )
 from engagement.sinks.bigquery.rest import Parameter, Rest
 from engagement.sinks.bigquery.stream import commit
+from engagement.transform.instant import from_micros, to_micros
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _DONE, _CLAIMED = "done", "claimed"
 
 
@@ -124,8 +123,8 @@ def _offsets(offsets: Fence) -> Parameter:
 
 
 def _time(name: str, us: int | None) -> Parameter:
-    return Parameter(name, "TIMESTAMP", None if us is None else _EPOCH + us * _MICROSECOND)
+    return Parameter(name, "TIMESTAMP", None if us is None else from_micros(us))
 
 
 def _micros(at: datetime | None) -> int | None:
-    return None if at is None else (at - _EPOCH) // _MICROSECOND
+    return None if at is None else to_micros(at)

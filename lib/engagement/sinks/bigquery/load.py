@@ -14,7 +14,7 @@ statement runs under a lock (`guard`), since BigQuery does not hold one INSERT a
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,8 @@ from engagement.sinks.bigquery.rows import ROWS
 from engagement.sinks.bigquery.staging import STAGED_DDL, STAGING, StagingPlan, stage
 from engagement.sinks.bigquery.tables import WarehouseTables
 from engagement.sinks.spark_faults import spark_translated
+from engagement.transform.instant import from_micros, to_micros
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _STAGING_LIFE = timedelta(days=1)
 _JSON = "raw_payload"
 _NO_RETRY: Any = None
@@ -81,7 +80,7 @@ class WarehouseLoader:
         return self._rest.call(self._rest.client.create_table, table, exists_ok=True)
 
     def _stage(self, chunk: Chunk, staging: bigquery.Table) -> list[Row]:
-        processed_us = (self._clock() - _EPOCH) // _MICROSECOND
+        processed_us = to_micros(self._clock())
         plan = StagingPlan(self._options, str(staging.reference), _name(chunk, staging), processed_us)
         with spark_translated(SINK):
             return chunk.changes.each_partition(stage(plan), STAGED_DDL).collect()
@@ -98,7 +97,7 @@ class WarehouseLoader:
         times = [us for task in tasks for us in (task.event_from_us, task.event_to_us) if us is not None]
         bounds = {"event_from": min(times, default=0), "event_to": max(times, default=0)}
         config = bigquery.QueryJobConfig(
-            query_parameters=[Parameter(name, "TIMESTAMP", _EPOCH + us * _MICROSECOND) for name, us in bounds.items()]
+            query_parameters=[Parameter(name, "TIMESTAMP", from_micros(us)) for name, us in bounds.items()]
         )
         client = self._rest.client
         job = run_job(

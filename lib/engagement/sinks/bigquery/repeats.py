@@ -4,16 +4,14 @@ Rare (a slot that went back, a dead letter that is sent again), and then worth a
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
 from engagement.sinks.bigquery.rest import ListParameter, Parameter, Rest
+from engagement.transform.instant import from_micros
 
 Version = tuple[int, int]
 """Event id and version."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class RepeatFilter:
@@ -46,7 +44,7 @@ def versions_there(
 
     Raises: TransientSinkError, PermanentSinkError.
     """
-    times = [None if us is None else _EPOCH + us * _MICROSECOND for us in bounds]
+    times = [None if us is None else from_micros(us) for us in bounds]
     parameters: list[Parameter | ListParameter] = [
         ListParameter("event_ids", "INT64", rows.column("event_id").to_pylist()),
         Parameter("event_from", "TIMESTAMP", times[0]),

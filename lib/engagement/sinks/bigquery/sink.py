@@ -13,7 +13,7 @@ micro-batch; readers see a commit whole or not at all.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -36,9 +36,7 @@ from engagement.sinks.outcomes import sum_up
 from engagement.sinks.source_log import last_places, may_repeat
 from engagement.sinks.spark_faults import spark_translated
 from engagement.transform.changes import Changes
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+from engagement.transform.instant import to_micros
 
 
 class Letters(Protocol):
@@ -109,7 +107,7 @@ class WarehouseSink:
         before, self._known = self._known or keeper.settled(), None
         if before.missing(ranges):
             raise TransientSinkError(SINK, "its fence lies before the rows on offer; what is between comes first")
-        processed_us = (self._clock() - _EPOCH) // _MICROSECOND
+        processed_us = to_micros(self._clock())
         plan = WritePlan(_spans(ranges), before.next_offsets, processed_us)
         tasks = self._write(changes, plan)
         spans = [(task.summary.partition, task.span) for task in tasks]

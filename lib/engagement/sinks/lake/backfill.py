@@ -16,7 +16,7 @@ Dead letters come after the rows, merged by their place, so that a crash in betw
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
@@ -30,10 +30,9 @@ from engagement.sinks.delta.tables import DEAD_LETTERS, dead_letters_table
 from engagement.sinks.lake.chunk_files import WRITTEN_DDL, ChunkPlan, write_chunk
 from engagement.sinks.lake.tables import EVENT_DATE, SINK, events_table
 from engagement.sinks.spark_faults import spark_translated
+from engagement.transform.instant import to_micros
 
 APP = "engagement-backfill"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _PLACE = ("topic", "kafka_partition", "kafka_offset")
 _SAME_LETTER = " and ".join(f"stored.{name} = new.{name}" for name in (*_PLACE, "stage"))
 """Not by day: a row of the table is refused at whatever time it is read."""
@@ -86,8 +85,8 @@ class LakeLoader:
 
     def _write(self, chunk: Chunk, held: DataFrame | None) -> tuple[int, list[Row]]:
         """Write what is to be added; how many row versions the chunk has, and rows of WRITTEN_DDL."""
-        processed_us = (self._clock() - _EPOCH) // _MICROSECOND
-        plan = ChunkPlan(Folder(self.events.path), Folder(self.dead_letters.path), processed_us, chunk.name)
+        at = to_micros(self._clock())
+        plan = ChunkPlan(Folder(self.events.path), Folder(self.dead_letters.path), at, chunk.name)
         may_repeat = "version" in chunk.key  # a source that went back sends a version again under new offsets
         if held is None and not may_repeat:
             tasks = chunk.changes.each_partition(write_chunk(plan), WRITTEN_DDL).collect()

@@ -11,7 +11,7 @@ Two drivers: see delta/fence.py. Time bound: one trigger and one micro-batch; re
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 from pyspark.sql import SparkSession
@@ -30,9 +30,8 @@ from engagement.sinks.outcomes import sum_up
 from engagement.sinks.source_log import last_places, may_repeat
 from engagement.sinks.spark_faults import spark_translated
 from engagement.transform.changes import Changes
+from engagement.transform.instant import to_micros
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _VERSION = ["event_id", "version"]
 """What names a row version everywhere; the source may send one again under new offsets."""
 
@@ -105,7 +104,7 @@ class LakeSink:
             Folder(self.events.path),
             Folder(self.dead_letters.path),
             before.next_offsets,
-            (self._clock() - _EPOCH) // _MICROSECOND,
+            to_micros(self._clock()),
             str(identity),
         )
         with spark_translated(SINK):
