@@ -3,7 +3,7 @@
 import pyarrow as pa
 from tests.builders import CONTENT_ROWS, KAFKA_TS, Message
 
-from engagement.schemas import CONTENT
+from engagement.dead_letters.catalogue import CONTENT
 from engagement.transform.changes import transform_batches
 from engagement.transform.content import Contents
 
@@ -21,13 +21,7 @@ def changes(*messages: Message) -> pa.RecordBatch:
     }
     table = pa.Table.from_pylist(
         [{**content, "publish_ts": KAFKA_TS} for content in CONTENT_ROWS],
-        schema=pa.schema(
-            [
-                *((name, pa.string()) for name in CONTENT.names[:4]),
-                ("length_seconds", pa.int32()),
-                ("publish_ts", pa.timestamp("us", "UTC")),
-            ]
-        ),
+        schema=CONTENT,
     )
     (batch,) = transform_batches([pa.RecordBatch.from_pydict(columns)], Contents(table))
     return batch

@@ -5,21 +5,20 @@ generator and the API are processes of their own. Both ways take turns, so that 
 """
 
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import psutil
-import psycopg2
 import requests
 from redis import Redis
 
 from engagement.benchmark.arms import Arm, Turns, take_turns
 from engagement.benchmark.bench import Bench, MeasuredReport
 from engagement.benchmark.load import SteadyLoad, scraped_and_watched
+from engagement.benchmark.probing import probing
 from engagement.demo.children import Child, free_metrics_port
-from engagement.demo.probe import Freshness, FreshnessProbe
+from engagement.demo.probe import Freshness
 from engagement.settings import Settings
 from engagement.streaming.build import build_job
 from engagement.streaming.job import StreamingJob
@@ -99,24 +98,19 @@ class MonitoringBenchmark:
         ended = threading.Event()
         bench.say("starting the streaming job, the generator and the API")
         job = build_job(self._settings, ("redis",), (), ended)
-        probe = FreshnessProbe(
-            lambda: psycopg2.connect(self._settings.postgres.database_url.get_secret_value()),
-            self._redis, self._settings.redis.top_key, PROBE_SECONDS, time.monotonic,
-        )  # fmt: skip
-        threads = [threading.Thread(target=job.run), threading.Thread(target=probe.run, args=(ended,))]
+        streaming = threading.Thread(target=job.run)
         try:
             for child in self._children:
                 child.start()
-            for thread in threads:
-                thread.start()
-            probe.await_first(bench.stop, READY_SECONDS, ", ".join(str(child.log) for child in self._children))
-            bench.say(f"warming up for {WARM_UP_SECONDS:.0f} s")
-            bench.stop.wait(WARM_UP_SECONDS)
-            found = take_turns(probe, self._arms(name, job), Turns(bench.seconds, bench.rounds), bench)
+            streaming.start()
+            with probing(self._settings, PROBE_SECONDS) as probe:
+                probe.await_first(bench.stop, READY_SECONDS, ", ".join(str(child.log) for child in self._children))
+                bench.say(f"warming up for {WARM_UP_SECONDS:.0f} s")
+                bench.stop.wait(WARM_UP_SECONDS)
+                found = take_turns(probe, self._arms(name, job), Turns(bench.seconds, bench.rounds), bench)
         finally:
             ended.set()
-            for thread in threads:
-                thread.join()
+            streaming.join()
             for child in self._children:
                 child.stop()
         return self._report(name, bench.rate, found) if found else None

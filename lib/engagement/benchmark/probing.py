@@ -18,7 +18,7 @@ _TIMEOUT_SECONDS = 5
 
 
 @contextmanager
-def probing(settings: Settings) -> Iterator[FreshnessProbe]:
+def probing(settings: Settings, every_seconds: float = _PROBE_SECONDS) -> Iterator[FreshnessProbe]:
     """Commit rows and look for them in the ranking for as long as the context lasts."""
     redis = Redis.from_url(
         settings.redis.url.get_secret_value(), decode_responses=True, socket_timeout=_TIMEOUT_SECONDS
@@ -28,7 +28,7 @@ def probing(settings: Settings) -> Iterator[FreshnessProbe]:
         lambda: psycopg2.connect(database, connect_timeout=_TIMEOUT_SECONDS),
         redis,
         settings.redis.top_key,
-        _PROBE_SECONDS,
+        every_seconds,
         time.monotonic,
     )
     done = threading.Event()

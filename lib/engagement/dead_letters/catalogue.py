@@ -3,16 +3,12 @@
 import psycopg2
 import pyarrow as pa
 from psycopg2.extras import RealDictCursor
+from pyspark.sql.pandas.types import to_arrow_schema
 
+from engagement import schemas
 from engagement.errors import TransientError, first_line
 
-CONTENT = pa.schema(
-    [
-        *((name, pa.string()) for name in ("content_id", "slug", "title", "content_type")),
-        ("length_seconds", pa.int32()),
-        ("publish_ts", pa.timestamp("us", "UTC")),
-    ]
-)
+CONTENT = to_arrow_schema(schemas.CONTENT, timezone="UTC")
 """The contract CONTENT, in Arrow."""
 _CONNECT_SECONDS = 10
 

@@ -9,12 +9,13 @@ from contextlib import closing
 from functools import partial
 
 import pyarrow as pa
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from engagement.dead_letters.letter import LetterId
 from engagement.dead_letters.replay import Replay
 from engagement.errors import PermanentSinkError, TransientSinkError
 from engagement.retry import RetryPolicy, call_with_retry
-from engagement.schemas import TABLE_TOPIC
+from engagement.schemas import NARROW_MESSAGES, TABLE_TOPIC
 from engagement.sinks.external.answers import Answer, Verdict
 from engagement.sinks.external.caller import Caller
 from engagement.sinks.external.events import Event, to_events
@@ -24,18 +25,7 @@ from engagement.transform.changes import transform_batches
 from engagement.transform.content import Contents
 
 _RETRIES = RetryPolicy(attempts=6, base_seconds=0.5, cap_seconds=10.0, deadline_seconds=60.0)
-_MESSAGES = pa.schema(
-    [
-        ("topic", pa.string()),
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-        ("timestamp", pa.timestamp("us", "UTC")),
-        ("value", pa.binary()),
-        ("header_names", pa.list_(pa.string())),
-        ("replay_of", pa.int64()),
-    ]
-)
-"""NARROW_MESSAGES."""
+_MESSAGES = to_arrow_schema(NARROW_MESSAGES, timezone="UTC")
 
 
 class ReceiverReplays:

@@ -28,9 +28,10 @@ _MOST_ROWS = 4_000_000
 _MOST_READINGS = 4
 """How often the average row may be read; to skip a row of a file costs a quarter of what it costs to sum it up."""
 _BATCH_ROWS = 50_000
-_TEXTS = ("event_id", "content_id", "user_id", "event_type", "event_us", "duration_ms", "device")
+DIGESTED = ("event_id", "content_id", "user_id", "event_type", "event_us", "duration_ms", "device")
+"""What a row's digest is made of, in this order; event_us is event_ts, microseconds since 1970."""
 _COLUMNS = ("event_id", "version", "op", "content_id", "user_id", "event_type", "event_ts", "duration_ms", "device")
-_DELETION = "d"
+DELETION = "d"
 _SUMS_DDL = "bucket bigint, events bigint, high bigint, low bigint, extra bigint"
 _SUMS = pa.schema([(name.split()[0], pa.int64()) for name in _SUMS_DDL.split(", ")])
 
@@ -125,13 +126,13 @@ def digested(rows: pa.RecordBatch, times_us: tuple[int, int] | None) -> pa.Recor
     known = {name: rows.column(name) for name in rows.schema.names}
     known |= {name: pa.nulls(rows.num_rows, pa.string()) for name in _COLUMNS if name not in known}
     micros = known["event_ts"].cast(pa.timestamp("us", getattr(known["event_ts"].type, "tz", None))).cast(pa.int64())
-    texts = [(micros if name == "event_us" else known[name]).cast(pa.string()) for name in _TEXTS]
+    texts = [(micros if name == "event_us" else known[name]).cast(pa.string()) for name in DIGESTED]
     joined = pc.binary_join_element_wise(*texts, "|", null_handling="replace", null_replacement="~")
     digests = b"".join(
         [hashlib.md5(text, usedforsecurity=False).digest()[:8] for text in joined.cast(pa.binary()).to_pylist()]
     )
     halves = np.frombuffer(digests, ">u4").reshape(-1, 2)
-    counts = pc.not_equal(known["op"], _DELETION)
+    counts = pc.not_equal(known["op"], DELETION)
     if times_us is not None:
         begin, end = times_us
         counts = pc.and_(counts, pc.and_(pc.greater_equal(micros, begin), pc.less(micros, end)).fill_null(False))

@@ -16,7 +16,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from engagement.reconcile.compare import Digest, Held, Slices, Sums
-from engagement.reconcile.lake_files import Reading, plan_tasks, sums_of_files
+from engagement.reconcile.lake_files import DELETION, DIGESTED, Reading, plan_tasks, sums_of_files
 from engagement.schemas import Kind
 from engagement.sinks.bigquery.rest import ListParameter, Parameter, Rest
 from engagement.sinks.delta.files import Folder
@@ -29,8 +29,6 @@ from engagement.sources.history import EventsTable, Span
 from engagement.transform.changes import Changes, transform_rows
 from engagement.transform.instant import to_micros
 
-_COLUMNS = ("event_id", "content_id", "user_id", "event_type", "event_us", "duration_ms", "device")
-_DELETION = "d"
 _NUMBERS = ("high", "low", "event_us")
 _IDS = 10_000
 """Events that one statement asks for."""
@@ -39,8 +37,8 @@ _HALF = 8
 
 
 def with_digest(rows: DataFrame) -> DataFrame:
-    """Add `high` and `low`, the halves of each row's digest. In: the columns of _COLUMNS among others."""
-    texts = [F.coalesce(F.col(name).cast("string"), F.lit("~")) for name in _COLUMNS]
+    """Add `high` and `low`, the halves of each row's digest. In: the columns of DIGESTED among others."""
+    texts = [F.coalesce(F.col(name).cast("string"), F.lit("~")) for name in DIGESTED]
     hashed = rows.withColumn("digest", F.md5(F.concat_ws("|", *texts)))
     halves = {"high": _number(1), "low": _number(1 + _HALF)}
     return hashed.withColumns(halves).drop("digest")
@@ -140,7 +138,7 @@ class LakeSide:
         if ids is not None:
             rows = rows.join(ids, "event_id", "left_semi")
         digests = with_digest(rows.withColumn("event_us", F.unix_micros("event_ts")))
-        alive = (F.col("op") != _DELETION).alias("alive")
+        alive = (F.col("op") != DELETION).alias("alive")
         # Placed by event once, so that both aggregates find their rows where they are; numbers only, since Spark hashes
         # no others in place.
         kept = digests.select("event_id", "version", *_NUMBERS, alive).repartition("event_id")
@@ -199,7 +197,7 @@ class WarehouseSide:
         for at in range(0, len(ids), _IDS):
             asked = ListParameter("ids", "INT64", list(ids[at : at + _IDS]))
             rows = self.rest.run_text(newest, [asked]).rows
-            found |= {int(row["event_id"]): _held(row, alive=row["op"] != _DELETION) for row in rows}
+            found |= {int(row["event_id"]): _held(row, alive=row["op"] != DELETION) for row in rows}
         return found
 
     def ids_in(self, spans: Sequence[tuple[int, int]]) -> list[int]:

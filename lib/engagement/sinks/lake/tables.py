@@ -1,8 +1,6 @@
 """The lake's table of events: its columns, and how rows come to have them."""
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -31,8 +29,3 @@ def to_file_rows(changes: pa.RecordBatch, processed_us: int) -> pa.RecordBatch:
         for field in EVENT_FILE
     ]
     return pa.RecordBatch.from_arrays(columns, schema=EVENT_FILE)
-
-
-def stored_events(events: DataFrame) -> DataFrame:
-    """The same for a backfill, as a frame. In: ENRICHED_EVENT. Out: EVENTS. Rows: 1 -> 1. Shuffle: none."""
-    return events.withColumn(EVENT_DATE, F.to_date("event_ts")).select(*EVENTS.names)
