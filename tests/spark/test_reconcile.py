@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from psycopg2.extensions import connection as Connection
 from pyspark.sql import SparkSession
 from tests.builders import CONTENT_ID
-from tests.spark.warehouse import start
+from tests.spark.warehouse import drop_dataset, settings_of_a_place
 
 from engagement.backfill.build import events_of, loader_of, now
 from engagement.backfill.sources import TableSource
@@ -22,7 +22,7 @@ from engagement.errors import TransientError
 from engagement.reconcile.build import Parts, build_comparison, lake_mender, mend, prepare
 from engagement.reconcile.compare import Findings, Kind
 from engagement.session import PROJECT
-from engagement.settings import Settings, SettingsFiles, load_settings
+from engagement.settings import Settings
 from engagement.sinks.bigquery.rest import Rest
 from engagement.sinks.lake.tables import events_table
 from engagement.sources.content import ContentCatalogue, JdbcAddress
@@ -90,22 +90,14 @@ class Place:
 
 @pytest.fixture
 def place(spark: SparkSession, bigquery: BigQuery, database_url: str, tmp_path: Path) -> Iterator[Place]:
-    start(bigquery)
-    environment = {
-        **bigquery.settings(), "DATABASE_URL": database_url, "ENGAGEMENT_HOME": str(tmp_path),
-        "LAKE_PATH": str(tmp_path / "a lake"), "BIGQUERY_DATASET_ID": f"r{tmp_path.name.replace('-', '_')}",
-    }  # fmt: skip
-    settings = load_settings(environment, SettingsFiles(tmp_path))
+    settings = settings_of_a_place(bigquery, database_url, tmp_path)
     with closing(psycopg2.connect(database_url)) as database:
         found = Place(spark, database, settings)
         found.execute(_FILL, {"content": CONTENT_ID, "rows": ROWS})
         prepare(found.parts)
         found.backfill()
         yield found
-        found.rest.call(
-            found.rest.client.delete_dataset, found.rest.full_name("x").rpartition(".")[0], delete_contents=True
-        )
-        found.rest.close()
+        drop_dataset(found.rest)
 
 
 def test_what_is_lost_stale_left_over_or_doubled_is_found_and_mended(place: Place, database_url: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from tests.builders import CONTENT_ID
-from tests.spark.warehouse import start
+from tests.spark.warehouse import drop_dataset, settings_of_a_place
 
 from engagement.backfill.build import catalogue_of, events_of, now
 from engagement.embedded.bigquery import BigQuery
@@ -20,7 +20,7 @@ from engagement.reconcile.build import Parts, prepare
 from engagement.reconcile.compare import Slices, Sums
 from engagement.reconcile.sides import LakeSide, TableSide, WarehouseSide
 from engagement.session import PROJECT
-from engagement.settings import Settings, SettingsFiles, load_settings
+from engagement.settings import Settings
 from engagement.sinks.bigquery.rest import Parameter, Rest
 from engagement.sinks.lake.tables import EVENTS, events_table
 from engagement.sources.history import Span
@@ -120,16 +120,9 @@ class Place:
 
 @pytest.fixture
 def place(spark: SparkSession, bigquery: BigQuery, database_url: str, tmp_path: Path) -> Iterator[Place]:
-    start(bigquery)
-    environment = {
-        **bigquery.settings(), "DATABASE_URL": database_url, "ENGAGEMENT_HOME": str(tmp_path),
-        "LAKE_PATH": str(tmp_path / "a lake"), "BIGQUERY_DATASET_ID": f"d{tmp_path.name.replace('-', '_')}",
-    }  # fmt: skip
-    found = Place(spark, load_settings(environment, SettingsFiles(tmp_path)))
+    found = Place(spark, settings_of_a_place(bigquery, database_url, tmp_path))
     yield found
-    dataset = found.rest.full_name("x").rpartition(".")[0]
-    found.rest.call(found.rest.client.delete_dataset, dataset, delete_contents=True, not_found_ok=True)
-    found.rest.close()
+    drop_dataset(found.rest)
 
 
 def test_every_side_has_the_same_digests(place: Place) -> None:

@@ -15,6 +15,7 @@ from tests.spark import frames
 
 from engagement.embedded.bigquery import BigQuery
 from engagement.identity import BatchIdentity, OffsetRange
+from engagement.settings import Settings, SettingsFiles, load_settings
 from engagement.sinks.base import CommitTimes, PartitionSummary
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.fence import Answer, FenceRow
@@ -33,6 +34,23 @@ def start(service: BigQuery) -> None:
     """Start the emulator unless it runs, on the ports it had."""
     service.up()
     service.site.release_ports()
+
+
+def settings_of_a_place(bigquery: BigQuery, database_url: str, folder: Path) -> Settings:
+    """Those of a lake and a dataset of a test's own beside a database; the emulator runs."""
+    start(bigquery)
+    environment = {
+        **bigquery.settings(), "DATABASE_URL": database_url, "ENGAGEMENT_HOME": str(folder),
+        "LAKE_PATH": str(folder / "a lake"), "BIGQUERY_DATASET_ID": f"place_{folder.name.replace('-', '_')}",
+    }  # fmt: skip
+    return load_settings(environment, SettingsFiles(folder))
+
+
+def drop_dataset(rest: Rest) -> None:
+    """Take a test's dataset away, if it is there, and let go of the connection."""
+    dataset = rest.full_name("x").rpartition(".")[0]
+    rest.call(rest.client.delete_dataset, dataset, delete_contents=True, not_found_ok=True)
+    rest.close()
 
 
 class CrashError(Exception):
@@ -116,9 +134,7 @@ class Dataset:
         return [row["event_id"] for row in self.events()]
 
     def drop(self) -> None:
-        delete = self.rest.client.delete_dataset
-        self.rest.call(delete, self.options.dataset_id, delete_contents=True, not_found_ok=True)
-        self.rest.close()
+        drop_dataset(self.rest)
 
 
 class Warehouse(Dataset):
