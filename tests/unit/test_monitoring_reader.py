@@ -18,6 +18,7 @@ class Chain:
     def __init__(self, delay: float, *, last_row: int = 1_000_000) -> None:
         self.now, self.delay, self.last_row = 0.0, delay, last_row
         self.failure: Exception | None = None
+        self.looks = self.searches = 0
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -25,10 +26,12 @@ class Chain:
     def newest(self) -> int:
         return min(int(self.now), self.last_row)
 
-    def get_recent_events(self, _content: str, _count: int) -> list[Mapping[str, str | None]]:
+    def get_recent_events(self, _content: str, count: int) -> list[Mapping[str, str | None]]:
         if self.failure:
             raise self.failure
-        return [{"event_id": str(row)} for row in range(self.newest() + 1) if row + self.delay <= self.now]
+        self.looks, self.searches = self.looks + (count == 1), self.searches + (count > 1)
+        shown = [{"event_id": str(row)} for row in range(self.newest() + 1) if row + self.delay <= self.now]
+        return [dict(event) for event in shown[::-1][:count]]
 
 
 class Probe(ReaderProbe):
@@ -63,6 +66,12 @@ def test_a_row_is_timed_from_its_commit_until_it_is_seen_never_too_short() -> No
     mean = histogram.value / sum(histogram.counts)
     assert sum(histogram.counts) >= 10
     assert 0.4 <= mean <= 0.4 + 0.16  # a look before, a look after, and the rounding of a row's second
+
+
+def test_events_are_searched_only_when_a_newer_one_shows() -> None:
+    chain = Chain(1.3)
+    Probe(chain, Measures("serve")).after(30)
+    assert 0 < chain.searches < chain.looks / 5  # twenty looks a second, and one new event
 
 
 def test_rows_that_never_show_are_told_after_two_and_forgotten_when_none_comes() -> None:

@@ -14,6 +14,8 @@ from engagement.settings import MonitoringSettings
 _START_SECONDS = 10.0
 _STOP_SECONDS = 40.0
 """A streaming job finishes its micro-batch first."""
+_NICENESS: Mapping[str, int] = {"serve": 5}
+"""Jobs that give way where all share one machine: who looks must not slow down what is looked at."""
 
 
 class Child:
@@ -31,6 +33,7 @@ class Child:
             env=environment,
             stop_signal=signal.SIGTERM,
             stop_seconds=_STOP_SECONDS,
+            niceness=_NICENESS.get(name, 0),
         )
         self._supervised = Supervised(name, self._spec.pid_file)
 

@@ -91,8 +91,12 @@ class ReaderProbe:
         return None
 
     def _await_sight(self, row: _Row, deadline: float) -> None:
+        searched: object = None
         while True:
-            events = self._reader.get_recent_events(row.content_id, SEARCHED)
+            # Newer events come first: while the first one is the same, there is nothing to search that was not there.
+            newest = self._reader.get_recent_events(row.content_id, 1)
+            events = self._reader.get_recent_events(row.content_id, SEARCHED) if newest != searched else []
+            searched = newest
             waited = self._clock() - row.committed
             if any(event["event_id"] == row.event_id for event in events):
                 self._measures.observe(PROBE_FRESHNESS, waited, sink="redis")
