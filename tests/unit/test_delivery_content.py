@@ -1,11 +1,20 @@
 """Which lengths events are scored with while a sink that keeps sums has not counted again."""
 
-from typing import cast
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, cast
 
 import pyarrow as pa
 
 from engagement import schemas
+from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.content import ContentHandle
+from engagement.delivery.microbatch import MicroBatchRunner, Patience
+from engagement.identity import OffsetRange
+from engagement.sinks.base import PartitionSummary
 from engagement.sources.content import ContentCatalogue, ContentSnapshot, Lengths
 from engagement.transform.content import SharedContents
 
@@ -23,8 +32,10 @@ class Catalogue(ContentCatalogue):
 
     def __init__(self, lengths: Lengths) -> None:
         self.lengths = lengths
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def load(self, former: ContentSnapshot | None = None) -> ContentSnapshot:
+        self.meanwhile()
         return former if former and former.lengths == self.lengths else self.snapshot(table(self.lengths))
 
     def snapshot(self, table: pa.Table) -> ContentSnapshot:
@@ -36,6 +47,7 @@ class Board:
 
     def __init__(self, counted: Lengths, on_board: set[str]) -> None:
         self.noted, self.on_board, self.recounts = counted, on_board, list[set[str]]()
+        self.lock = threading.RLock()
 
     def counted_lengths(self) -> Lengths:
         return self.noted
@@ -48,6 +60,11 @@ class Board:
 
     def note_lengths(self, lengths: Lengths) -> None:
         self.noted = dict(lengths)
+
+    @contextmanager
+    def between_batches(self) -> Iterator[None]:
+        with self.lock:
+            yield
 
 
 def handle(catalogue: Catalogue, board: Board) -> ContentHandle:
@@ -107,4 +124,74 @@ def test_a_sink_without_sums_scores_with_the_newest_length_at_once() -> None:
     assert content.current.lengths == {"a": 60}
     catalogue.lengths = {"a": 90}
     content.refresh()
+    assert content.current.lengths == {"a": 90}
+
+
+def test_a_recount_that_ends_while_the_catalogue_is_read_is_not_taken_back() -> None:
+    catalogue, board = Catalogue({"a": 60}), Board({"a": 60}, {"a"})
+    content = handle(catalogue, board)
+    assert content.current.lengths == {"a": 60}
+    catalogue.lengths = {"a": 90}
+    content.refresh()
+    catalogue.meanwhile = lambda: content.adopt(content.newest)
+    content.refresh()
+    assert content.current.lengths == board.noted == {"a": 90}
+    assert board.recounts == [{"a"}], "one recount was enough"
+
+
+class Batches:
+    """Reader, sink and observer of a query, scoring rows with lengths instead of Spark; a recount comes in between."""
+
+    name, content_first = "fake", False
+
+    def __init__(self, content: ContentHandle) -> None:
+        self.content = content
+        self.recount = threading.Thread(target=self._recount)
+        self.scored: Lengths = {}
+
+    def _recount(self) -> None:
+        with self.content.sums.between_batches():
+            self.content.adopt(self.content.newest)
+
+    def fence(self) -> dict[int, int]:
+        return {0: 0}
+
+    def steady(self) -> AbstractContextManager[object]:
+        return self.content.sums.between_batches()
+
+    def changes(self, _messages: object, _ranges: object) -> Lengths:
+        scored = self.content.current.lengths
+        self.recount.start()
+        self.recount.join(0.3)  # time enough for a recount that nobody holds off
+        return scored
+
+    def deliver(self, changes: Lengths, _ranges: object, _identity: object, *, final: bool) -> list[PartitionSummary]:
+        assert not final
+        assert changes == self.content.current.lengths, "rows with former lengths came to a board with new ones"
+        self.scored = changes
+        return [PartitionSummary(0, 0, 1, 1, 1, already_delivered=0)]
+
+    def delivered(self, _identity: object, _summaries: Sequence[PartitionSummary], _seconds: float) -> None: ...
+
+
+def test_lengths_never_change_between_scoring_and_writing(tmp_path: Path) -> None:
+    catalogue, board = Catalogue({"a": 60}), Board({"a": 60}, {"a"})
+    content = handle(catalogue, board)
+    assert content.current.lengths == {"a": 60}
+    catalogue.lengths = {"a": 90}
+    content.refresh()
+    for name, text in (
+        ("metadata", '{"id": "g"}'),
+        ("offsets/0", f"v1\n{{}}\n{json.dumps({'t': {'0': 1}})}"),
+        ("sources/0/0", f"v1\n{json.dumps({'t': {'0': 0}})}"),
+    ):
+        file = tmp_path / "fake" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    parts: Any = Batches(content)
+    patience = Patience((), lambda _: None, lambda: False, lambda: 0.0)
+    messages: Any = [OffsetRange("t", 0, 0, 1)]
+    MicroBatchRunner(parts, Checkpoint(tmp_path, "fake"), parts, parts, patience, "app")(messages, 0)
+    parts.recount.join(5)
+    assert parts.scored == {"a": 60}
     assert content.current.lengths == {"a": 90}

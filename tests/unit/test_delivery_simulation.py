@@ -7,6 +7,7 @@ keep fence and rows together. Whatever happens, each offset must end up in the s
 import json
 import random
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,6 +85,9 @@ class FakeReader:
 
     def refresh_content(self) -> None:
         raise AssertionError("no content is unknown here")
+
+    def steady(self) -> AbstractContextManager[object]:
+        return nullcontext()
 
 
 class Silent:

@@ -1,6 +1,7 @@
 """Which contents a query counts with, from one micro-batch to the next and from one start to the next."""
 
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from engagement.sources.content import ContentCatalogue, ContentSnapshot, Lengths
@@ -21,6 +22,10 @@ class Sums(Protocol):
         """Keep these: from now on all its sums are counted with them."""
         ...
 
+    def between_batches(self) -> AbstractContextManager[object]:
+        """While entered, no other thread scores rows or writes them; a thread may enter it again."""
+        ...
+
 
 class NoSums:
     """The rule of every sink that keeps rows: what was delivered stays as it was enriched."""
@@ -36,14 +41,20 @@ class NoSums:
     def note_lengths(self, _lengths: Lengths) -> None:
         """Nothing to keep."""
 
+    def between_batches(self) -> AbstractContextManager[object]:
+        """At any time."""
+        return nullcontext()
+
 
 class ContentHandle:
     """The snapshot that one query joins with; replaced as a whole, never changed in place.
 
     A score depends on its content's length. A sink that keeps sums must not meet a new length before it has counted
     again, or a later take-back would subtract something else than was added; such lengths are withheld here until
-    `adopt`. The sink's own note of lengths comes after what it says has happened: after a crash in between, the worst
-    is that it counts again for nothing. Every method raises TransientError when PostgreSQL or the sink does not answer.
+    `adopt`. For the same reason lengths change only between micro-batches: rows that were scored with the former ones
+    would come to a board that is counted with the new ones. The sink's own note of lengths comes after what it says has
+    happened: after a crash in between, the worst is that it counts again for nothing. Every method raises
+    TransientError when PostgreSQL or the sink does not answer.
     """
 
     def __init__(self, catalogue: ContentCatalogue) -> None:
@@ -70,14 +81,14 @@ class ContentHandle:
 
     def refresh(self) -> None:
         """Read the catalogue again."""
-        old = self.current
         new = self._catalogue.load(self.newest)
-        with self._lock:
+        with self.sums.between_batches(), self._lock:
+            old = self.current  # only now: a recount that ended meanwhile has adopted another one
             if new is not old:
                 self._settle(old.lengths, new)
 
     def adopt(self, snapshot: ContentSnapshot) -> None:
-        """Score with `snapshot` from now on: the sink has counted everything with it."""
+        """Score with `snapshot` from now on: the sink has counted everything with it. Only between micro-batches."""
         with self._lock:
             self._current, self._newest = snapshot, self._newest or snapshot
             self.sums.note_lengths(snapshot.lengths)

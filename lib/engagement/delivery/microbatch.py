@@ -12,6 +12,7 @@ None of this asks whether Spark's batch id was seen before: see identity.py for 
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,6 +39,10 @@ class ChangeReader(Protocol):
 
     def refresh_content(self) -> None:
         """Take the catalogue as PostgreSQL holds it now. Raises: TransientError."""
+        ...
+
+    def steady(self) -> AbstractContextManager[object]:
+        """While entered, no other thread changes what this query counts with."""
         ...
 
 
@@ -84,6 +89,8 @@ class MicroBatchRunner:
         self._patience = patience
         self._app_id = app_id
         self._generation: str | None = None
+        self.turn: Callable[[], AbstractContextManager[object]] = nullcontext
+        """Entered for as long as a micro-batch works, by queries that share something."""
         self.gate = threading.Lock()
         """Held while a micro-batch is under way, so that a stop can wait for its end."""
         self.error: EngagementError | None = None
@@ -105,7 +112,8 @@ class MicroBatchRunner:
             if self._patience.give_up():
                 raise TransientError("stopping; the micro-batch stays for the next start")
             try:
-                self._deliver_patiently(messages, batch_id)
+                with self.turn():
+                    self._deliver_patiently(messages, batch_id)
             except EngagementError as error:
                 self.error = error
                 raise
@@ -137,6 +145,10 @@ class MicroBatchRunner:
         self.taken = {**fence, **{part.partition: max(part.end, fence.get(part.partition, 0)) for part in planned}}
 
     def _write(self, messages: DataFrame, ranges: Sequence[OffsetRange], identity: BatchIdentity) -> None:
+        with self._reader.steady():
+            self._score_and_write(messages, ranges, identity)
+
+    def _score_and_write(self, messages: DataFrame, ranges: Sequence[OffsetRange], identity: BatchIdentity) -> None:
         began = self._patience.clock()
         if self._sink.content_first:
             # Read after the messages were planned, so a content that is unknown now came later than its events.

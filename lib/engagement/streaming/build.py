@@ -15,6 +15,7 @@ from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.content import ContentHandle
 from engagement.delivery.microbatch import MicroBatchRunner, Patience
 from engagement.delivery.queries import QueryParts, QueryPlan, SinkQuery
+from engagement.delivery.turns import Turns
 from engagement.embedded.jars import spark_jars
 from engagement.errors import ConfigError
 from engagement.logs import writes_json
@@ -53,6 +54,8 @@ _APP_ID = "engagement"
 _RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, *[1.0] * 60)
 _RESTART_DELAYS_SECONDS = (0.5, 1.0, 2.0, 5.0)
 _STATUS_TIMEOUT_SECONDS = 2.0
+_TURN_SECONDS = 2.0
+"""Longest wait of a slow sink for another one; they take turns of one to three seconds."""
 _EXTERNAL_COMMITS = 6
 """Its commits come so much more often than the lake's."""
 
@@ -84,7 +87,7 @@ def build_job(
     catalogue = ContentCatalogue(spark, address, query)
     builders = {"redis": _redis_query, "warehouse": _warehouse_query, "external": _external_query, "lake": _lake_query}
     measures = Measures(PROCESS)
-    context = _Shared(settings, spark, topic, positions, catalogue, measures, stop)
+    context = _Shared(settings, spark, topic, positions, catalogue, measures, stop, Turns(_TURN_SECONDS))
     queries = [builders[name](context) for name in sinks]
     status = Redis.from_url(
         settings.redis.url.get_secret_value(),
@@ -155,6 +158,8 @@ class _Shared:
     measures: Measures
     """What sinks measure beside what every query reports."""
     stop: threading.Event
+    turns: Turns
+    """Of the slow sinks."""
 
 
 def _redis_query(shared: _Shared) -> RunningQuery:
@@ -249,5 +254,7 @@ def _query(
     patience = Patience(_RETRY_DELAYS_SECONDS, shared.stop.wait, shared.stop.is_set, time.monotonic)
     changes = TopicChanges(shared.spark, shared.topic, content, report.content_refreshed, workers)
     runner = MicroBatchRunner(sink, checkpoint, changes, report, patience, _APP_ID)
+    if workers is Workers.GIVE_WAY:
+        runner.turn = shared.turns.taken
     parts = QueryParts(sink, checkpoint, shared.topic, shared.positions, runner, report, time.sleep)
     return SinkQuery(shared.spark, parts, plan, shared.stop)

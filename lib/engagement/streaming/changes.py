@@ -1,6 +1,7 @@
 """Topic and contents through the one transform, as the engine and the Redis rebuild need them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -12,8 +13,8 @@ from engagement.transform.changes import Changes, narrow_messages
 from engagement.workers import Workers
 
 _REBUILD_POOL = "rebuild"
-_TASK_MESSAGES = 5_000
-"""With fewer, a task costs more than what is done in it: partitions are read one after the other then."""
+_TASK_MESSAGES = {Workers.FIRST: 5_000, Workers.GIVE_WAY: 20_000}
+"""With fewer, a task costs more than what is done in it, and those that give way leave a processor to the others."""
 
 
 class TopicChanges:
@@ -40,13 +41,17 @@ class TopicChanges:
     def changes(self, messages: DataFrame, ranges: Sequence[OffsetRange]) -> Changes:
         """What the transform makes of messages with the contents that count now, in as many tasks as they are worth."""
         rows = sum(part.end - part.start for part in ranges)
-        together = messages.coalesce(-(-rows // _TASK_MESSAGES) or 1)
+        together = messages.coalesce(-(-rows // _TASK_MESSAGES[self._workers]) or 1)
         return Changes(together, self._content.current.contents, workers=self._workers)
 
     def refresh_content(self) -> None:
         """Take the catalogue as PostgreSQL holds it now."""
         self._content.refresh()
         self._refreshed()
+
+    def steady(self) -> AbstractContextManager[object]:
+        """While entered, no other thread changes the contents that count."""
+        return self._content.sums.between_batches()
 
 
 class TopicHistory:

@@ -61,7 +61,7 @@ class RedisSink:
         self._history = history
         self._observer = observer
         self._app_id = app_id
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()
         self._unpublished = Unpublished()
         self._parts: _Open | None = None
         self.emptied: Callable[[], None] = _nothing_else
@@ -144,6 +144,12 @@ class RedisSink:
             parts.keeper.request_rebuild(f"length of {len(found)} content(s) changed")
         return frozenset(found)
 
+    @contextmanager
+    def between_batches(self) -> Iterator[None]:
+        """While entered, no other thread writes rows; whoever scores them enters it before."""
+        with self._writing:
+            yield
+
     def write_meta(self, contents: Sequence[ContentMeta]) -> None:
         """Write what readers see of contents beside their numbers. Raises: TransientSinkError."""
         write_content_meta(self._opened().board.client, contents)
@@ -161,15 +167,10 @@ class RedisSink:
     def _rebuild(self, reason: str) -> None:
         self._observer.rebuilding(reason)
         parts = self._opened()
-        rebuild = BoardRebuild(parts.board, parts.writer, self._history, self._between_batches, self._app_id)
+        rebuild = BoardRebuild(parts.board, parts.writer, self._history, self.between_batches, self._app_id)
         if rebuild.run(reason):
             self.emptied()
         self._observer.rebuilt()
-
-    @contextmanager
-    def _between_batches(self) -> Iterator[None]:
-        with self._writing:
-            yield
 
     def _tell(self, tasks: Sequence[TaskSummary], keeper: RedisKeeper) -> None:
         if any(task.snapshots for task in tasks):

@@ -1,0 +1,28 @@
+"""Slow sinks work one after the other where that costs none of them long.
+
+Triggers fall on multiples of their interval, so every 30 s lake, warehouse and external system are due in the same
+second, and their bursts would meet on the processors that the ranking needs too. A destination that is slow must hold
+up nobody else, though: whoever has waited its patience out goes along beside the one whose turn it is.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Turns:
+    """Shared by some queries; `patience_seconds` is the longest that one of them waits for the others."""
+
+    def __init__(self, patience_seconds: float) -> None:
+        self._patience_seconds = patience_seconds
+        self._free = threading.Lock()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Work within; alone, unless another one takes long."""
+        mine = self._free.acquire(timeout=self._patience_seconds)
+        try:
+            yield
+        finally:
+            if mine:
+                self._free.release()
