@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.e2e.support.opened import opened
-from tests.e2e.support.world import StreamJob, World
+from tests.e2e.support.world import STATUS_KEY, TABLES, StreamJob, World
 
 
 @pytest.fixture(scope="package")
@@ -19,6 +19,7 @@ def job(world: World) -> StreamJob:
     """The streaming job, running, its board equal to the reference; reset when an earlier test left it otherwise."""
     world.redis.connection_pool.disconnect()  # a test that ran out of time may have left half an answer in it
     world.stack.up()
+    world.redis.hdel(STATUS_KEY, *TABLES)  # of other tests' jobs: whoever watches would miss their sign of life
     world.job.ensure_running()
     try:
         world.oracle.await_equality(60, least_events=0)
