@@ -20,7 +20,7 @@ from engagement.errors import TransientError
 
 _PROBES = 2_000
 """Enough that none comes round again within the window, so that a probe's content is not ranked before its event."""
-_POLL_SECONDS = 0.004
+_POLL_SECONDS = 0.01
 _LOST_AFTER_SECONDS = 60.0
 _READY_POLL_SECONDS = 0.1
 _LOOK_AHEAD = 50
