@@ -1,4 +1,7 @@
-"""Whatever happens to the driver or its checkpoint: the board equals the reference, nothing lost, nothing doubled."""
+"""Whatever happens to the driver: the board equals the reference, nothing lost, nothing doubled.
+
+What happens to checkpoints comes over all sinks, the board's too, in tests/e2e/tables.
+"""
 
 import random
 import shutil
@@ -62,20 +65,6 @@ def test_a_driver_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(
             job.await_batches(2)
             await_mid_batch(job)
             kill(job)
-            job.start_and_wait()
-            job.await_batches(2)
-        world.oracle.await_equality(CATCH_UP_SECONDS, least_events=500)
-
-
-@pytest.mark.parametrize("misfortune", checkpoints.ALL, ids=lambda damage: damage.__name__)
-def test_a_damaged_checkpoint_loses_and_doubles_nothing(
-    world: World, job: StreamJob, misfortune: checkpoints.Damage
-) -> None:
-    with world.watch():
-        with world.load():
-            job.await_batches(3)
-            job.kill()
-            misfortune(job.checkpoint("redis"))
             job.start_and_wait()
             job.await_batches(2)
         world.oracle.await_equality(CATCH_UP_SECONDS, least_events=500)

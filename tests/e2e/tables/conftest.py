@@ -9,6 +9,6 @@ from tests.e2e.support.world import TABLES, World
 
 @pytest.fixture(scope="package")
 def tables_world(request: pytest.FixtureRequest) -> Iterator[World]:
-    """A stack, up, with a job that writes to warehouse, lake and external system; it ends with the last test."""
-    with opened(World(TABLES), request.session) as world:
+    """A stack, up, with a job that writes to every sink; it ends with the last test."""
+    with opened(World(("redis", *TABLES)), request.session) as world:
         yield world
