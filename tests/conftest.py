@@ -16,7 +16,7 @@ settings.register_profile("without a deadline", deadline=None)
 settings.load_profile("without a deadline")
 
 _STACKS, _SPARK, _CONTRACT = "tests/e2e", "tests/spark", "tests/contract"
-_FIRST = (f"{_STACKS}/tables", f"{_STACKS}/operation", f"{_STACKS}/live", _SPARK, _CONTRACT, _STACKS)
+_FIRST = (_STACKS, _SPARK, _CONTRACT)
 """In this order, so that no worker is left alone with the longest part at the end."""
 
 
@@ -30,15 +30,13 @@ class _ByGroup(LoadScopeScheduling):  # type: ignore[misc] pytest-xdist has no t
 def group_of(nodeid: str) -> str:
     """Tests of a group run on one worker, one after the other.
 
-    A folder has one stack; Spark's tests go by file, since a worker keeps its Spark once it has one; unit tests go
-    wherever a worker is free.
+    Stacks: one at a time, or they would fight for the machine's cores; Spark's tests by file, since a worker keeps its
+    Spark once it has one; unit tests wherever a worker is free.
     """
     file = nodeid.partition("::")[0]
     if file.startswith(f"{_SPARK}/"):
         return file
-    if file.startswith((f"{_STACKS}/", f"{_CONTRACT}/")):
-        return file.rpartition("/")[0]
-    return nodeid
+    return next((folder for folder in (_STACKS, _CONTRACT) if file.startswith(f"{folder}/")), nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)

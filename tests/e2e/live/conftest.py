@@ -1,5 +1,31 @@
 """The folder's stack and its streaming job, which tests take as they are and leave equal to the reference."""
 
-from tests.e2e.support.fixtures import job, world
+from collections.abc import Iterator
 
-__all__ = ["job", "world"]
+import pytest
+from tests.e2e.support.opened import opened
+from tests.e2e.support.world import STATUS_KEY, TABLES, StreamJob, World
+
+
+@pytest.fixture(scope="package")
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A stack, up, with a job that writes to Redis; it ends with the folder's last test."""
+    with opened(World(("redis",)), request.session) as world:
+        yield world
+
+
+@pytest.fixture
+def job(world: World) -> StreamJob:
+    """The streaming job, running, its board equal to the reference; reset when an earlier test left it otherwise."""
+    world.redis.connection_pool.disconnect()  # a test that ran out of time may have left half an answer in it
+    world.stack.up()
+    world.redis.hdel(STATUS_KEY, *TABLES)  # of other tests' jobs: whoever watches would miss their sign of life
+    world.job.ensure_running()
+    try:
+        world.oracle.await_equality(60, least_events=0)
+    except AssertionError:
+        world.job.kill()
+        world.redis.flushall()
+        world.job.start_and_wait()
+        world.oracle.await_equality(60, least_events=0)
+    return world.job
