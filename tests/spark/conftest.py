@@ -23,7 +23,9 @@ _SETTINGS = {
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.shuffle.partitions": "2",
     # These JVMs live for minutes: they never earn back what the optimizing compiler and compiled plans cost.
-    "spark.driver.extraJavaOptions": "-Xss8m -Duser.timezone=UTC -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.driver.extraJavaOptions": (
+        "-Xss8m -Duser.timezone=UTC -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
+    ),
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     # As the job has it (conf/spark-defaults.conf).
     "spark.python.unix.domain.socket.enabled": "true",

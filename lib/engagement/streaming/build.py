@@ -1,5 +1,6 @@
 """Settings to a runnable job: the only place that knows every class by name."""
 
+import logging
 import sys
 import threading
 import time
@@ -54,6 +55,7 @@ _APP_ID = "engagement"
 _RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, *[1.0] * 60)
 _RESTART_DELAYS_SECONDS = (0.5, 1.0, 2.0, 5.0)
 _STATUS_TIMEOUT_SECONDS = 2.0
+_PY4J_LOG = "py4j.clientserver"
 _TURN_SECONDS = 2.0
 """Longest wait of a slow sink for another one; they take turns of one to three seconds."""
 _EXTERNAL_COMMITS = 6
@@ -161,6 +163,18 @@ class _Shared:
     turns: Turns
     """Of the slow sinks."""
 
+    def is_stopping(self) -> bool:
+        """Whether the job has been told to stop.
+
+        A micro-batch that begins after that is refused, which is an error to Spark and to py4j: a person who stopped
+        the job would be shown pages of it. Why a query really fails is told by the query itself.
+        """
+        if not self.stop.is_set():
+            return False
+        logging.getLogger(_PY4J_LOG).setLevel(logging.CRITICAL)
+        self.spark.sparkContext.setLogLevel("OFF")
+        return True
+
 
 def _redis_query(shared: _Shared) -> RunningQuery:
     settings = shared.settings
@@ -251,7 +265,7 @@ def _query(
     shared: _Shared, sink: Sink, content: ContentHandle, report: QueryReport, plan: QueryPlan, workers: Workers
 ) -> SinkQuery:
     checkpoint = Checkpoint(shared.settings.paths.checkpoint_path, sink.name)
-    patience = Patience(_RETRY_DELAYS_SECONDS, shared.stop.wait, shared.stop.is_set, time.monotonic)
+    patience = Patience(_RETRY_DELAYS_SECONDS, shared.stop.wait, shared.is_stopping, time.monotonic)
     changes = TopicChanges(shared.spark, shared.topic, content, report.content_refreshed, workers)
     runner = MicroBatchRunner(sink, checkpoint, changes, report, patience, _APP_ID)
     if workers is Workers.GIVE_WAY:

@@ -89,7 +89,11 @@ def test_an_old_copy_of_the_checkpoint_loses_and_doubles_nothing(world: World, j
 def test_sigterm_finishes_the_batch_and_the_next_start_repeats_nothing(world: World, job: StreamJob) -> None:
     with world.load():
         job.await_batches(2)
+        said_before = len(job.text())
         assert job.stop() == 0, job.tail()
+    said = job.text()[said_before:]
+    assert "ERROR" not in said, said
+    assert "Traceback" not in said, said
     assert job.status()["state"] == "stopped"
     psutil.wait_procs(job.family(), timeout=FAREWELL_SECONDS)
     assert not job.family(), "left running"
