@@ -3,7 +3,6 @@
 import gc
 import os
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,6 @@ from tests.spark import frames
 
 from engagement import schemas
 from engagement.transform.changes import Changes
-from engagement.transform.enrich import dead_letters, enriched_events
 from engagement.workers import Workers
 
 pytestmark = pytest.mark.spark
@@ -54,8 +52,6 @@ def test_every_frame_has_the_columns_of_its_contract(spark: SparkSession) -> Non
     changes = mixed.frame()
     assert _columns(mixed.messages) == _contract(schemas.NARROW_MESSAGES)
     assert _columns(changes) == _contract(schemas.CHANGES)
-    assert _columns(enriched_events(changes, F.current_timestamp())) == _contract(schemas.ENRICHED_EVENT)
-    assert _columns(dead_letters(changes)) == _contract(schemas.DEAD_LETTER)
 
 
 def test_the_plan_goes_through_python_once_and_neither_joins_nor_shuffles(spark: SparkSession) -> None:
@@ -63,7 +59,7 @@ def test_the_plan_goes_through_python_once_and_neither_joins_nor_shuffles(spark:
     changes = mixed.frame()
     kept = changes.where((F.col("kind") == "change") & (F.col("content_id") == CONTENT_ID) & (F.col("effect") == 1))
     written = mixed.each_partition(frames.count_rows, "rows BIGINT")
-    for frame in (changes, kept, written, enriched_events(changes, F.current_timestamp()), dead_letters(changes)):
+    for frame in (changes, kept, written):
         plan = _physical_plan(frame)
         assert plan.count("MapInArrow ") == 1
         assert "Join" not in plan
@@ -89,16 +85,10 @@ def test_every_message_has_exactly_one_version_row(spark: SparkSession) -> None:
     assert [(r["kafka_offset"], r["kind"]) for r in versions] == list(enumerate(kinds))
 
 
-def test_events_are_the_row_versions_and_dead_letters_keep_their_bytes(spark: SparkSession) -> None:
+def test_refused_messages_keep_their_bytes(spark: SparkSession) -> None:
     mixed = _mixed(spark)
-    processed = datetime(2026, 11, 23, 15, 0, 1)  # noqa: DTZ001  Spark gives UTC times back without a zone
-    events = enriched_events(mixed.frame(), F.lit(processed)).collect()
-    assert [(r["kafka_offset"], r["processed_ts"]) for r in events] == [(0, processed), (5, processed)]
-    refused = dead_letters(mixed.frame()).collect()
-    assert [(r["kafka_offset"], r["stage"], r["code"]) for r in refused] == [
-        (1, "decode", "E_RANGE_DURATION"),
-        (3, "decode", "E_UTF8"),
-    ]
+    refused = [r for r in mixed.frame().collect() if r["kind"] == "dead_letter"]
+    assert [(r["kafka_offset"], r["code"]) for r in refused] == [(1, "E_RANGE_DURATION"), (3, "E_UTF8")]
     assert [bytes(r["raw_value"]) for r in refused] == [MIXED[1].value, b"\xff"]
 
 
@@ -108,7 +98,8 @@ def test_a_replay_names_its_letter_and_a_letter_keeps_its_headers(spark: SparkSe
     changes = frames.changes(spark, given)
     found = changes.frame().orderBy("kafka_offset", "replay_of")
     assert [r["replay_of"] for r in found.collect()] == [None, 7, None]
-    assert [r["header_names"] for r in dead_letters(changes.frame()).collect()] == [["__debezium.newkey"]]
+    letters = changes.frame().where("kind = 'dead_letter'")
+    assert [r["header_names"] for r in letters.collect()] == [["__debezium.newkey"]]
 
 
 @pytest.mark.parametrize("value", [b"", b"a", b"1.5", b"99999999999999999999", None])

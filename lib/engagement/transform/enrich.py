@@ -1,13 +1,11 @@
-"""Row images joined with their content, and what is computed from both; the public event and dead letter schemas."""
+"""Row images joined with their content, and what is computed from both."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
 
 from engagement import scoring
-from engagement.schemas import CHANGES, DEAD_LETTER, ENRICHED_EVENT, Kind
+from engagement.schemas import CHANGES
 from engagement.transform.content import Contents
 
 DECODE_STAGE = "decode"
@@ -41,22 +39,3 @@ def _decimals(unscaled: pa.Array, kind: pa.DataType) -> pa.Array:
     halves = np.zeros((len(unscaled), 2), "<i8")
     halves[:, 0] = unscaled.fill_null(0).to_numpy()
     return pa.Array.from_buffers(kind, len(unscaled), [unscaled.is_valid().buffers()[1], pa.py_buffer(halves)])
-
-
-def enriched_events(changes: DataFrame, processed_ts: Column) -> DataFrame:
-    """The row versions, one row each.
-
-    In: CHANGES. Out: ENRICHED_EVENT. Rows: 1 -> 0..1 (moves, dead letters, tombstones and rows before an update are
-    left out). Order: kept. Shuffle: none. The time is passed in, so that a repeated micro-batch can give the same one.
-    """
-    versions = changes.where((F.col("kind") == str(Kind.CHANGE)) & F.col("is_version"))
-    return versions.select(*ENRICHED_EVENT.names[:-1], processed_ts.alias("processed_ts"))
-
-
-def dead_letters(changes: DataFrame) -> DataFrame:
-    """The messages that were refused, with their bytes.
-
-    In: IMAGES or CHANGES. Out: DEAD_LETTER. Rows: 1 -> 0..1. Order: kept. Shuffle: none.
-    """
-    refused = changes.where(F.col("kind") == str(Kind.DEAD_LETTER))
-    return refused.withColumn("stage", F.lit(DECODE_STAGE)).select(*DEAD_LETTER.names)
