@@ -1,0 +1,46 @@
+"""How many tasks a micro-batch is, by how much there is to do and whose it is."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+from tests.builders import created
+from tests.spark import frames
+
+from engagement.identity import OffsetRange
+from engagement.streaming.changes import TopicChanges
+from engagement.workers import Workers
+
+pytestmark = pytest.mark.spark
+
+PARTITIONS = 3
+
+
+@pytest.mark.parametrize(
+    ("workers", "messages", "tasks"),
+    [
+        (Workers.FIRST, 0, 1),
+        (Workers.FIRST, 5_000, 1),
+        (Workers.FIRST, 5_001, 2),
+        (Workers.FIRST, 1_000_000, PARTITIONS),
+        (Workers.GIVE_WAY, 20_000, 1),
+        (Workers.GIVE_WAY, 30_000, 2),
+        (Workers.GIVE_WAY, 1_000_000, PARTITIONS),
+    ],
+)
+def test_a_task_is_worth_its_cost(spark: SparkSession, workers: Workers, messages: int, tasks: int) -> None:
+    given = frames.changes(spark, [created()])
+    nothing: Any = None
+    content: Any = SimpleNamespace(current=SimpleNamespace(contents=given.contents))
+    reader = TopicChanges(spark, nothing, content, lambda: None, workers)
+    split = given.messages.repartition(PARTITIONS)
+    ranges = [OffsetRange("events", number, 0, part) for number, part in enumerate(_shares(messages))]
+    changes = reader.changes(split, ranges)
+    assert changes.workers is workers
+    assert changes.messages.rdd.getNumPartitions() == tasks
+
+
+def _shares(messages: int) -> list[int]:
+    """The messages, spread over the topic's partitions."""
+    return [messages // PARTITIONS, messages // PARTITIONS, messages - 2 * (messages // PARTITIONS)]
