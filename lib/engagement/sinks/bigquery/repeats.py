@@ -1,6 +1,8 @@
 """Versions that the source sends again under new offsets: told apart from new ones by asking the table, in a task.
 
-Rare (a slot that went back, a dead letter that is sent again), and then worth a query for every batch of rows.
+Rare (a slot that went back, a dead letter that is sent again), and then worth a query for every batch of rows. A flat
+row is never one: it has no place in a log that could be sent again, and the same event may have the same offset, which
+is its version, in two partitions.
 """
 
 from collections.abc import Callable
@@ -22,14 +24,19 @@ class RepeatFilter:
         self._there = there
         self._seen: set[Version] = set()
 
-    def split(self, rows: pa.RecordBatch) -> tuple[list[int], list[int]]:
-        """Which rows (schema ROWS) are new, and which repeat others or what the table holds. Order: kept."""
+    def split(self, rows: pa.RecordBatch, lsn: pa.Array) -> tuple[list[int], list[int]]:
+        """Which rows (schema ROWS) are new, and which repeat others or what the table holds. Order: kept.
+
+        `lsn`: each row's place in the source's log, NULL for a flat one.
+        """
         known = self._there(rows)
         fresh: list[int] = []
         repeats: list[int] = []
         versions = zip(rows.column("event_id").to_pylist(), rows.column("version").to_pylist(), strict=True)
-        for number, version in enumerate(versions):
-            if version in known or version in self._seen:
+        for number, (version, placed) in enumerate(zip(versions, lsn.is_valid().to_pylist(), strict=True)):
+            if not placed:
+                fresh.append(number)
+            elif version in known or version in self._seen:
                 repeats.append(number)
             else:
                 fresh.append(number)
