@@ -23,7 +23,7 @@ from engagement.errors import ConfigError
 from engagement.session import PROJECT
 from engagement.settings import Settings
 from engagement.sinks.external.options import SINK as EXTERNAL
-from engagement.streaming.build import external_options
+from engagement.streaming.external import external_options
 
 DEFAULT_LIMIT = 20
 

@@ -27,7 +27,7 @@ from engagement.sinks.bigquery.rest import Rest
 from engagement.sinks.lake.tables import events_table
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.history import LogPosition, Span
-from engagement.streaming.build import warehouse_options
+from engagement.streaming.options import warehouse_options
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 

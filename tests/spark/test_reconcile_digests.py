@@ -24,7 +24,7 @@ from engagement.settings import Settings
 from engagement.sinks.bigquery.rest import Parameter, Rest
 from engagement.sinks.lake.tables import EVENTS, events_table
 from engagement.sources.history import Span
-from engagement.streaming.build import warehouse_options
+from engagement.streaming.options import warehouse_options
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 

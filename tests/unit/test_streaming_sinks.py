@@ -7,8 +7,8 @@ from engagement.settings import BigQuerySettings, ExternalSettings, Settings
 from engagement.sinks.external.options import ExternalOptions
 from engagement.streaming import SINKS, sinks_to_run
 from engagement.streaming.batches import flushes, postings
-from engagement.streaming.build import warehouse_options
 from engagement.streaming.external import external_options
+from engagement.streaming.options import warehouse_options
 
 NOWHERE = Settings()
 PARTNER = ExternalSettings(url="https://partner.example/events")

@@ -35,8 +35,9 @@ from engagement.sinks.redis.rebuild import BoardRebuild
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.history import EventsTable, Span
 from engagement.sources.kafka import TopicPositions
-from engagement.streaming.build import kafka_topic, redis_options, refused_rows, warehouse_options
+from engagement.streaming.build import refused_rows
 from engagement.streaming.changes import TopicHistory
+from engagement.streaming.options import kafka_topic, redis_options, warehouse_options
 
 SOURCES = ("postgres", "lake", "kafka")
 TABLES = ("warehouse", "lake")

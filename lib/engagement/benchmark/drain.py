@@ -17,7 +17,7 @@ from engagement.generator import Generator, Request
 from engagement.monitoring.status import QueryState, QueryStatus, read_book
 from engagement.settings import Settings
 from engagement.sources.kafka import KafkaTopic, TopicPositions
-from engagement.streaming.build import kafka_topic
+from engagement.streaming.options import kafka_topic
 
 _POLL_SECONDS = 0.05
 _START_LIMIT_SECONDS = 180.0

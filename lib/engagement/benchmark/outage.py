@@ -15,7 +15,7 @@ from engagement.errors import TransientError
 from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.external.deliveries import deliveries_table
 from engagement.sources.kafka import TopicPositions
-from engagement.streaming.build import kafka_topic
+from engagement.streaming.options import kafka_topic
 
 _READY_SECONDS = 180.0
 _CALM_SECONDS = 45.0

@@ -35,7 +35,7 @@ from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.client import connect
 from engagement.sinks.spark_faults import spark_translated
 from engagement.sources.history import LogPosition, Span
-from engagement.streaming.build import redis_options, warehouse_options
+from engagement.streaming.options import redis_options, warehouse_options
 
 RANKING = "redis"
 SINKS = (*TABLES, RANKING)

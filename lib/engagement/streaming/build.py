@@ -25,9 +25,8 @@ from engagement.monitoring.listener import ProgressListener, listen
 from engagement.monitoring.measures import Measures
 from engagement.schemas import DeadLetterCode
 from engagement.session import PROJECT, bulk_session, start_session, submit_arguments
-from engagement.settings import BigQuerySettings, KafkaSettings, RedisSettings, Settings
+from engagement.settings import Settings
 from engagement.sinks.base import Sink
-from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.sink import WarehouseSink
 from engagement.sinks.delta.refused import RefusedRows
 from engagement.sinks.delta.upkeep import UpkeepPlan
@@ -36,7 +35,6 @@ from engagement.sinks.external.receiver import Waiting
 from engagement.sinks.external.sink import ExternalSink
 from engagement.sinks.external.trip import Tally
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
-from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.meta import MetaWriter
 from engagement.sinks.redis.sink import RedisSink
 from engagement.sources.content import ContentCatalogue, JdbcAddress
@@ -45,6 +43,7 @@ from engagement.streaming.batches import SLOW_BATCH, flushes, postings
 from engagement.streaming.changes import TopicChanges, TopicHistory
 from engagement.streaming.external import external_options, measure_breaker, measure_requests
 from engagement.streaming.job import PROCESS, RunningQuery, StatusWriter, StreamingJob
+from engagement.streaming.options import kafka_topic, redis_options, warehouse_options
 from engagement.streaming.report import QueryReport
 from engagement.workers import Workers
 
@@ -105,47 +104,9 @@ def build_job(
     return job
 
 
-def kafka_topic(settings: KafkaSettings) -> KafkaTopic:
-    """The topic as both client libraries see it."""
-    return KafkaTopic(
-        settings.topic,
-        settings.bootstrap_servers,
-        settings.group_id,
-        settings.spark_options(),
-        settings.client_properties(),
-    )
-
-
 def refused_rows(spark: SparkSession, settings: Settings) -> RefusedRows:
     """Where rows go that BigQuery refuses."""
     return RefusedRows(spark, settings.paths.lake_path, "warehouse", DeadLetterCode.E_WAREHOUSE_REJECT)
-
-
-def redis_options(settings: RedisSettings) -> RedisOptions:
-    """What the Redis sink needs to know, as it travels to Spark's tasks."""
-    return RedisOptions(
-        url=settings.url.get_secret_value(),
-        max_connections=settings.max_connections,
-        socket_keepalive=settings.socket_keepalive,
-        window_seconds=settings.window_seconds,
-        top_key=settings.top_key,
-        top_size=settings.top_size,
-        stats_ttl_seconds=settings.aggregation_ttl_seconds,
-        event_ttl_seconds=settings.event_ttl_seconds,
-    )
-
-
-def warehouse_options(settings: BigQuerySettings) -> WarehouseOptions:
-    """What the warehouse sink needs to know, as it travels to Spark's tasks."""
-    return WarehouseOptions(
-        project=settings.project,
-        dataset=settings.dataset_id,
-        table=settings.table_id,
-        location=settings.location,
-        credentials_file=settings.credentials,
-        emulator=settings.emulator_host,
-        emulator_grpc=settings.emulator_grpc,
-    )
 
 
 @dataclass(frozen=True)
