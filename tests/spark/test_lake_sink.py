@@ -182,6 +182,16 @@ def test_versions_that_come_again_within_one_micro_batch_are_stored_once(lake: L
     assert sorted(r.event_id for r in lake.events()) == [1, 2, 3, 4]
 
 
+def test_flat_rows_at_the_same_offset_of_two_partitions_are_two_rows_beside_repeats_too(lake: Lake) -> None:
+    sink = lake.driver()
+    lake.deliver(sink, [Message(later(n), offset=n) for n in (1, 2)], part(1, 3))
+    flat = message(row(id=9)).value
+    sent = [Message(later(2), offset=3), Message(flat, offset=4), Message(flat, offset=4, partition=1)]
+    summaries = lake.deliver(sink, sent, part(3, 5), part(0, 5, partition=1))
+    assert [(summary.delivered, summary.repeats) for summary in summaries] == [(1, 1), (1, 0)]
+    assert [(r.kafka_partition, r.kafka_offset) for r in lake.events()] == [(0, 1), (0, 2), (0, 4), (1, 4)]
+
+
 def test_partitions_move_by_themselves(lake: Lake) -> None:
     sink = lake.driver()
     lake.deliver(sink, inserted(2), part(0, 2))

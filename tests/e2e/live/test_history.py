@@ -73,7 +73,11 @@ class Deployment:
     def lose(self, condition: str) -> int:
         """Delete rows from lake and warehouse; how many the lake lost."""
         self._query("delete from", f"where {condition}")
-        return int(DeltaTable(self.lake / "enriched_events").delete(condition)["num_deleted_rows"])
+        table = DeltaTable(self.lake / "enriched_events")
+        table.alter.set_table_properties({"delta.appendOnly": "false"})
+        lost = int(table.delete(condition)["num_deleted_rows"])
+        table.alter.set_table_properties({"delta.appendOnly": "true"})
+        return lost
 
     def _query(self, before: str, after: str = "") -> list[dict[str, Any]]:
         env = self.world.env

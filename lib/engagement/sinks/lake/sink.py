@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from engagement.identity import BatchIdentity, Fence, OffsetRange
@@ -143,8 +143,13 @@ class LakeSink:
         days = {file["day"] for report in reports for file in report.files}
         events = self._spark.read.schema(EVENTS).option("basePath", self.events.path).parquet(*written)
         there = self.events.read(self._spark).where(F.col(EVENT_DATE).isin(*days) | F.col(EVENT_DATE).isNull())
-        kept = events.dropDuplicates(_VERSION).join(there.select(*_VERSION), on=_VERSION, how="left_anti")
-        again = kept.select(*EVENTS.names).mapInArrow(partial(write_again, plan=plan), REPORT_DDL).collect()
+        placed = events.where(~_is_flat()).dropDuplicates(_VERSION)
+        kept = placed.join(there.select(*_VERSION), on=_VERSION, how="left_anti").select(*EVENTS.names)
+        again = (
+            kept.union(events.where(_is_flat()).select(*EVENTS.names))
+            .mapInArrow(partial(write_again, plan=plan), REPORT_DDL)
+            .collect()
+        )
         anew = read_reports(row.asDict(recursive=True) for row in again)
         left = {summary.partition: 0 for summary in (report.summary for report in reports)}
         for report in anew:
@@ -168,6 +173,14 @@ class LakeSink:
         with spark_translated(SINK):
             newest = self.events.read(self._spark).groupBy("kafka_partition").agg(F.max("kafka_offset"))
             return {partition: offset + 1 for partition, offset in newest.dropna().collect()}
+
+
+def _is_flat() -> Column:
+    """Whether a row came flat, so that its offset is its version: it cannot come again under another one.
+
+    The same event may have the same offset in two partitions; these are two messages.
+    """
+    return F.col("version") == F.col("kafka_offset") + 1
 
 
 def _keeping(summary: PartitionSummary, left: dict[int, int]) -> PartitionSummary:
