@@ -29,9 +29,12 @@ class Prometheus:
     def is_ready(self) -> bool:
         """Whether it has scraped the API."""
         try:
-            found = requests.get(f"{self._url}/api/v1/query", params={"query": "up"}, timeout=5).json()
+            answer = requests.get(f"{self._url}/api/v1/query", params={"query": "up"}, timeout=5)
         except requests.ConnectionError:
             return False
+        if not answer.ok:  # it is still starting, and says so in plain text
+            return False
+        found = answer.json()
         return [sample["value"][1] for sample in found["data"]["result"]] == ["1"]
 
 
