@@ -3,7 +3,8 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -361,12 +362,15 @@ def test_a_second_backfill_that_read_the_same_number_is_left_out_and_looks_again
     assert keys(lake.rows()) == Counter({(n + 1, 0): 1 for n in range(10)})
 
 
-def test_versions_that_kafka_still_holds_are_added_by_version(place: Place, history: History) -> None:
+@pytest.mark.parametrize("times", [None, (datetime(1, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))])
+def test_versions_that_kafka_still_holds_are_added_by_version(
+    place: Place, history: History, times: tuple[datetime, datetime] | None
+) -> None:
     seed = Seed(3, steps=4)
     messages = [message for now in range(4) for message in seed.step(now)]
     sent = [Message(m.value, offset=n) for n, m in enumerate(messages)]
     place.stream(messages[:3], 0)
     chunk = history.streamed([*sent, Message(sent[-1].value, offset=99)], ("event_id", "version"), "topic_0")
-    place.loader().load(chunk)
+    place.loader().load(replace(chunk, times=times))
     assert set(keys(place.rows())) == seed.versions
     assert max(keys(place.rows()).values()) == 1

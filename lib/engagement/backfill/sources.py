@@ -16,7 +16,7 @@ from engagement.identity import Fence, OffsetRange
 from engagement.schemas import CHANGES, Kind
 from engagement.sinks.base import Chunk
 from engagement.sinks.delta.tables import LakeTable
-from engagement.sinks.lake.tables import EVENT_DATE
+from engagement.sinks.lake.tables import EVENT_DATE, in_days
 from engagement.sources.content import ContentCatalogue, ContentSnapshot
 from engagement.sources.history import EventsTable, IdRange, Span
 from engagement.sources.kafka import KafkaTopic, TopicPositions
@@ -109,7 +109,7 @@ class LakeSource:
     def _rows(self) -> DataFrame:
         if self._taken is None:
             self._taken = self.fence()
-        days = F.col(EVENT_DATE).between(_day(self.span.start), _day(self.span.end))
+        days = in_days(self.span.start, self.span.end)
         partition, offset = F.col("kafka_partition"), F.col("kafka_offset")
         taken = [(partition == number) & (offset < following) for number, following in self._taken.items()]
         old = reduce(Column.__or__, taken, partition.isNull())
@@ -160,11 +160,6 @@ class TopicSource:
 def _steps(first: int, last: int, size: int) -> Iterator[tuple[int, int]]:
     for start in range(first, last, size):
         yield start, min(start + size, last)
-
-
-def _day(moment: datetime) -> Column:
-    """A moment's UTC day; pyspark itself spells a year before 1000 with fewer than four digits, which is no date."""
-    return F.lit(moment.date().isoformat()).cast("date")
 
 
 def _within(moment: Column, span: Span) -> Column:

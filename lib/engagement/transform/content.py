@@ -41,4 +41,9 @@ class SharedContents:
 
     def __init__(self, context: SparkContext, table: pa.Table) -> None:
         self.variable: Broadcast[Contents] = context.broadcast(Contents(table))
-        weakref.finalize(self, self.variable.destroy).atexit = False  # Spark has gone by then
+        weakref.finalize(self, _let_go, context, self.variable).atexit = False  # Spark has gone by then
+
+
+def _let_go(context: SparkContext, variable: Broadcast[Contents]) -> None:
+    if context._jsc is not None:  # one that was stopped has let go of everything
+        variable.destroy()

@@ -28,7 +28,7 @@ from engagement.sinks.delta.files import Folder
 from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import DEAD_LETTERS, dead_letters_table
 from engagement.sinks.lake.chunk_files import WRITTEN_DDL, ChunkPlan, write_chunk
-from engagement.sinks.lake.tables import EVENT_DATE, SINK, events_table
+from engagement.sinks.lake.tables import EVENT_DATE, SINK, events_table, in_days
 from engagement.sinks.spark_faults import spark_translated
 from engagement.transform.instant import to_micros
 
@@ -78,8 +78,7 @@ class LakeLoader:
         if chunk.ids:  # each file tells its smallest and largest id: most are never opened
             held = held.where(F.col("event_id").between(*chunk.ids))
         elif chunk.times:
-            first, end = (moment.date() for moment in chunk.times)
-            held = held.where(F.col(EVENT_DATE).between(first, end) | F.col(EVENT_DATE).isNull())
+            held = held.where(in_days(*chunk.times) | F.col(EVENT_DATE).isNull())
         held = held.select(*chunk.key)
         return None if held.isEmpty() else held.distinct()
 

@@ -1,6 +1,10 @@
 """The lake's table of events: its columns, and how rows come to have them."""
 
+from datetime import datetime
+
 import pyarrow as pa
+from pyspark.sql import Column
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -19,6 +23,15 @@ EVENT_FILE: pa.Schema = to_arrow_schema(ENRICHED_EVENT, timezone="UTC")
 def events_table(lake: str) -> LakeTable:
     """The table of row versions."""
     return LakeTable(SINK, f"{lake}/enriched_events", EVENTS, EVENT_DATE, (*FENCED, ("delta.appendOnly", "true")))
+
+
+def in_days(first: datetime, last: datetime) -> Column:
+    """Whether a row's day is that of `first`, of `last` or between; NULL for a row without one.
+
+    As text: pyspark itself spells a year before 1000 with fewer than four digits, which is no date.
+    """
+    days = (F.lit(moment.date().isoformat()).cast("date") for moment in (first, last))
+    return F.col(EVENT_DATE).between(*days)
 
 
 def to_file_rows(changes: pa.RecordBatch, processed_us: int) -> pa.RecordBatch:
