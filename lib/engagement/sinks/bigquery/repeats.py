@@ -1,8 +1,7 @@
 """Versions that the source sends again under new offsets: told apart from new ones by asking the table, in a task.
 
 Rare (a slot that went back, a dead letter that is sent again), and then worth a query for every batch of rows. A flat
-row is never one: it has no place in a log that could be sent again, and the same event may have the same offset, which
-is its version, in two partitions.
+row at the offset that is its version is none: the same event may have the same offset in two partitions.
 """
 
 from collections.abc import Callable
@@ -24,17 +23,15 @@ class RepeatFilter:
         self._there = there
         self._seen: set[Version] = set()
 
-    def split(self, rows: pa.RecordBatch, lsn: pa.Array) -> tuple[list[int], list[int]]:
-        """Which rows (schema ROWS) are new, and which repeat others or what the table holds. Order: kept.
-
-        `lsn`: each row's place in the source's log, NULL for a flat one.
-        """
+    def split(self, rows: pa.RecordBatch) -> tuple[list[int], list[int]]:
+        """Which rows (schema ROWS) are new, and which repeat others or what the table holds. Order: kept."""
         known = self._there(rows)
         fresh: list[int] = []
         repeats: list[int] = []
-        versions = zip(rows.column("event_id").to_pylist(), rows.column("version").to_pylist(), strict=True)
-        for number, (version, placed) in enumerate(zip(versions, lsn.is_valid().to_pylist(), strict=True)):
-            if not placed:
+        columns = (rows.column(name).to_pylist() for name in ("event_id", "version", "kafka_offset"))
+        for number, (event_id, own, offset) in enumerate(zip(*columns, strict=True)):
+            version = event_id, own
+            if own == offset + 1:
                 fresh.append(number)
             elif version in known or version in self._seen:
                 repeats.append(number)

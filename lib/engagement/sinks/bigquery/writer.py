@@ -84,7 +84,7 @@ def _write(
     counts.span.add(versions)
     rows = to_rows(versions, plan.processed_us)
     if repeats and rows.num_rows:
-        fresh, again = (pa.array(numbers, pa.int64()) for numbers in repeats.split(rows, versions.column("lsn")))
+        fresh, again = (pa.array(numbers, pa.int64()) for numbers in repeats.split(rows))
         counts.repeat(versions.take(again))
         versions, rows = versions.take(fresh), rows.take(fresh)
     if rows.num_rows:

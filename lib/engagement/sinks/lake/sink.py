@@ -143,13 +143,10 @@ class LakeSink:
         days = {file["day"] for report in reports for file in report.files}
         events = self._spark.read.schema(EVENTS).option("basePath", self.events.path).parquet(*written)
         there = self.events.read(self._spark).where(F.col(EVENT_DATE).isin(*days) | F.col(EVENT_DATE).isNull())
-        placed = events.where(~_is_flat()).dropDuplicates(_VERSION)
-        kept = placed.join(there.select(*_VERSION), on=_VERSION, how="left_anti").select(*EVENTS.names)
-        again = (
-            kept.union(events.where(_is_flat()).select(*EVENTS.names))
-            .mapInArrow(partial(write_again, plan=plan), REPORT_DDL)
-            .collect()
-        )
+        fresh = events.where(~_is_flat()).dropDuplicates(_VERSION)
+        fresh = fresh.join(there.select(*_VERSION), on=_VERSION, how="left_anti")
+        kept = fresh.unionByName(events.where(_is_flat())).select(*EVENTS.names)
+        again = kept.mapInArrow(partial(write_again, plan=plan), REPORT_DDL).collect()
         anew = read_reports(row.asDict(recursive=True) for row in again)
         left = {summary.partition: 0 for summary in (report.summary for report in reports)}
         for report in anew:
@@ -176,10 +173,7 @@ class LakeSink:
 
 
 def _is_flat() -> Column:
-    """Whether a row came flat, so that its offset is its version: it cannot come again under another one.
-
-    The same event may have the same offset in two partitions; these are two messages.
-    """
+    """Whether a row stands, flat, at the offset that is its version: it repeats nothing (sinks.bigquery.repeats)."""
     return F.col("version") == F.col("kafka_offset") + 1
 
 
