@@ -2,8 +2,8 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,16 +61,24 @@ class Board:
     def note_lengths(self, lengths: Lengths) -> None:
         self.noted = dict(lengths)
 
-    @contextmanager
-    def between_batches(self) -> Iterator[None]:
-        with self.lock:
-            yield
+    def between_batches(self) -> AbstractContextManager[object]:
+        return self.lock
 
 
 def handle(catalogue: Catalogue, board: Board) -> ContentHandle:
     content = ContentHandle(catalogue)
     content.sums = board
     return content
+
+
+def lengthened() -> tuple[Catalogue, Board, ContentHandle]:
+    """A length that changed under the job, and was read once."""
+    catalogue, board = Catalogue({"a": 60}), Board({"a": 60}, {"a"})
+    content = handle(catalogue, board)
+    assert content.current.lengths == {"a": 60}
+    catalogue.lengths = {"a": 90}
+    content.refresh()
+    return catalogue, board, content
 
 
 def test_a_first_start_on_an_empty_board_takes_the_catalogue_as_it_is() -> None:
@@ -90,11 +98,7 @@ def test_a_length_that_changed_while_no_job_ran_is_withheld_until_the_board_is_c
 
 
 def test_a_length_that_changes_under_the_job_is_withheld_too_and_asked_for_until_it_is_adopted() -> None:
-    catalogue, board = Catalogue({"a": 60}), Board({"a": 60}, {"a"})
-    content = handle(catalogue, board)
-    assert content.current.lengths == {"a": 60}
-    catalogue.lengths = {"a": 90}
-    content.refresh()
+    _, board, content = lengthened()
     content.refresh()
     assert content.current.lengths == {"a": 60}
     assert content.newest.lengths == {"a": 90}
@@ -128,11 +132,7 @@ def test_a_sink_without_sums_scores_with_the_newest_length_at_once() -> None:
 
 
 def test_a_recount_that_ends_while_the_catalogue_is_read_is_not_taken_back() -> None:
-    catalogue, board = Catalogue({"a": 60}), Board({"a": 60}, {"a"})
-    content = handle(catalogue, board)
-    assert content.current.lengths == {"a": 60}
-    catalogue.lengths = {"a": 90}
-    content.refresh()
+    catalogue, board, content = lengthened()
     catalogue.meanwhile = lambda: content.adopt(content.newest)
     content.refresh()
     assert content.current.lengths == board.noted == {"a": 90}
@@ -175,11 +175,7 @@ class Batches:
 
 
 def test_lengths_never_change_between_scoring_and_writing(tmp_path: Path) -> None:
-    catalogue, board = Catalogue({"a": 60}), Board({"a": 60}, {"a"})
-    content = handle(catalogue, board)
-    assert content.current.lengths == {"a": 60}
-    catalogue.lengths = {"a": 90}
-    content.refresh()
+    _, _, content = lengthened()
     for name, text in (
         ("metadata", '{"id": "g"}'),
         ("offsets/0", f"v1\n{{}}\n{json.dumps({'t': {'0': 1}})}"),

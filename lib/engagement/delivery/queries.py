@@ -116,8 +116,8 @@ class SinkQuery:
             except PermanentError:
                 raise
             except EngagementError as error:
-                if self._stop.is_set():  # a refused micro-batch stays for the next start
-                    log.debug("query %s: %s", self.name, error)
+                if self._stop.is_set():
+                    log.info("query %s: %s", self.name, error)
                     return
                 failures = failures + 1 if self._parts.runner.last_batch_id is None else 1
                 delays = self._plan.restart_delays_seconds

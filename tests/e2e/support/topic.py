@@ -15,7 +15,7 @@ COLUMNS = ("op", "version", "event_id", "content_id", "user_id", "event_type", "
 """What is compared of an event, in the order of `events`."""
 _SHOWN = 10
 _POLL_SECONDS = 0.5
-_READ_SECONDS = 180
+_READ_SECONDS = 180.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Place = tuple[int, int]

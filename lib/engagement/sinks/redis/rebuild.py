@@ -71,7 +71,7 @@ class BoardRebuild:
     board: RedisBoard
     writer: RangeWriter
     history: History
-    between_batches: Callable[[], AbstractContextManager[None]]
+    between_batches: Callable[[], AbstractContextManager[object]]
     """Holds off micro-batches while it is entered."""
     app_id: str
 

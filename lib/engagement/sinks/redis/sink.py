@@ -6,9 +6,9 @@ public ranking after the keeper's next publish, at most 100 ms later while Redis
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from engagement.errors import TransientSinkError
@@ -144,11 +144,9 @@ class RedisSink:
             parts.keeper.request_rebuild(f"length of {len(found)} content(s) changed")
         return frozenset(found)
 
-    @contextmanager
-    def between_batches(self) -> Iterator[None]:
+    def between_batches(self) -> AbstractContextManager[object]:
         """While entered, no other thread writes rows; whoever scores them enters it before."""
-        with self._writing:
-            yield
+        return self._writing
 
     def write_meta(self, contents: Sequence[ContentMeta]) -> None:
         """Write what readers see of contents beside their numbers. Raises: TransientSinkError."""
