@@ -18,7 +18,8 @@ IDENTITY = BatchIdentity("app", "generation", 3)
 
 
 def test_refused_rows_are_kept_with_their_bytes_and_only_once(spark: SparkSession, tmp_path: Path) -> None:
-    sent = [Message(created(id=n).value, offset=n) for n in (1, 2, 3)]
+    headers = ("__debezium.oldkey", "a,\"b")
+    sent = [Message(created(id=n).value, offset=n, headers=headers) for n in (1, 2, 3)]
     messages = frames.changes(spark, sent).messages
     refused = RefusedRows(spark, str(tmp_path), "warehouse", DeadLetterCode.E_WAREHOUSE_REJECT)
     rows = [{"kafka_partition": 0, "kafka_offset": 2, "detail": "FIELDS_ERROR: odd"}]
@@ -26,6 +27,7 @@ def test_refused_rows_are_kept_with_their_bytes_and_only_once(spark: SparkSessio
         refused.add(messages, rows, IDENTITY)
     (letter,) = dead_letters_table("warehouse", str(tmp_path)).read(spark).collect()
     assert (letter.kafka_partition, letter.kafka_offset, bytes(letter.raw_value)) == (0, 2, sent[1].value)
+    assert tuple(letter.header_names) == headers
     assert (letter.sink, letter.stage, letter.code) == ("warehouse", "warehouse", "E_WAREHOUSE_REJECT")
     assert (letter.detail, letter.status, letter.attempts, letter.batch_id) == (
         "FIELDS_ERROR: odd", "new", 1, str(IDENTITY),

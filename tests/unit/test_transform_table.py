@@ -116,7 +116,7 @@ def envelopes(rows: Sequence[Row]) -> pa.RecordBatch:
             "offset": pa.array(range(len(rows)), pa.int64()),
             "timestamp": pa.array([READ] * len(rows), pa.timestamp("us", "UTC")),
             "value": pa.array(values, pa.binary()),
-            "header_names": pa.nulls(len(rows), pa.list_(pa.string())),
+            "header_names_json": pa.nulls(len(rows), pa.string()),
             "replay_of": pa.nulls(len(rows), pa.int64()),
         }
     )

@@ -4,6 +4,7 @@ Guarantee: at least once. Nothing here remembers what was sent; the receiver doe
 sink gave the same row version. A crash makes at most `unmarked_letters` go out again.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -66,7 +67,7 @@ class ReceiverReplays:
             {
                 "topic": replay.id.topic, "partition": replay.id.partition, "offset": replay.id.offset,
                 "timestamp": replay.letter.letter.kafka_ts, "value": replay.value,
-                "header_names": list(replay.letter.header_names), "replay_of": None,
+                "header_names_json": json.dumps(replay.letter.header_names), "replay_of": None,
             }
             for replay in replays
         ]  # fmt: skip

@@ -42,7 +42,7 @@ def narrow_messages(messages: DataFrame) -> DataFrame:
     replayed = F.get(values, F.array_position(names, REPLAY_OF).cast("int") - 1)
     replay_of = replayed.cast("string").try_cast("long")
     columns = ("topic", "partition", "offset", "timestamp", "value")
-    return messages.select(*columns, names.alias("header_names"), replay_of.alias("replay_of"))
+    return messages.select(*columns, F.to_json(names).alias("header_names_json"), replay_of.alias("replay_of"))
 
 
 def transform_batches(batches: Iterable[pa.RecordBatch], contents: Contents) -> Iterator[pa.RecordBatch]:

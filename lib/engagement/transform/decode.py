@@ -4,6 +4,7 @@ The same checks as Spark expressions are 370 KB of generated Java, planned anew 
 docs/decisions/0006-decode-in-python.md.
 """
 
+import json
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -25,10 +26,13 @@ def decode_batch(reader: JsonReader, batch: pa.RecordBatch) -> pa.RecordBatch:
     then the row to take back. Order: kept. Never raises for a row, whatever its bytes.
     """
     kafka_us = batch.column("timestamp").cast(_TIME).view(_LONG).to_pylist()
-    given = [batch.column(name).to_pylist() for name in ("value", "offset", "header_names", "replay_of")]
+    values, offsets, replayed = (batch.column(name).to_pylist() for name in ("value", "offset", "replay_of"))
+    header_names = [
+        None if text is None else json.loads(text) for text in batch.column("header_names_json").to_pylist()
+    ]
     outcomes = [
         read_message(reader, value, offset, at, Headers(names or (), replay_of))
-        for value, offset, names, replay_of, at in zip(*given, kafka_us, strict=True)
+        for value, offset, names, replay_of, at in zip(values, offsets, header_names, replayed, kafka_us, strict=True)
     ]
     rows = [(i, o, effect) for i, o in enumerate(outcomes) for effect in o.effects]
     origins, row_outcomes, effects = zip(*rows, strict=True) if rows else ((),) * 3
@@ -36,7 +40,7 @@ def decode_batch(reader: JsonReader, batch: pa.RecordBatch) -> pa.RecordBatch:
     replays = batch.column("replay_of").take(pa.array(origins, _INT))
     # A message is refused once, on the row of its own version; what its `before` takes back is a change like others.
     refused = [o.refusal if e.is_version else None for o, e in zip(row_outcomes, effects, strict=True)]
-    kept = pa.array([i if r else None for i, r in zip(origins, refused, strict=True)], _INT)
+    kept = [i if r else None for i, r in zip(origins, refused, strict=True)]
     columns = {
         "topic": messages.column("topic"),
         "kafka_partition": messages.column("partition"),
@@ -45,8 +49,8 @@ def decode_batch(reader: JsonReader, batch: pa.RecordBatch) -> pa.RecordBatch:
         "kind": pa.array([o.kind if e.is_version else Kind.CHANGE for _, o, e in rows], _TEXT),
         "code": pa.array([None if r is None else r.code for r in refused], _TEXT),
         "detail": pa.array([None if r is None else r.detail for r in refused], _TEXT),
-        "raw_value": batch.column("value").take(kept),
-        "header_names": batch.column("header_names").take(kept),
+        "raw_value": batch.column("value").take(pa.array(kept, _INT)),
+        "header_names": pa.array([None if i is None else header_names[i] for i in kept], pa.list_(_TEXT)),
         "replay_of": replays,
         **_outcome_columns(row_outcomes),
         **_effect_columns(effects),

@@ -78,7 +78,7 @@ def to_messages(rows: pa.RecordBatch) -> pa.RecordBatch:
             "offset": pa.nulls(count, _LONG),
             "timestamp": rows.column("read_ts").cast(_TIME),
             "value": pa.array(values, pa.binary()),
-            "header_names": pa.nulls(count, pa.list_(_TEXT)),
+            "header_names_json": pa.nulls(count, _TEXT),
             "replay_of": pa.nulls(count, _LONG),
         }
     )

@@ -36,7 +36,7 @@ def refused_letters(
         "kafka_offset",
         F.col("timestamp").alias("kafka_ts"),
         F.col("value").alias("raw_value"),
-        "header_names",
+        F.from_json("header_names_json", "array<string>").alias("header_names"),
         F.lit(sink).alias("stage"),
         F.lit(code.value).alias("code"),
         "detail",
