@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from tests.contract.receiving import Receiving, start_receiver
+from tests.spark.partner import Partner
 from tests.spark.warehouse import Warehouse, start
 
 from engagement.embedded.bigquery import BigQuery
@@ -81,3 +83,19 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     postgres.stop()
     for folder in postgres.purge_folders():
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def receiving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiving]:
+    with start_receiver(tmp_path_factory.mktemp("receiver home")) as running:
+        yield running
+
+
+@pytest.fixture
+def partner(spark: SparkSession, receiving: Receiving, tmp_path: Path) -> Iterator[Partner]:
+    receiving.heal()
+    partner = Partner(spark, tmp_path / f"lake{tmp_path.name}", receiving)
+    yield partner
+    for sink in partner.opened:
+        sink.close()
+    receiving.heal()

@@ -1,120 +1,18 @@
 """The external sink against a real receiver and real Delta tables: what it sends, records, sends again and gives up."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from deltalake import DeltaTable
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame
 from tests.builders import Message, created, envelope, message, row, updated
-from tests.contract.receiving import Receiving, start_receiver
-from tests.spark import frames
+from tests.spark.partner import IDENTITY, KEEP_DAYS, Partner
 
 from engagement.errors import TransientSinkError
-from engagement.identity import BatchIdentity, OffsetRange
-from engagement.sinks.base import CommitTimes, PartitionSummary
-from engagement.sinks.delta.upkeep import UpkeepPlan
+from engagement.identity import OffsetRange
 from engagement.sinks.external.ledger import DeliveryLedger
-from engagement.sinks.external.options import ExternalOptions
-from engagement.sinks.external.receiver import Waiting
-from engagement.sinks.external.sink import ExternalSink
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
-
-IDENTITY = BatchIdentity("app", "generation", 3)
-KEEP_DAYS = 30
-
-
-class Told:
-    """What the sink says of itself."""
-
-    def __init__(self) -> None:
-        self.times: list[Sequence[CommitTimes]] = []
-        self.reasons: list[str] = []
-        self.alarms: list[str] = []
-        self.states: list[str] = []
-
-    def visible(self, times: Sequence[CommitTimes]) -> None:
-        self.times.append(times)
-
-    def waiting(self, reason: str) -> None:
-        self.reasons.append(reason)
-
-    def state(self, state: str, _reason: str = "") -> None:
-        self.states.append(state)
-
-    def alarm(self, text: str) -> None:
-        self.alarms.append(text)
-
-
-class Partner:
-    """A receiver of our own, and the drivers that post to it."""
-
-    def __init__(self, spark: SparkSession, folder: Path, receiving: Receiving) -> None:
-        self.spark, self.folder, self.receiving, self.topic_id = spark, folder, receiving, "first"
-        self.before = receiving.stats()
-        self.told = Told()
-        self.stop = threading.Event()
-        self.while_waiting: Callable[[], None] = lambda: None
-        self.opened: list[ExternalSink] = []
-        self.days_later = 0
-        """Days that have passed since, as far as the upkeep of the tables knows."""
-
-    def driver(self, ledger_class: type[DeliveryLedger] = DeliveryLedger, **changes: object) -> ExternalSink:
-        env = self.receiving.env
-        options = ExternalOptions(**{
-            "url": env["EXTERNAL_SYSTEM_URL"], "token": env["EXTERNAL_SYSTEM_TOKEN"], "batch_size": 4, "lanes": 2,
-            "signing_secrets": (env["EXTERNAL_SYSTEM_SIGNING_SECRET"],), "timeout_seconds": 2.0,
-            "installation": self.folder.name, **changes,
-        })  # type: ignore[arg-type]  # fmt: skip
-        upkeep = UpkeepPlan(0, keep_days=KEEP_DAYS)
-        ledger = ledger_class(self.spark, str(self.folder), upkeep, self._now)
-        waiting = Waiting(self._sleep, self.stop.is_set, lambda: datetime.now(UTC))
-        sink = ExternalSink(options, ledger, lambda: self.topic_id, self.told, waiting)
-        sink.open()
-        self.opened.append(sink)
-        return sink
-
-    def deliver(self, sink: ExternalSink, messages: Sequence[Message], *ranges: OffsetRange) -> list[PartitionSummary]:
-        planned = ranges or (OffsetRange("engagement-events", 0, 0, len(messages)),)
-        return sink.deliver(frames.changes(self.spark, messages), planned, IDENTITY, final=True)
-
-    def deliveries(self) -> list[Row]:
-        rows = self.spark.read.format("delta").load(f"{self.folder}/deliveries").collect()
-        return sorted(rows, key=lambda r: (r.kafka_partition, r.kafka_offset))
-
-    def letters(self) -> list[Row]:
-        return self.spark.read.format("delta").load(f"{self.folder}/dead_letters").orderBy("kafka_offset").collect()
-
-    def gained(self, name: str) -> int:
-        """What the receiver counted since this test began."""
-        return int(self.receiving.stats()[name] - self.before[name])
-
-    def _now(self) -> datetime:
-        return datetime.now(UTC) + timedelta(days=self.days_later)
-
-    def _sleep(self, seconds: float) -> object:
-        self.while_waiting()
-        return self.stop.wait(min(seconds, 0.05))
-
-
-@pytest.fixture(scope="module")
-def receiving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiving]:
-    with start_receiver(tmp_path_factory.mktemp("receiver home")) as running:
-        yield running
-
-
-@pytest.fixture
-def partner(spark: SparkSession, receiving: Receiving, tmp_path: Path) -> Iterator[Partner]:
-    receiving.heal()
-    partner = Partner(spark, tmp_path / f"lake{tmp_path.name}", receiving)
-    yield partner
-    for sink in partner.opened:
-        sink.close()
-    receiving.heal()
 
 
 def part(start: int, end: int, partition: int = 0) -> OffsetRange:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
@@ -16,6 +16,7 @@ from engagement.backfill.ledger import Ledger
 from engagement.backfill.progress import Audience
 from engagement.backfill.run import Backfill, Pace, Source
 from engagement.backfill.sources import LakeSource, TableSource, TopicSource
+from engagement.backfill.teller import Teller
 from engagement.delivery.content import ContentHandle
 from engagement.embedded.jars import spark_jars
 from engagement.errors import ConfigError
@@ -25,6 +26,10 @@ from engagement.settings import Settings
 from engagement.sinks.base import Loader, Sink
 from engagement.sinks.bigquery.load import WarehouseLoader
 from engagement.sinks.bigquery.sink import WarehouseSink
+from engagement.sinks.delta.log import DeltaLog
+from engagement.sinks.external.backfill import ExternalLoader
+from engagement.sinks.external.deliveries import deliveries_table
+from engagement.sinks.external.receiver import Waiting
 from engagement.sinks.lake.backfill import LakeLoader
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
 from engagement.sinks.lake.tables import events_table
@@ -37,15 +42,21 @@ from engagement.sources.history import EventsTable, Span
 from engagement.sources.kafka import TopicPositions
 from engagement.streaming.build import refused_rows
 from engagement.streaming.changes import TopicHistory
+from engagement.streaming.external import external_options
 from engagement.streaming.options import kafka_topic, redis_options, warehouse_options
 
 SOURCES = ("postgres", "lake", "kafka")
 TABLES = ("warehouse", "lake")
 """Sinks that keep rows, and are filled unless others are named."""
-SINKS = (*TABLES, "redis")
+RECEIVER = "external"
+"""Filled only if named, by chunks of its own: small ones, since it is sent to no faster than its setting allows."""
+SINKS = (*TABLES, RECEIVER, "redis")
 APP_ID = "engagement-backfill"
 _SQL, WAREHOUSE_SQL = PROJECT / "sql" / "backfill", PROJECT / "sql" / "bigquery"
 _RUN_CHARACTERS = 12
+_RECEIVER_CHUNK_SECONDS = 5
+_MOST_RECEIVER_ROWS = 50_000
+"""Of a chunk, at whatever rate: a crash sends at most one again."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,7 @@ def make_request(settings: Settings, span: Span, source: str, named: Sequence[st
     if source == "lake" and "lake" in sinks:
         problems.append("--source lake cannot fill the lake from itself")
     needed = {
+        "EXTERNAL_SYSTEM_URL": (settings.external.url, RECEIVER in sinks),
         "KAFKA_BOOTSTRAP_SERVERS": (settings.kafka.bootstrap_servers, source != "postgres" or "redis" in sinks),
         "REDIS_URL": (settings.redis.url.get_secret_value(), "redis" in sinks),
     }
@@ -92,24 +104,44 @@ def start_spark(settings: Settings, spark_options: Sequence[str]) -> SparkSessio
     return bulk_session(start_session(APP_ID, arguments))
 
 
-def build_backfill(
+def build_backfills(
     settings: Settings, request: Request, spark: SparkSession, stop: threading.Event, audience: Audience
+) -> list[Backfill]:
+    """Put them together, one for the tables and one for the receiver; nothing is opened before they run."""
+    tables, receiver = ([name for name in request.sinks if name in names] for names in (TABLES, (RECEIVER,)))
+    rate = settings.external.backfill_rate
+    sizes = (settings.backfill.batch_size, min(rate * _RECEIVER_CHUNK_SECONDS, _MOST_RECEIVER_ROWS))
+    return [
+        _backfill(settings, replace(request, sinks=tuple(names)), rows, spark, stop, audience)
+        for names, rows in zip((tables, receiver), sizes, strict=True)
+        if names
+    ]
+
+
+def _backfill(
+    settings: Settings, request: Request, rows: int, spark: SparkSession, stop: threading.Event, audience: Audience
 ) -> Backfill:
-    """Put it together; nothing is opened before it runs."""
-    source = _source(settings, request, spark, stop, audience.say)
-    loaders = [loader_of(settings, name, spark) for name in request.sinks if name in TABLES]
+    source = _source(settings, request, rows, spark, stop, audience.say)
+    waiting = Waiting(stop.wait, stop.is_set, now)
+    loaders = [loader_of(settings, name, spark, audience.say, waiting) for name in request.sinks]
     # Of lake and Kafka a plan holds what the streams of these sinks have taken: it is no plan for others.
-    planned_for = () if request.source == SOURCES[0] else request.sinks
+    planned_for = () if request.source == SOURCES[0] and RECEIVER not in request.sinks else request.sinks
     identity = "|".join((events_of(settings).identity(), request.source, str(request.span), *planned_for))
     name = hashlib.sha256(identity.encode()).hexdigest()[:_RUN_CHARACTERS]
     ledger = Ledger(settings.paths.engagement_home / "backfill" / f"{name}.jsonl", _new_run)
     return Backfill(source, loaders, ledger, audience, Pace(time.monotonic, stop))
 
 
-def loader_of(settings: Settings, name: str, spark: SparkSession) -> Loader:
-    """The loader of a sink that keeps rows."""
+def loader_of(
+    settings: Settings, name: str, spark: SparkSession, say: Callable[[str], None], waiting: Waiting
+) -> Loader:
+    """The loader of a sink that keeps rows, or of the receiver."""
+    lake = settings.paths.lake_path
     if name == "lake":
-        return LakeLoader(spark, settings.paths.lake_path, now)
+        return LakeLoader(spark, lake, now)
+    if name == RECEIVER:
+        options, rate = external_options(settings.external), settings.external.backfill_rate
+        return ExternalLoader(spark, lake, options, rate, Teller(say), waiting)
     guard = partial(events_of(settings).exclusively, "engagement backfill into the warehouse")
     return WarehouseLoader(warehouse_options(settings.bigquery), WAREHOUSE_SQL, guard, now)
 
@@ -141,13 +173,18 @@ def common_fence(settings: Settings, sinks: Sequence[str], spark: SparkSession) 
     with closing(TopicPositions(kafka_topic(settings.kafka))) as positions:
         lake = LakeOptions(settings.paths.lake_path)
         warehouse = warehouse_options(settings.bigquery)
+        fences: list[Fence] = []
         makers: dict[str, Callable[[], Sink]] = {
             "lake": lambda: LakeSink(spark, lake, positions.topic_id, _nobody, now),
             "warehouse": lambda: WarehouseSink(
                 warehouse, WAREHOUSE_SQL, positions.topic_id, _nobody, now, refused_rows(spark, settings)
             ),
         }
-        fences: list[Fence] = []
+        if RECEIVER in sinks:  # asked without its sink, which would speak to the receiver
+            deliveries = deliveries_table(settings.paths.lake_path)
+            deliveries.prepare()
+            fence, _ = DeltaLog(deliveries).fence(positions.topic_id())
+            fences.append(fence.next_offsets if fence else {})
         for name in sinks:
             if name in makers:
                 sink = makers[name]()
@@ -166,9 +203,13 @@ def now() -> datetime:
 
 
 def _source(
-    settings: Settings, request: Request, spark: SparkSession, stop: threading.Event, say: Callable[[str], None]
+    settings: Settings,
+    request: Request,
+    rows: int,
+    spark: SparkSession,
+    stop: threading.Event,
+    say: Callable[[str], None],
 ) -> Source:
-    rows = settings.backfill.batch_size
     topic, catalogue = kafka_topic(settings.kafka), catalogue_of(settings, spark)
     fence = partial(common_fence, settings, request.sinks, spark)
     if request.source == "lake":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from engagement.backfill.build import TABLES, Request, build_backfill, events_of, recount_board, start_spark
+from engagement.backfill.build import RECEIVER, Request, build_backfills, events_of, recount_board, start_spark
 from engagement.backfill.progress import Audience, Outcome, table
 from engagement.errors import EngagementError
 from engagement.monitoring.measures import Measures
@@ -27,6 +27,9 @@ def dry_run(settings: Settings, request: Request) -> Iterator[str]:
     yield f"{rows:,} rows in {len(days)} days, {-(-rows // size)} chunks of up to {size:,} rows"
     for sink in request.sinks:
         yield f"would {_PURPOSES[sink]}"
+    if RECEIVER in request.sinks:
+        rate = settings.external.backfill_rate
+        yield f"the receiver is sent {rate:,} events a second at most: {rows / rate:,.0f} s for all of these rows"
     yield "nothing was written"
 
 
@@ -43,9 +46,10 @@ def backfill(
     outcomes: list[Outcome] = []
     spark = start_spark(settings, spark_options)
     try:
-        if any(sink in TABLES for sink in request.sinks):
-            with audience_of(settings, say) as audience:
-                outcomes += build_backfill(settings, request, spark, stop, audience).run(restart=restart)
+        with audience_of(settings, say) as audience:
+            for each in build_backfills(settings, request, spark, stop, audience):
+                if not stop.is_set():
+                    outcomes += each.run(restart=restart)
         if "redis" in request.sinks and not stop.is_set():
             say("redis: counting the live window again from Kafka")
             outcomes.append(_timed("redis", lambda: recount_board(settings, spark)))
@@ -78,6 +82,7 @@ def audience_of(settings: Settings, say: Say) -> Iterator[Audience]:
 _PURPOSES = {
     "warehouse": "add the rows that the warehouse's table lacks, each with version 0",
     "lake": "add the rows that the lake's table lacks, each with version 0",
+    "external": "send the receiver the events of which no delivery is on record, each as version 0",
     "redis": "count the live window again from Kafka; rows outside it change nothing",
 }
 

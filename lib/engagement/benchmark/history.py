@@ -13,7 +13,7 @@ import psutil
 import psycopg2
 from pyspark.sql import SparkSession
 
-from engagement.backfill.build import TABLES, build_backfill, events_of, make_request, start_spark
+from engagement.backfill.build import TABLES, build_backfills, events_of, make_request, start_spark
 from engagement.backfill.progress import Audience
 from engagement.benchmark.bench import Bench, MeasuredReport
 from engagement.errors import ConfigError, EngagementError, TransientError
@@ -102,7 +102,7 @@ class HistoryBenchmark:
         try:
             with _Memory() as memory:
                 backfilled = self._backfill(spark, stop)
-                reconciled = self._reconcile(spark) if compare and not stop.is_set() else None
+                reconciled = self._reconcile(spark, stop) if compare and not stop.is_set() else None
         finally:
             spark.stop()
         if stop.is_set():
@@ -122,17 +122,17 @@ class HistoryBenchmark:
 
     def _backfill(self, spark: SparkSession, stop: threading.Event) -> float:
         request = make_request(self._settings, EVERYTHING, "postgres", (self._sink,))
-        backfill = build_backfill(self._settings, request, spark, stop, Audience(self._say))
+        (backfill,) = build_backfills(self._settings, request, spark, stop, Audience(self._say))
         began = time.perf_counter()
         (outcome,) = backfill.run(restart=True)
         if outcome.failures:
             raise EngagementError(f"the backfill failed: {outcome.failures[0]}")
         return time.perf_counter() - began
 
-    def _reconcile(self, spark: SparkSession) -> float:
+    def _reconcile(self, spark: SparkSession, stop: threading.Event) -> float:
         self._say("comparing")
         began = time.perf_counter()
-        parts = Parts(self._settings, spark, None, self._say, lambda: None, (self._sink,))
+        parts = Parts(self._settings, spark, None, self._say, lambda: None, stop, (self._sink,))
         found = build_comparison(parts).run()
         if any(each.rows for each in found):
             raise EngagementError(f"{self._sink} differs after the backfill: {found[0].ids}")

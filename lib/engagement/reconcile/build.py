@@ -1,8 +1,9 @@
 """Settings to a runnable comparison, and what becomes of its findings."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
@@ -12,22 +13,35 @@ import redis
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from engagement.backfill.build import TABLES, WAREHOUSE_SQL, catalogue_of, events_of, loader_of, now, recount_board
+from engagement.backfill.build import (
+    RECEIVER,
+    TABLES,
+    WAREHOUSE_SQL,
+    catalogue_of,
+    events_of,
+    loader_of,
+    now,
+    recount_board,
+)
 from engagement.demo.reference import expected_board
 from engagement.errors import ConfigError, TransientError, first_line
 from engagement.monitoring.catalogue import DRIFT_ROWS, RECONCILED
 from engagement.monitoring.measures import Measures
 from engagement.reconcile.board import BoardComparison, BoardDrift, Numbers
 from engagement.reconcile.compare import Findings, Kind
+from engagement.reconcile.receiver import DeliveriesSide, remembered_span
 from engagement.reconcile.repair import Mender
-from engagement.reconcile.run import LETTERS, Comparison, SinkSide
+from engagement.reconcile.run import LETTERS, Comparison, Part, SinkSide
 from engagement.reconcile.sides import LakeSide, TableSide, WarehouseSide
 from engagement.schemas import TABLE_TOPIC
 from engagement.session import PROJECT
 from engagement.settings import Settings
+from engagement.sinks.base import Loader
 from engagement.sinks.bigquery.mending import drop_copies
 from engagement.sinks.bigquery.rest import Rest
 from engagement.sinks.delta.tables import dead_letters_table
+from engagement.sinks.external.deliveries import deliveries_table
+from engagement.sinks.external.receiver import Waiting
 from engagement.sinks.lake.mending import LakeMender
 from engagement.sinks.lake.tables import events_table
 from engagement.sinks.redis.audit import counted, window_of
@@ -38,7 +52,9 @@ from engagement.sources.history import LogPosition, Span
 from engagement.streaming.options import redis_options, warehouse_options
 
 RANKING = "redis"
-SINKS = (*TABLES, RANKING)
+KEEPERS = (*TABLES, RECEIVER)
+"""Sinks of which a table tells what they have."""
+SINKS = (*KEEPERS, RANKING)
 PROCESS = "reconcile"
 """This process's name among those that measure."""
 _RUN_CHARACTERS = 12
@@ -55,8 +71,14 @@ class Parts:
     span: Span | None
     say: Say
     await_age: Callable[[], None]
+    stop: threading.Event
+    """Set when the run shall end."""
     sinks: tuple[str, ...] = SINKS
     """Those that are compared."""
+
+    def loader(self, name: str) -> Loader:
+        """The loader of a sink."""
+        return loader_of(self.settings, name, self.spark, self.say, Waiting(self.stop.wait, self.stop.is_set, now))
 
 
 def sinks_of(settings: Settings, named: Sequence[str] = ()) -> tuple[str, ...]:
@@ -64,6 +86,7 @@ def sinks_of(settings: Settings, named: Sequence[str] = ()) -> tuple[str, ...]:
     reachable = {
         "warehouse": bool(settings.bigquery.project_id or settings.bigquery.emulator_host),
         "lake": True,
+        RECEIVER: bool(settings.external.url),
         RANKING: bool(settings.redis.url.get_secret_value()),
     }
     missing = [name for name in named if not reachable[name]]
@@ -80,9 +103,8 @@ def lake_mender(parts: Parts) -> LakeMender:
 def prepare(parts: Parts) -> None:
     """Make or check the tables that are compared, so that an empty sink is one without rows."""
     for name in parts.sinks:
-        if name in TABLES:
-            loader = loader_of(parts.settings, name, parts.spark)
-            with closing(loader):
+        if name in KEEPERS:
+            with closing(parts.loader(name)) as loader:
                 loader.open()
 
 
@@ -91,12 +113,17 @@ def build_comparison(parts: Parts) -> Comparison:
     settings, spark = parts.settings, parts.spark
     table = events_of(settings)
     source = TableSide(spark, table, catalogue_of(settings, spark), parts.span, now)
+    # The receiver has what was sent to it since its stream began; of older days nobody remembers what that was.
+    sent = remembered_span(parts.span, now(), settings.external.retention_days)
     sides: dict[str, Callable[[], SinkSide]] = {
         "warehouse": lambda: WarehouseSide(_rest(settings), parts.span),
         "lake": lambda: LakeSide(spark, events_table(settings.paths.lake_path), parts.span),
+        RECEIVER: lambda: DeliveriesSide(spark, deliveries_table(settings.paths.lake_path), sent),
     }
     sinks = [sides[name]() for name in parts.sinks if name in sides]
-    return Comparison(source, sinks, table.id_bounds(), partial(_lettered, parts), parts.await_age, parts.say)
+    only = {RECEIVER: Part(replace(source, span=sent), from_its_first=parts.span is None)}
+    letters = partial(_lettered, parts)
+    return Comparison(source, sinks, table.id_bounds(), letters, parts.await_age, parts.say, only)
 
 
 def mend(parts: Parts, position: LogPosition, found: Sequence[Findings]) -> None:
@@ -108,11 +135,12 @@ def mend(parts: Parts, position: LogPosition, found: Sequence[Findings]) -> None
     copies: dict[str, Callable[[Sequence[int]], None]] = {
         "warehouse": partial(drop_copies, rest),
         "lake": lake_mender(parts).drop_copies,
+        RECEIVER: lambda _: None,  # a version that was sent twice is none too many
     }
     for each in found:
         if not each.rows:
             continue
-        with closing(loader_of(settings, "lake" if each.sink == LETTERS else each.sink, spark)) as loader:
+        with closing(parts.loader("lake" if each.sink == LETTERS else each.sink)) as loader:
             loader.open()
             if each.sink == LETTERS:
                 mender.mend_letters(each, loader)

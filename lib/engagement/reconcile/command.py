@@ -67,7 +67,7 @@ class _Run:
         self._wanted = wanted
         self._say = say
         self._stop = stop
-        self._parts = Parts(settings, spark, wanted.span, say, self._await_age, wanted.sinks)
+        self._parts = Parts(settings, spark, wanted.span, say, self._await_age, stop, wanted.sinks)
         # Files that are gone must not end the comparison that is to find them.
         spark.conf.set("spark.sql.files.ignoreMissingFiles", "true")
 

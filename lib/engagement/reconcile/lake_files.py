@@ -6,7 +6,6 @@ tasks would read the same files again and again, or hold too much, `plan_tasks` 
 versions together (sides.py).
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from pyspark.sql import SparkSession
 
 from engagement.reconcile.compare import Slices, Sums
 from engagement.sinks.delta.files import Folder
+from engagement.transform.digest import digest_halves, micros_of
 
 _TASK_ROWS = 250_000
 """Rows of files that begin in a task's range, about."""
@@ -28,8 +28,6 @@ _MOST_ROWS = 4_000_000
 _MOST_READINGS = 4
 """How often the average row may be read; to skip a row of a file costs a quarter of what it costs to sum it up."""
 _BATCH_ROWS = 50_000
-DIGESTED = ("event_id", "content_id", "user_id", "event_type", "event_us", "duration_ms", "device")
-"""What a row's digest is made of, in this order; event_us is event_ts, microseconds since 1970."""
 _COLUMNS = ("event_id", "version", "op", "content_id", "user_id", "event_type", "event_ts", "duration_ms", "device")
 DELETION = "d"
 _SUMS_DDL = "bucket bigint, events bigint, high bigint, low bigint, extra bigint"
@@ -125,18 +123,13 @@ def digested(rows: pa.RecordBatch, times_us: tuple[int, int] | None) -> pa.Recor
     """
     known = {name: rows.column(name) for name in rows.schema.names}
     known |= {name: pa.nulls(rows.num_rows, pa.string()) for name in _COLUMNS if name not in known}
-    micros = known["event_ts"].cast(pa.timestamp("us", getattr(known["event_ts"].type, "tz", None))).cast(pa.int64())
-    texts = [(micros if name == "event_us" else known[name]).cast(pa.string()) for name in DIGESTED]
-    joined = pc.binary_join_element_wise(*texts, "|", null_handling="replace", null_replacement="~")
-    digests = b"".join(
-        [hashlib.md5(text, usedforsecurity=False).digest()[:8] for text in joined.cast(pa.binary()).to_pylist()]
-    )
-    halves = np.frombuffer(digests, ">u4").reshape(-1, 2)
+    micros = micros_of(known["event_ts"])
+    halves = digest_halves({**known, "event_us": micros})
     counts = pc.not_equal(known["op"], DELETION)
     if times_us is not None:
         begin, end = times_us
         counts = pc.and_(counts, pc.and_(pc.greater_equal(micros, begin), pc.less(micros, end)).fill_null(False))
-    high, low = (pa.array(halves[:, place].astype(np.uint32)) for place in (0, 1))
+    high, low = (pa.array(halves[:, place]) for place in (0, 1))
     names = ["event_id", "version", "high", "low", "counts"]
     return pa.RecordBatch.from_arrays([known["event_id"], known["version"], high, low, counts], names)
 

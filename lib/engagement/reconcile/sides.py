@@ -1,9 +1,6 @@
 """PostgreSQL, lake and warehouse as the comparison sees them: sums over ranges of ids, and single events by id.
 
-The digest of a row is the first 64 bits of the MD5 of its columns as text, computed where the row is: by PostgreSQL
-(sql/backfill/digest_sums.sql), Spark (`with_digest`) and BigQuery (sql/bigquery/drift_newest.sql), all spelling it
-alike. Of single rows of PostgreSQL Spark computes it, behind the transform. raw_payload is not in it, since BigQuery
-spells JSON in its own way; nor is what events are enriched with: it stays as it was at their delivery.
+What a digest is made of: transform/digest.py. Of single rows of PostgreSQL Spark computes it, behind the transform.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +13,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from engagement.reconcile.compare import Digest, Held, Slices, Sums
-from engagement.reconcile.lake_files import DELETION, DIGESTED, Reading, plan_tasks, sums_of_files
+from engagement.reconcile.lake_files import DELETION, Reading, plan_tasks, sums_of_files
 from engagement.schemas import Kind
 from engagement.sinks.bigquery.rest import ListParameter, Parameter, Rest
 from engagement.sinks.delta.files import Folder
@@ -27,6 +24,7 @@ from engagement.sinks.spark_faults import spark_translated
 from engagement.sources.content import ContentCatalogue
 from engagement.sources.history import EventsTable, Span
 from engagement.transform.changes import Changes, transform_rows
+from engagement.transform.digest import DIGESTED
 from engagement.transform.instant import to_micros
 
 _NUMBERS = ("high", "low", "event_us")
@@ -93,13 +91,7 @@ class LakeSide:
 
     def bounds(self) -> tuple[int, int] | None:
         """Smallest and largest event id."""
-        files = DeltaLog(self.events).files("event_id")
-        if not (files["first"].null_count or files["last"].null_count):
-            first, last = pc.min(files["first"]).as_py(), pc.max(files["last"]).as_py()
-            return None if first is None else (first, last)
-        with spark_translated(LAKE):
-            row = self.events.read(self.spark).agg(F.min("event_id"), F.max("event_id")).first()
-        return None if row is None or row[0] is None else (row[0], row[1])
+        return bounds_of(self.spark, self.events)
 
     def sums(self, slices: Slices) -> Mapping[int, Sums]:
         """Sums of the newest versions that live."""
@@ -108,13 +100,13 @@ class LakeSide:
         if tasks is None:
             return self.gathered_sums(slices)
         with spark_translated(LAKE):
-            return sums_of_files(self.spark, tasks, Reading(Folder(self.events.path), slices, self._times_us()))
+            return sums_of_files(self.spark, tasks, Reading(Folder(self.events.path), slices, _times_us(self.span)))
 
     def gathered_sums(self, slices: Slices) -> Mapping[int, Sums]:
         """The same, by bringing each event's versions together: for tables whose files hold ids from all over."""
         with spark_translated(LAKE):
             newest = self._newest(F.col("event_id").between(slices.first, slices.last))
-            return _collected(_sums(newest, slices, F.col("alive") & self._in_span()))
+            return collected(sums_by_slice(newest, slices, F.col("alive") & in_span(self.span)))
 
     def held(self, ids: Sequence[int]) -> dict[int, Held]:
         """The newest versions of some events, whenever they happened."""
@@ -123,14 +115,14 @@ class LakeSide:
         with spark_translated(LAKE):
             wanted = self.spark.createDataFrame([(number,) for number in ids], "event_id bigint")
             rows = self._newest(F.col("event_id").between(min(ids), max(ids)), F.broadcast(wanted)).collect()
-        return {row.event_id: _held(row.asDict(), alive=row.alive) for row in rows}
+        return {row.event_id: held_of(row.asDict(), alive=row.alive) for row in rows}
 
     def ids_in(self, spans: Sequence[tuple[int, int]]) -> list[int]:
         """Ids of the events in some ranges."""
         if not spans:
             return []
         with spark_translated(LAKE):
-            rows = self.events.read(self.spark).where(_any_of(spans)).select("event_id").distinct().collect()
+            rows = self.events.read(self.spark).where(any_of(spans)).select("event_id").distinct().collect()
         return [row.event_id for row in rows]
 
     def _newest(self, wanted: Column, ids: DataFrame | None = None) -> DataFrame:
@@ -151,17 +143,6 @@ class LakeSide:
             F.sum("extra").alias("extra"),
         )
         return newest
-
-    def _in_span(self) -> Column:
-        times = self._times_us()
-        if times is None:
-            return F.lit(True)
-        return (F.col("event_us") >= times[0]) & (F.col("event_us") < times[1])
-
-    def _times_us(self) -> tuple[int, int] | None:
-        if self.span is None:
-            return None
-        return to_micros(self.span.start), to_micros(self.span.end)
 
 
 @dataclass(frozen=True)
@@ -197,19 +178,43 @@ class WarehouseSide:
         for at in range(0, len(ids), _IDS):
             asked = ListParameter("ids", "INT64", list(ids[at : at + _IDS]))
             rows = self.rest.run_text(newest, [asked]).rows
-            found |= {int(row["event_id"]): _held(row, alive=row["op"] != DELETION) for row in rows}
+            found |= {int(row["event_id"]): held_of(row, alive=row["op"] != DELETION) for row in rows}
         return found
 
     def ids_in(self, spans: Sequence[tuple[int, int]]) -> list[int]:
         """Ids of the events in some ranges."""
-        rows = self.rest.run("drift_ids", wanted=_any_of(spans)).rows if spans else []
+        rows = self.rest.run("drift_ids", wanted=any_of(spans)).rows if spans else []
         return [int(row["event_id"]) for row in rows]
 
 
 _SUMS = ("events", "high", "low", "extra")
 
 
-def _sums(rows: DataFrame, slices: Slices, counts: Column) -> DataFrame:
+def bounds_of(spark: SparkSession, table: LakeTable) -> tuple[int, int] | None:
+    """Smallest and largest event id in a table; None of an empty one."""
+    files = DeltaLog(table).files("event_id")
+    if not (files["first"].null_count or files["last"].null_count):
+        first, last = pc.min(files["first"]).as_py(), pc.max(files["last"]).as_py()
+        return None if first is None else (first, last)
+    with spark_translated(table.sink):
+        row = table.read(spark).agg(F.min("event_id"), F.max("event_id")).first()
+    return None if row is None or row[0] is None else (row[0], row[1])
+
+
+def in_span(span: Span | None) -> Column:
+    """Which rows happened in a range. In: event_us."""
+    times = _times_us(span)
+    if times is None:
+        return F.lit(True)
+    return (F.col("event_us") >= times[0]) & (F.col("event_us") < times[1])
+
+
+def _times_us(span: Span | None) -> tuple[int, int] | None:
+    return None if span is None else (to_micros(span.start), to_micros(span.end))
+
+
+def sums_by_slice(rows: DataFrame, slices: Slices, counts: Column) -> DataFrame:
+    """Sums of the rows that count, a row a slice. In: event_id, high, low, and extra if there can be any."""
     bucket = F.expr(f"(event_id - {slices.first}) div {slices.width}")
     return rows.groupBy(bucket.alias("bucket")).agg(
         F.count_if(counts).alias("events"),
@@ -218,11 +223,13 @@ def _sums(rows: DataFrame, slices: Slices, counts: Column) -> DataFrame:
     )
 
 
-def _collected(sums: DataFrame) -> dict[int, Sums]:
+def collected(sums: DataFrame) -> dict[int, Sums]:
+    """Bucket -> its sums, of what `sums_by_slice` gives."""
     return {row.bucket: Sums(row.events, row.high, row.low, row.extra) for row in sums.collect()}
 
 
-def _held(row: Mapping[str, Any], *, alive: bool) -> Held:
+def held_of(row: Mapping[str, Any], *, alive: bool) -> Held:
+    """An event as a row of a sink's newest versions tells it."""
     micros = row["event_us"]
     return Held(
         int(row["high"]),
@@ -234,5 +241,6 @@ def _held(row: Mapping[str, Any], *, alive: bool) -> Held:
     )
 
 
-def _any_of(spans: Sequence[tuple[int, int]]) -> str:
+def any_of(spans: Sequence[tuple[int, int]]) -> str:
+    """SQL for ids in one of some ranges, both ends inclusive."""
     return " or ".join(f"event_id between {first} and {last}" for first, last in spans)

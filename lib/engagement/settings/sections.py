@@ -141,6 +141,8 @@ class ExternalSettings(Section):
     """Seconds between the starts of two micro-batches, 0.5..300; a backlog is sent without a pause."""
     retention_days: Annotated[int, Interval(ge=0, le=3_650)] = setting("EXTERNAL_SYSTEM_RETENTION_DAYS", 30)
     """Days that the table `deliveries` keeps its rows, 0..3650; 0: for ever."""
+    backfill_rate: Annotated[int, Interval(ge=1, le=100_000)] = setting("EXTERNAL_SYSTEM_BACKFILL_RATE", 1_000)
+    """Events a second that a backfill sends at most, beside what the stream sends, 1..100000."""
     installation: Identifier = setting("EXTERNAL_SYSTEM_INSTALLATION", "engagement")
     """Part of every idempotency key: changed, the receiver takes all events for new; letters, digits and _ . : -."""
     allow_private: bool = setting("EXTERNAL_SYSTEM_ALLOW_PRIVATE", False)

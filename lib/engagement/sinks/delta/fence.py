@@ -46,6 +46,15 @@ class DeltaFence:
         return DeltaFence(self.topic_id, offsets, farthest)
 
     @property
+    def progress(self) -> tuple[int, int]:
+        """Grows with every step: of two fences of a topic it tells the later, whatever commit came last.
+
+        >>> DeltaFence("t", {0: 7, 1: 3}).progress < DeltaFence("t", {0: 7, 1: 3}, islands=1).progress
+        True
+        """
+        return sum(self.next_offsets.values()), self.islands
+
+    @property
     def successor(self) -> str:
         """Id of the one transaction that may follow this fence."""
         return hashlib.sha256(json.dumps(self._document()).encode()).hexdigest()
@@ -53,6 +62,10 @@ class DeltaFence:
     def to_metadata(self, identity: BatchIdentity) -> str:
         """What a commit carries: the fence after it, and which micro-batch it was, for people."""
         return json.dumps({_KEY: self._document(), "batch": str(identity)})
+
+    def to_carried(self, chunk: str) -> str:
+        """What a backfill's commit carries: the fence as it was."""
+        return json.dumps({_KEY: self._document(), "backfill": chunk})
 
     def _document(self) -> dict[str, object]:
         document: dict[str, object] = {

@@ -3,6 +3,7 @@
 Reached through delta-rs, as the other engines that read the lake do: a commit costs milliseconds and no JVM.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,16 +33,16 @@ class DeltaLog:
             self._table = DeltaTable(table.path)
 
     def fence(self, topic_id: str) -> tuple[DeltaFence | None, bool]:
-        """The topic's newest fence, and whether any commit tells of one, if only of a topic that is gone."""
+        """The topic's farthest fence, and whether any commit tells of one, if only of a topic that is gone.
+
+        The farthest is not always in the newest commit: see `append_beside`.
+        """
         told: list[DeltaFence] = []
         for limit in (_NEWEST_COMMITS, None):
-            with translated(self._sink):
-                commits = self._table.history(limit)  # newest first
-            found = [fence_of(commit.get("userMetadata")) for commit in commits]
-            told = [fence for fence in found if fence is not None]
+            told = self._fences(limit)
             of_topic = [fence for fence in told if fence.topic_id == topic_id]
             if of_topic:
-                return of_topic[0], True
+                return max(of_topic, key=lambda fence: fence.progress), True
         return None, bool(told)
 
     def align(self, properties: Sequence[tuple[str, str]]) -> None:
@@ -72,6 +73,20 @@ class DeltaLog:
         self._append(files, metadata, Transaction(app, following), _OTHER_BACKFILL)
         return following
 
+    def append_beside(self, files: Sequence[Mapping[str, Any]], chunk: str) -> None:
+        """Make a backfill's files visible beside a stream, whose fence the commit carries along.
+
+        Carried, since Delta forgets a frequently written table's commits within the hour, and with them a fence that
+        no newer one repeats. What the stream commits between our look and our commit is farther than what we carry:
+        `fence` goes by how far it is, among the newest commits, and a backfill looks anew before each of its own.
+        """
+        newest = next(iter(self._fences(_NEWEST_COMMITS) or self._fences(None)), None)
+        if newest is None:
+            self._append(files, json.dumps({"backfill": chunk}), None, _OTHER_BACKFILL)
+            return
+        fence, _ = self.fence(newest.topic_id)
+        self._append(files, (fence or newest).to_carried(chunk), None, _OTHER_BACKFILL)
+
     def may_hold(self, column: str, first: int, last: int) -> bool:
         """Whether a file may have a value between these two, by its bounds; true where it tells none."""
         files = self.files(column)
@@ -92,8 +107,16 @@ class DeltaLog:
         """Whether its files hold its rows and nothing else has a say: no deletion vectors, no mapped columns."""
         return int(self._table.protocol().min_reader_version) == 1
 
-    def _append(self, files: Sequence[Mapping[str, Any]], metadata: str, once: Transaction, lost: str) -> None:
-        properties = CommitProperties(custom_metadata={"userMetadata": metadata}, app_transactions=[once])
+    def _fences(self, limit: int | None) -> list[DeltaFence]:
+        """Those that the newest commits carry, newest first."""
+        with translated(self._sink):
+            commits = self._table.history(limit)
+        found = [fence_of(commit.get("userMetadata")) for commit in commits]
+        return [fence for fence in found if fence is not None]
+
+    def _append(self, files: Sequence[Mapping[str, Any]], metadata: str, once: Transaction | None, lost: str) -> None:
+        transactions = None if once is None else [once]
+        properties = CommitProperties(custom_metadata={"userMetadata": metadata}, app_transactions=transactions)
         actions: list[AddAction | RemoveAction] = [add_action(file, self._partition_by) for file in files]
         schema = self._table.schema()
         with translated(self._sink, lost):

@@ -20,7 +20,7 @@ Refused = tuple[int, int, str, int]
 
 
 def refused_letters(
-    messages: DataFrame, refused: Sequence[Refused], sink: str, code: DeadLetterCode, identity: BatchIdentity
+    messages: DataFrame, refused: Sequence[Refused], sink: str, code: DeadLetterCode, batch_id: str
 ) -> DataFrame:
     """Dead letters of refused rows, with their messages' bytes as they came from Kafka.
 
@@ -43,7 +43,7 @@ def refused_letters(
         "attempts",
     )
     tried = letters.select(*DEAD_LETTER.names, "attempts")
-    return stored_dead_letters(tried, str(identity), sink, F.col("attempts"))
+    return stored_dead_letters(tried, batch_id, sink, F.col("attempts"))
 
 
 @dataclass(frozen=True)
@@ -64,5 +64,5 @@ class RefusedRows:
         table = dead_letters_table(self.sink, self.lake)
         with spark_translated(self.sink):
             table.prepare()
-            letters = refused_letters(messages, rows, self.sink, self.code, identity)
+            letters = refused_letters(messages, rows, self.sink, self.code, str(identity))
             merge_dead_letters(messages.sparkSession, table, letters)

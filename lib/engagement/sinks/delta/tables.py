@@ -13,8 +13,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from engagement.errors import PermanentSinkError
+from engagement.retry import RetryPolicy, Surroundings, call_with_retry
 from engagement.schemas import DEAD_LETTER
 from engagement.sinks.delta.faults import translated
+from engagement.sinks.spark_faults import spark_translated
 
 KAFKA_DATE = "kafka_date"
 FENCED = (("delta.setTransactionRetentionDuration", "interval 30 days"),)
@@ -43,9 +45,9 @@ DEAD_LETTERS = T.StructType(
 )
 """`dead_letters`: one row per (topic, kafka_partition, kafka_offset, stage)."""
 
-_SAME_LETTER = " and ".join(
-    f"stored.{name} = new.{name}" for name in (KAFKA_DATE, "topic", "kafka_partition", "kafka_offset", "stage")
-)
+_PLACE = ("topic", "kafka_partition", "kafka_offset", "stage")
+_MERGES = RetryPolicy(attempts=8, base_seconds=0.2, cap_seconds=2.0)
+"""Several sinks and backfills add letters at the same time, and Delta lets one of two merges pass."""
 
 
 _PREPARING = threading.Lock()
@@ -125,7 +127,18 @@ def stored_dead_letters(refused: DataFrame, batch_id: str, sink: str | None, att
     )
 
 
-def merge_dead_letters(spark: SparkSession, table: LakeTable, letters: DataFrame) -> None:
-    """Add the letters (DEAD_LETTERS) that the table lacks; what it has keeps its status."""
-    stored = table.open(spark).alias("stored")
-    stored.merge(letters.alias("new"), _SAME_LETTER).whenNotMatchedInsertAll().execute()
+def merge_dead_letters(spark: SparkSession, table: LakeTable, letters: DataFrame, *, of_rows: bool = False) -> None:
+    """Add the letters (DEAD_LETTERS) that the table lacks; what it has keeps its status.
+
+    `of_rows`: these are rows of PostgreSQL's table, refused at whatever time they were read, so a letter of another day
+    is the same. Raises: TransientSinkError.
+    """
+    columns = _PLACE if of_rows else (KAFKA_DATE, *_PLACE)
+    same = " and ".join(f"stored.{name} = new.{name}" for name in columns)
+
+    def merge() -> None:
+        with spark_translated(table.sink):
+            stored = table.open(spark).alias("stored")
+            stored.merge(letters.alias("new"), same).whenNotMatchedInsertAll().execute()
+
+    call_with_retry(merge, _MERGES, Surroundings())

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from engagement.sinks.external.keys import event_key
+from engagement.transform.digest import digest_halves, micros_of
 
 _COLUMNS = (
     *("kafka_partition", "kafka_offset", "source_ts_ms", "event_id", "version", "op", "content_id", "user_id"),
@@ -29,6 +30,10 @@ class RowVersion:
     version: int
     op: str
     key: str
+    event_us: int | None = None
+    """Its event_ts, microseconds since 1970."""
+    digest: tuple[int, int] = (0, 0)
+    """Halves of the row's digest (transform/digest.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +47,11 @@ class Event:
 
 def to_events(versions: pa.RecordBatch, installation: str) -> Iterator[Event]:
     """Row versions as events. In: CHANGES, row versions only. Order: kept. No value can fail a row."""
-    times = _iso_times(versions.column("event_ts"))
+    micros = micros_of(versions.column("event_ts"))
+    digests = digest_halves({**dict(zip(versions.schema.names, versions.columns, strict=True)), "event_us": micros})
+    times = zip(_iso_times(micros), micros.to_pylist(), map(tuple, digests.tolist()), strict=True)
     rows = zip(times, *(_values(versions.column(name)) for name in _COLUMNS), strict=True)
-    for at, partition, offset, commit_ms, event_id, version, op, *told in rows:
+    for (at, event_us, digest), partition, offset, commit_ms, event_id, version, op, *told in rows:
         content_id, user_id, event_type, title, content_type, device, seconds, pct, raw_payload = told
         key = event_key(installation, event_id, version)
         body = (
@@ -54,7 +61,7 @@ def to_events(versions: pa.RecordBatch, installation: str) -> Iterator[Event]:
             f'"seconds":{seconds or "null"},"pct":{pct or "null"},"raw_payload":{_payload(raw_payload)}}},'
             f'"op":{_text(op)},"version":{version},"idempotency_key":{_text(key)}}}'
         )
-        yield Event(RowVersion(partition, offset, commit_ms, event_id, version, op, key), body)
+        yield Event(RowVersion(partition, offset, commit_ms, event_id, version, op, key, event_us, digest), body)
 
 
 def batch_body(bodies: list[str], key: str) -> str:
@@ -67,9 +74,8 @@ def heartbeat_body(at: str) -> str:
     return json.dumps({"type": "heartbeat", "source": "engagement", "timestamp": at})
 
 
-def _iso_times(column: pa.Array) -> list[str | None]:
-    """Times in ISO 8601, by numpy: Python's own end with the year 9999, a broker's clock need not."""
-    micros = column.cast(pa.timestamp("us", column.type.tz)).view(pa.int64())
+def _iso_times(micros: pa.Array) -> list[str | None]:
+    """Microseconds since 1970 in ISO 8601, by numpy: Python's own end with the year 9999, a broker's clock need not."""
     written = np.datetime_as_string(micros.fill_null(0).to_numpy().view("datetime64[us]"), unit="us")
     return [f"{text}Z" if valid else None for text, valid in zip(written, micros.is_valid().to_pylist(), strict=True)]
 

@@ -80,6 +80,11 @@ class Lanes:
         self._hung_after = deadline + plan.timeout_seconds + _GRACE_SECONDS
         self._lanes = [_Lane(number, plan, world, self._trip, deadline) for number in range(plan.lanes)]
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the receiver itself is at fault, so that nothing more is sent."""
+        return self._trip.stopped
+
     def put(self, event: Event) -> None:
         """Give an event to its lane; waits while that has enough."""
         lane = self._lanes[event.version.event_id % len(self._lanes)]
@@ -141,8 +146,8 @@ class _Lane:
         """What it was given and is not among these."""
         if len(ended) == len(self._taken):
             return []
-        places = {(outcome.version.partition, outcome.version.offset) for outcome in ended}
-        return [version for version in self._taken if (version.partition, version.offset) not in places]
+        there = {_name(outcome.version) for outcome in ended}
+        return [version for version in self._taken if _name(version) not in there]
 
     def end(self) -> None:
         self._inbox.end()
@@ -211,3 +216,8 @@ class _Lane:
 
     def _is_late(self, wait: float) -> bool:
         return self._world.monotonic() + wait >= self._deadline
+
+
+def _name(version: RowVersion) -> tuple[int, int, str]:
+    """What tells a version from others: the source may send one again at another place; a backfill's have no place."""
+    return version.partition, version.offset, version.key

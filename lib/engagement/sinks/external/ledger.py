@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from engagement.identity import BatchIdentity, OffsetRange
-from engagement.retry import RetryPolicy, Surroundings, call_with_retry
 from engagement.sinks.delta.fence import DeltaFence
 from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import dead_letters_table, merge_dead_letters
@@ -19,9 +18,6 @@ from engagement.sinks.external.deliveries import deliveries_table, islands, reje
 from engagement.sinks.external.options import SINK
 from engagement.sinks.external.outcomes import Part
 from engagement.sinks.spark_faults import spark_translated
-
-_MERGES = RetryPolicy(attempts=5, base_seconds=0.2, cap_seconds=2.0)
-"""The lake adds dead letters too, and Delta lets one of two merges pass: to give up here would mean to send again."""
 
 
 class DeliveryLedger:
@@ -67,16 +63,14 @@ class DeliveryLedger:
         """
         rejected = [row for part in parts for row in part.rejected]
         if rejected:
-            letters = rejected_letters(messages, rejected, identity)
-            call_with_retry(lambda: self.add_letters(letters), _MERGES, Surroundings())
+            self.add_letters(rejected_letters(messages, rejected, str(identity)))
         after = fence_after(before, ranges, parts)
         if after != before.fence:
             self.commit([file for part in parts for file in part.files], before.fence, after, identity)
 
     def add_letters(self, letters: DataFrame) -> None:
         """Merge dead letters into their table: a replay adds none twice. Raises: TransientSinkError."""
-        with spark_translated(SINK):
-            merge_dead_letters(self._spark, self.dead_letters, letters)
+        merge_dead_letters(self._spark, self.dead_letters, letters)
 
     def commit(
         self, files: Sequence[Mapping[str, Any]], before: DeltaFence, after: DeltaFence, identity: BatchIdentity

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -14,6 +14,7 @@ from engagement.sinks.external.gate import Gate, GateState
 from engagement.sinks.external.heartbeat import HeartbeatThread, Pulse
 from engagement.sinks.external.lane import Halt
 from engagement.sinks.external.options import SINK, ExternalOptions
+from engagement.sinks.external.outcomes import Part
 from engagement.sinks.external.task import backoff_seconds
 
 
@@ -88,6 +89,14 @@ class Receiver:
         """A round went through."""
         self.gate.succeeded()
         self._alarmed = False
+
+    def judge(self, parts: Sequence[Part]) -> None:
+        """Open or close the gate after a round."""
+        halts = [part.halt for part in parts if part.halt is not None]
+        if halts:
+            self.failed(max(halts, key=lambda halt: halt.gravity))
+        elif not any(part.left for part in parts):
+            self.succeeded()
 
     def _tell(self) -> None:
         paused = self.gate.state is GateState.PAUSED

@@ -114,7 +114,7 @@ class ExternalSink:
             rounds.append(parts)
             self.sent(tally_of(parts))
             self._observer.visible([part.commit_times_ms for part in parts])
-            self._judge(parts)
+            self._receiver.judge(parts)
         return [sum_up(rounds, part) for part in ranges]
 
     def close(self) -> None:
@@ -140,11 +140,3 @@ class ExternalSink:
         parts = from_rows(row.asDict(recursive=True) for row in rows)
         self._ledger.record(before, changes.messages, parts, ranges, identity)
         return parts
-
-    def _judge(self, parts: Sequence[Part]) -> None:
-        """Open or close the gate after a round."""
-        halts = [part.halt for part in parts if part.halt is not None]
-        if halts:
-            self._receiver.failed(max(halts, key=lambda halt: halt.gravity))
-        elif not any(part.left for part in parts):
-            self._receiver.succeeded()

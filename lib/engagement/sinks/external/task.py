@@ -64,7 +64,7 @@ def send_partitions(
 ) -> Iterator[pa.RecordBatch]:
     """Send what comes, and answer with a row per partition; nothing when nothing comes. Raises: OSError."""
     counted: dict[int, OutcomeCounts] = {}
-    lanes = Lanes(_lane_plan(plan, options), _world(options))
+    lanes = Lanes(lane_plan(plan, options), lane_world(options))
     try:
         for partition, changes in by_partition(batch for batch in batches if batch.num_rows):
             counts = counted.setdefault(partition, OutcomeCounts(partition))
@@ -74,7 +74,7 @@ def send_partitions(
     finally:
         lanes.close()
     if counted:
-        yield to_batch(counted, result, _write(result, plan))
+        yield to_batch(counted, result, write_outcomes(result, plan))
 
 
 def backoff_seconds(failures: int, uniform: random.Random) -> float:
@@ -94,7 +94,7 @@ def _send(
         lanes.put(event)
 
 
-def _write(result: LaneResult, plan: SendPlan) -> list[dict[str, Any]]:
+def write_outcomes(result: LaneResult, plan: SendPlan) -> list[dict[str, Any]]:
     """Write the outcomes; nobody sees them before the driver's commit names the files."""
     writer = new_files(plan.deliveries, int(time.time() * 1000))
     writer.add(to_rows(result.outcomes, plan.topic, plan.topic_id, plan.batch_id))
@@ -102,7 +102,8 @@ def _write(result: LaneResult, plan: SendPlan) -> list[dict[str, Any]]:
     return writer.files
 
 
-def _lane_plan(plan: SendPlan, options: ExternalOptions) -> LanePlan:
+def lane_plan(plan: SendPlan, options: ExternalOptions) -> LanePlan:
+    """How a task sends."""
     return LanePlan(
         lanes=options.lanes,
         batch_size=options.batch_size if options.mode == "batch" else 1,
@@ -113,7 +114,8 @@ def _lane_plan(plan: SendPlan, options: ExternalOptions) -> LanePlan:
     )
 
 
-def _world(options: ExternalOptions) -> LaneWorld:
+def lane_world(options: ExternalOptions) -> LaneWorld:
+    """The real one: the receiver, time and chance."""
     chance = random.Random()  # noqa: S311 spreads clients over time; nothing secret depends on it
 
     def post(lane: int, sending: Sending) -> Answer:

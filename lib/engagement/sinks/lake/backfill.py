@@ -17,16 +17,15 @@ Dead letters come after the rows, merged by their place, so that a crash in betw
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import reduce
 
-from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
+from pyspark.sql import DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
 
-from engagement.schemas import Kind
 from engagement.sinks.base import Additions, Chunk, Loaded
 from engagement.sinks.delta.files import Folder
 from engagement.sinks.delta.log import DeltaLog
-from engagement.sinks.delta.tables import DEAD_LETTERS, dead_letters_table
+from engagement.sinks.delta.tables import DEAD_LETTERS, dead_letters_table, merge_dead_letters
+from engagement.sinks.held import is_version, without
 from engagement.sinks.lake.chunk_files import WRITTEN_DDL, ChunkPlan, write_chunk
 from engagement.sinks.lake.tables import EVENT_DATE, SINK, events_table, in_days
 from engagement.sinks.spark_faults import spark_translated
@@ -34,8 +33,6 @@ from engagement.transform.instant import to_micros
 
 APP = "engagement-backfill"
 _PLACE = ("topic", "kafka_partition", "kafka_offset")
-_SAME_LETTER = " and ".join(f"stored.{name} = new.{name}" for name in (*_PLACE, "stage"))
-"""Not by day: a row of the table is refused at whatever time it is read."""
 
 
 class LakeLoader:
@@ -91,12 +88,12 @@ class LakeLoader:
             tasks = chunk.changes.each_partition(write_chunk(plan), WRITTEN_DDL).collect()
             return sum(task.rows for task in tasks), tasks
         seen = Observation(f"{chunk.name} read")
-        versions = F.coalesce(F.count_if(_is_version()), F.lit(0)).alias("versions")
+        versions = F.coalesce(F.count_if(is_version()), F.lit(0)).alias("versions")
         changes = chunk.changes.frame().observe(seen, versions)
         if may_repeat:  # of these only dead letters have a place
             changes = changes.dropDuplicates([*chunk.key, *_PLACE])
         if held is not None:
-            changes = _without(changes, held, chunk.key)
+            changes = without(changes, held, chunk.key)
         tasks = changes.mapInArrow(write_chunk(plan), WRITTEN_DDL).collect()
         return int(seen.get["versions"]), tasks
 
@@ -108,15 +105,4 @@ class LakeLoader:
 
     def _add_dead_letters(self, files: Sequence[str]) -> None:
         letters = self._spark.read.schema(DEAD_LETTERS).parquet(*files)
-        table = self.dead_letters.open(self._spark).alias("stored")
-        table.merge(letters.alias("new"), _SAME_LETTER).whenNotMatchedInsertAll().execute()
-
-
-def _without(changes: DataFrame, held: DataFrame, key: Sequence[str]) -> DataFrame:
-    """Changes but for row versions that are held: their keys are sent, since the rows are more. Shuffle: none."""
-    same = reduce(Column.__and__, [F.col(f"changes.{name}") == F.col(f"held.{name}") for name in key])
-    return changes.alias("changes").join(F.broadcast(held).alias("held"), on=same & _is_version(), how="left_anti")
-
-
-def _is_version() -> Column:
-    return (F.col("kind") == str(Kind.CHANGE)) & F.col("is_version")
+        merge_dead_letters(self._spark, self.dead_letters, letters, of_rows=True)
