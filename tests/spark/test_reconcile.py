@@ -13,9 +13,10 @@ from deltalake import DeltaTable
 from psycopg2.extensions import connection as Connection
 from pyspark.sql import SparkSession
 from tests.builders import CONTENT_ID
+from tests.contract.receiving import Receiving
 from tests.spark.warehouse import drop_dataset, settings_of_a_place
 
-from engagement.backfill.build import events_of, loader_of, now
+from engagement.backfill.build import events_of, now
 from engagement.backfill.sources import TableSource
 from engagement.embedded.bigquery import BigQuery
 from engagement.errors import TransientError
@@ -24,6 +25,7 @@ from engagement.reconcile.compare import Findings, Kind
 from engagement.session import PROJECT
 from engagement.settings import Settings
 from engagement.sinks.bigquery.rest import Rest
+from engagement.sinks.external.deliveries import deliveries_table
 from engagement.sinks.lake.tables import events_table
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.history import LogPosition, Span
@@ -32,6 +34,7 @@ from engagement.streaming.options import warehouse_options
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
 ROWS = 300
+_KEEPERS = ("warehouse", "lake", "external")
 EVERYTHING = Span(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 _FILL = """
 truncate engagement_events restart identity;
@@ -43,14 +46,15 @@ from generate_series(1, %(rows)s) as n;
 
 
 class Place:
-    """A database and two sinks that hold what it holds."""
+    """A database and three sinks that hold what it holds."""
 
     def __init__(self, spark: SparkSession, database: Connection, settings: Settings) -> None:
         self.spark, self.database, self.settings = spark, database, settings
-        self.parts = Parts(settings, spark, None, lambda _: None, lambda: None, ("warehouse", "lake"))
+        self.parts = Parts(settings, spark, None, lambda _: None, lambda: None, threading.Event(), _KEEPERS)
         self.rest = Rest(warehouse_options(settings.bigquery), PROJECT / "sql" / "bigquery")
         self.events = self.rest.quoted(settings.bigquery.table_id)
         self.lake = events_table(settings.paths.lake_path)
+        self.deliveries = deliveries_table(settings.paths.lake_path)
 
     def execute(self, sql: str, parameters: object = None) -> None:
         with self.database, self.database.cursor() as cursor:
@@ -63,8 +67,8 @@ class Place:
         table = events_of(self.settings)
         first, last = table.id_bounds() or (1, 1)
         source = TableSource(self.spark, table, catalogue, EVERYTHING, 1_000, now, threading.Event(), lambda _: None)
-        for sink in ("lake", "warehouse"):
-            with closing(loader_of(self.settings, sink, self.spark)) as loader:
+        for sink in _KEEPERS:
+            with closing(self.parts.loader(sink)) as loader:
                 loader.open()
                 for number, planned in enumerate(source.plan()):
                     loader.load(source.chunk(planned, f"fill_{sink}_{number}"))
@@ -89,8 +93,11 @@ class Place:
 
 
 @pytest.fixture
-def place(spark: SparkSession, bigquery: BigQuery, database_url: str, tmp_path: Path) -> Iterator[Place]:
-    settings = settings_of_a_place(bigquery, database_url, tmp_path)
+def place(
+    spark: SparkSession, bigquery: BigQuery, database_url: str, receiving: Receiving, tmp_path: Path
+) -> Iterator[Place]:
+    own = {"EXTERNAL_SYSTEM_INSTALLATION": tmp_path.name, "EXTERNAL_SYSTEM_RETENTION_DAYS": "0"}
+    settings = settings_of_a_place(bigquery, database_url, tmp_path, **receiving.env, **own)
     with closing(psycopg2.connect(database_url)) as database:
         found = Place(spark, database, settings)
         found.execute(_FILL, {"content": CONTENT_ID, "rows": ROWS})
@@ -100,8 +107,11 @@ def place(spark: SparkSession, bigquery: BigQuery, database_url: str, tmp_path: 
         drop_dataset(found.rest)
 
 
-def test_what_is_lost_stale_left_over_or_doubled_is_found_and_mended(place: Place, database_url: str) -> None:
+def test_what_is_lost_stale_left_over_or_doubled_is_found_and_mended(
+    place: Place, database_url: str, receiving: Receiving
+) -> None:
     assert place.compare() == {}
+    place.deliveries.open(place.spark).delete("event_id in (7, 8)")
     place.in_warehouse("delete from {events} where event_id in (5, 6, 150)")
     place.in_warehouse("insert into {events} select * from {events} where event_id in (20, 21)")
     copies = place.lake.read(place.spark).where("event_id in (30, 300)")
@@ -113,6 +123,7 @@ def test_what_is_lost_stale_left_over_or_doubled_is_found_and_mended(place: Plac
     assert place.compare() == {
         "warehouse": {Kind.MISSING: [5, 6, 150], Kind.DOUBLED: [20, 21], **both},
         "lake": {Kind.DOUBLED: [30, 300], **both},
+        "external": {Kind.MISSING: [7, 8], **both},
         "dead_letters": {Kind.MISSING: [60]},
     }
     with closing(psycopg2.connect(database_url)) as other:
@@ -128,6 +139,13 @@ def test_what_is_lost_stale_left_over_or_doubled_is_found_and_mended(place: Plac
     assert sorted(versions)[:2] == [0, 0]
     assert max(versions) < place.position().place  # whatever changes them later wins
     assert max(versions) % 8 == 7  # no change begins there
+    rows = (
+        place.deliveries.read(place.spark).where("event_id in (8, 40, 50)").select("event_id", "version", "op", "key")
+    )
+    sent = {(row.event_id, row.version, row.op): row.key for row in rows.collect()}
+    newest = max(versions)
+    assert sent.keys() == {(8, 0, "r"), (40, 0, "r"), (40, newest, "u"), (50, 0, "r"), (50, newest, "d")}
+    assert [one["key"] for one in receiving.get("events/50")][-1] == sent[(50, newest, "d")]
 
 
 def test_a_file_of_the_lake_that_is_gone_is_told_and_its_rows_are_brought_back(place: Place) -> None:

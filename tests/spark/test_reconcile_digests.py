@@ -1,6 +1,7 @@
 """One row has one digest, whoever computes it: PostgreSQL, Spark, BigQuery, and Python as the judge of all three."""
 
 import hashlib
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -99,7 +100,11 @@ class Place:
         self.rest = Rest(warehouse_options(settings.bigquery), PROJECT / "sql" / "bigquery")
 
     def fill(self, events: Sequence[Event]) -> None:
-        prepare(Parts(self.settings, self.spark, None, lambda _: None, lambda: None, ("warehouse", "lake")))
+        prepare(
+            Parts(
+                self.settings, self.spark, None, lambda _: None, lambda: None, threading.Event(), ("warehouse", "lake")
+            )
+        )
         url = self.settings.postgres.database_url.get_secret_value()
         with closing(psycopg2.connect(url)) as database, database, database.cursor() as cursor:
             cursor.execute("truncate engagement_events")

@@ -36,12 +36,12 @@ def start(service: BigQuery) -> None:
     service.site.release_ports()
 
 
-def settings_of_a_place(bigquery: BigQuery, database_url: str, folder: Path) -> Settings:
-    """Those of a lake and a dataset of a test's own beside a database; the emulator runs."""
+def settings_of_a_place(bigquery: BigQuery, database_url: str, folder: Path, **more: str) -> Settings:
+    """Those of a lake and a dataset of a test's own beside a database, and some more; the emulator runs."""
     start(bigquery)
     environment = {
         **bigquery.settings(), "DATABASE_URL": database_url, "ENGAGEMENT_HOME": str(folder),
-        "LAKE_PATH": str(folder / "a lake"), "BIGQUERY_DATASET_ID": f"place_{folder.name.replace('-', '_')}",
+        "LAKE_PATH": str(folder / "a lake"), "BIGQUERY_DATASET_ID": f"place_{folder.name.replace('-', '_')}", **more,
     }  # fmt: skip
     return load_settings(environment, SettingsFiles(folder))
 
