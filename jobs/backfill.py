@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--start-date", metavar="D", help="first UTC day, or instant with a zone (default: BACKFILL_START_DATE)")
     add("--end-date", metavar="D", help="where it ends, itself excluded (default: BACKFILL_END_DATE)")
-    sinks = f"where to: {','.join(SINKS)} (default: warehouse and lake; redis: its live window is counted again)"
+    sinks = (
+        f"where to: {','.join(SINKS)} (default: warehouse and lake; external: sent, at a rate; redis: counted again)"
+    )
     add("--sinks", type=partial(names_of, SINKS), default=(), metavar="NAMES", help=sinks)
     add("--source", choices=SOURCES, default=SOURCES[0], help="where from: lake and kafka may hold what was purged")
     add("--dry-run", action="store_true", help="count the rows by day and say what would be done; write nothing")
@@ -45,7 +47,7 @@ def run(context: Context) -> int:
 
 COMMAND = Command(
     name="backfill",
-    summary="Add history to warehouse and lake as far as they lack it; safe to repeat, to kill, and beside the stream.",
+    summary="Add history to the sinks as far as they lack it; safe to repeat, to kill, and beside the stream.",
     run=run,
     add_arguments=add_arguments,
     needs=("DATABASE_URL",),

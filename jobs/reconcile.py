@@ -36,7 +36,7 @@ def run(context: Context) -> int:
 
 COMMAND = Command(
     name="reconcile",
-    summary="Say whether warehouse, lake, dead letters and ranking hold what PostgreSQL holds, and mend what differs.",
+    summary="Say whether the sinks, dead letters among them, hold what PostgreSQL holds, and mend what differs.",
     run=run,
     add_arguments=add_arguments,
     needs=("DATABASE_URL",),

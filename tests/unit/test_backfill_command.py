@@ -19,8 +19,8 @@ RANGE = ["--start-date", "2025-08-01", "--end-date", "2025-08-02"]
         (BACKFILL, [], ["--start-date is missing", "--end-date is missing"]),
         (BACKFILL, ["--start-date", "x", "--end-date", "2025-13-01"], ["--start-date 'x'", "--end-date '2025-13-01'"]),
         (BACKFILL, [*RANGE, "--sinks", "warehouse"], ["BIGQUERY_PROJECT_ID or BIGQUERY_EMULATOR_HOST"]),
-        (BACKFILL, [*RANGE, "--sinks", "nowhere"], ["choose from warehouse, lake, redis"]),
-        (BACKFILL, [*RANGE, "--sinks", "external"], ["choose from warehouse, lake, redis"]),
+        (BACKFILL, [*RANGE, "--sinks", "nowhere"], ["choose from warehouse, lake, external, redis"]),
+        (BACKFILL, [*RANGE, "--sinks", "external"], ["EXTERNAL_SYSTEM_URL is not set"]),
         (
             BACKFILL,
             [*RANGE, "--source", "lake", "--sinks", "lake,redis"],

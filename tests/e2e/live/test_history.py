@@ -200,3 +200,36 @@ def test_the_ranking_is_compared_and_counted_again_while_it_runs(world: World, j
         done("backfill", *EVERYTHING)
         job.await_batches(5)
     world.oracle.await_equality(60, least_events=500)
+
+
+def test_history_goes_to_the_receiver_and_what_it_lacks_is_sent(world: World, job: StreamJob, tmp_path: Path) -> None:
+    assert job.is_alive
+    environment = world.job_environment(
+        ENGAGEMENT_HOME=str(tmp_path), LAKE_PATH=str(tmp_path / "a lake"), EXTERNAL_SYSTEM_INSTALLATION="history",
+        EXTERNAL_SYSTEM_BACKFILL_RATE="20000", RECONCILE_YOUNG_SECONDS="1",
+    )  # fmt: skip
+
+    def done(name: str, *arguments: str) -> str:
+        run = JobProcess(name, arguments, environment, tmp_path / f"{name}.log")
+        run.start()
+        assert run.wait(200) == 0, run.tail()
+        return run.text()
+
+    def newest() -> dict[int, tuple[int, str]]:
+        columns = ["event_id", "version", "op", "status"]
+        rows = DeltaTable(tmp_path / "a lake" / "deliveries").to_pyarrow_table(columns=columns).to_pylist()
+        assert {row["status"] for row in rows} == {"delivered"}
+        in_order = sorted(rows, key=lambda row: row["version"])
+        return {row["event_id"]: (row["version"], row["op"]) for row in in_order}
+
+    before = world.receiver.stats()["delivered"]
+    assert "failed" not in done("backfill", *EVERYTHING, "--sinks", "lake,external")
+    sent = newest()
+    assert world.receiver.stats()["delivered"] - before == len(sent) > 100
+    assert set(sent.values()) == {(0, "r")}
+    with closing(world.connect()) as database, database, database.cursor() as cursor:
+        cursor.execute("update engagement_events set duration_ms = 4243 where id = %s", (max(sent),))
+        cursor.execute("delete from engagement_events where id = %s", (min(sent),))
+    assert "external: mended" in done("reconcile", "--sinks", "external", "--repair")
+    assert [newest()[event_id][1] for event_id in (max(sent), min(sent))] == ["u", "d"]
+    assert "nothing differs" in done("reconcile", "--sinks", "external")
