@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from tests.builders import Message
 from tests.contract.receiving import Receiving
 from tests.spark import frames
@@ -18,6 +18,7 @@ from engagement.sinks.external.ledger import DeliveryLedger
 from engagement.sinks.external.options import ExternalOptions
 from engagement.sinks.external.receiver import Waiting
 from engagement.sinks.external.sink import ExternalSink
+from engagement.transform.changes import narrow_messages
 
 IDENTITY = BatchIdentity("app", "generation", 3)
 KEEP_DAYS = 30
@@ -45,6 +46,27 @@ class Told:
         self.alarms.append(text)
 
 
+class Beyond:
+    """What the topic holds beyond the micro-batches that a test delivers; all of it came before anybody looks."""
+
+    def __init__(self) -> None:
+        self.held: list[Message] = []
+
+    def at_time(self, _epoch_ms: int) -> dict[int, int]:
+        return {partition: 1 + max(offsets) for partition, offsets in self._offsets().items()}
+
+    def messages(self, spark: SparkSession, ranges: Sequence[OffsetRange]) -> DataFrame:
+        places = {(part.partition, offset) for part in ranges for offset in range(part.start, part.end)}
+        asked = [message for message in self.held if (message.partition, message.offset) in places]
+        return narrow_messages(frames.messages(spark, asked))
+
+    def _offsets(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for message in self.held:
+            found.setdefault(message.partition, []).append(message.offset)
+        return found
+
+
 class Partner:
     """A receiver of our own, and the drivers that post to it."""
 
@@ -52,6 +74,7 @@ class Partner:
         self.spark, self.folder, self.receiving, self.topic_id = spark, folder, receiving, "first"
         self.before = receiving.stats()
         self.told = Told()
+        self.elsewhere = Beyond()
         self.stop = threading.Event()
         self.while_waiting: Callable[[], None] = lambda: None
         self.opened: list[ExternalSink] = []
@@ -62,7 +85,7 @@ class Partner:
         options = self._options(**changes)
         upkeep = UpkeepPlan(0, keep_days=KEEP_DAYS)
         ledger = ledger_class(self.spark, str(self.folder), upkeep, self._now)
-        sink = ExternalSink(options, ledger, lambda: self.topic_id, self.told, self._waiting())
+        sink = ExternalSink(options, ledger, lambda: self.topic_id, self.elsewhere, self.told, self._waiting())
         sink.open()
         self.opened.append(sink)
         return sink

@@ -40,7 +40,7 @@ from engagement.sinks.redis.sink import RedisSink
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.kafka import BatchSize, KafkaTopic, TopicPositions
 from engagement.streaming.batches import SLOW_BATCH, flushes, postings
-from engagement.streaming.changes import TopicChanges, TopicHistory
+from engagement.streaming.changes import TopicChanges, TopicElsewhere, TopicHistory
 from engagement.streaming.external import external_options, measure_breaker, measure_requests
 from engagement.streaming.job import PROCESS, RunningQuery, StatusWriter, StreamingJob
 from engagement.streaming.options import kafka_topic, redis_options, warehouse_options
@@ -180,7 +180,8 @@ def _external_query(shared: _Shared) -> RunningQuery:
         ledger = DeliveryLedger(shared.spark, settings.paths.lake_path, upkeep, _now)
         waiting = Waiting(shared.stop.wait, shared.stop.is_set, _now)
         options, topic_id = external_options(settings.external), shared.positions.topic_id
-        sinks.append(ExternalSink(options, ledger, topic_id, report, waiting))
+        elsewhere = TopicElsewhere(shared.topic, shared.positions)
+        sinks.append(ExternalSink(options, ledger, topic_id, elsewhere, report, waiting))
         sinks[0].sent = partial(measure_requests, shared.measures)
         sinks[0].sent(Tally())  # nothing yet, and that is known
         return sinks[0]

@@ -54,6 +54,22 @@ class TopicChanges:
         return self._content.sums.between_batches()
 
 
+class TopicElsewhere:
+    """The topic beyond a micro-batch (sinks.external.moved.Elsewhere)."""
+
+    def __init__(self, topic: KafkaTopic, positions: TopicPositions) -> None:
+        self._topic = topic
+        self._positions = positions
+
+    def at_time(self, epoch_ms: int) -> Mapping[int, int]:
+        """Partition -> first offset at or after a broker time; its end where there is none."""
+        return self._positions.at_time(epoch_ms)
+
+    def messages(self, spark: SparkSession, ranges: Sequence[OffsetRange]) -> DataFrame:
+        """Messages of some ranges."""
+        return narrow_messages(self._topic.read(spark, ranges))
+
+
 class TopicHistory:
     """What a rebuild of the board reads (sinks.redis.rebuild.History)."""
 

@@ -95,16 +95,17 @@ class Standing:
 def fence_after(before: Standing, ranges: Sequence[OffsetRange], parts: Sequence[Part]) -> DeltaFence:
     """The fence after a round: at the end of each range, or at the first row version that is left of it.
 
-    What is done beyond it are islands: of this round, if it left something; or of an earlier one, whose ranges may have
-    gone further. A round without an outcome that leaves something moves nothing.
+    What is done beyond it are islands: of this round, if it left something or sent ahead; or of an earlier one, whose
+    ranges may have gone further. A round without an outcome that leaves something moves nothing.
     """
     first_left: dict[int, int] = {}
     for part in parts:  # a partition that several tasks share has several
         if part.first_left is not None:
             first_left[part.partition] = min(part.first_left, first_left.get(part.partition, part.first_left))
-    if first_left and not any(part.delivered or part.rejected for part in parts):
+    ahead = any(part.ahead for part in parts)
+    if first_left and not ahead and not any(part.delivered or part.rejected for part in parts):
         return before.fence
     reached = [replace(span, end=min(span.end, first_left.get(span.partition, span.end))) for span in ranges]
     after = before.fence.after(reached, {})
     beyond = any(pc.max(done).as_py() >= after.next_offsets.get(p, 0) for p, done in before.done.items())
-    return replace(after, islands=before.fence.islands + 1 if first_left or beyond else 0)
+    return replace(after, islands=before.fence.islands + 1 if first_left or beyond or ahead else 0)

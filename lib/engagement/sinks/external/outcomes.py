@@ -24,7 +24,10 @@ REJECTED_FIELD = pa.struct(
         ("attempts", pa.int32()),
     ]
 )
-_NUMBERS = ("partition", "read", "delivered", "tombstones", "moves", "already_delivered", "left", "first_left")
+HELD_FIELD = pa.struct(
+    [(name, pa.int64()) for name in ("partition", "kafka_offset", "event_id", "version", "kafka_ms")]
+)
+_NUMBERS = ("partition", "read", "delivered", "tombstones", "moves", "already_delivered", "left", "first_left", "ahead")
 _TALLY = ("requests", "refused", "failures", "retries")
 SCHEMA = pa.schema(
     [
@@ -32,6 +35,7 @@ SCHEMA = pa.schema(
         ("dead_letters", pa.map_(pa.string(), pa.int64())),
         ("commit_times_ms", pa.map_(pa.int64(), pa.int64())),
         ("rejected", pa.list_(REJECTED_FIELD)),
+        ("held", pa.list_(HELD_FIELD)),
         *(("halt", pa.string()), ("pause", pa.bool_()), ("retry_after_seconds", pa.float64())),
         ("files", pa.list_(FILE_FIELD)),
     ]
@@ -41,6 +45,7 @@ DDL = (
     f"{', '.join(f'{name} BIGINT' for name in (*_NUMBERS, *_TALLY))}, "
     "dead_letters MAP<STRING,BIGINT>, commit_times_ms MAP<BIGINT,BIGINT>, "
     "rejected ARRAY<STRUCT<kafka_partition: INT, kafka_offset: BIGINT, http_status: INT, attempts: INT>>, "
+    f"held ARRAY<STRUCT<{', '.join(f'{field.name}: BIGINT' for field in HELD_FIELD)}>>, "
     f"halt STRING, pause BOOLEAN, retry_after_seconds DOUBLE, files ARRAY<{FILE_DDL}>"
 )
 """SCHEMA in Spark's words."""
@@ -66,6 +71,10 @@ class Part:
     """Row versions without an outcome."""
     first_left: int | None
     """The lowest offset among them."""
+    ahead: int
+    """Outcomes beyond the range: they count when their own micro-batch comes, as already delivered."""
+    held: Sequence[Mapping[str, Any]]
+    """Rows of HELD_FIELD: of what is left, what is to be sent when all else is out (moved.py)."""
     halt: Halt | None
     requests: int
     """Of the whole task; like the next three (see Tally) it stands at one of the task's partitions."""
@@ -75,12 +84,22 @@ class Part:
     files: Sequence[Mapping[str, Any]]
     """Rows of FILE_FIELD: the outcomes of the whole task."""
 
+    @property
+    def unsent(self) -> int:
+        """What is left and was not held back."""
+        return self.left - len(self.held)
+
 
 def to_batch(
-    counted: Mapping[int, OutcomeCounts], result: LaneResult, files: Sequence[Mapping[str, Any]]
+    counted: Mapping[int, OutcomeCounts],
+    result: LaneResult,
+    files: Sequence[Mapping[str, Any]],
+    *,
+    held: Sequence[Mapping[str, int]] = (),
+    ends: Mapping[int, int] | None = None,
 ) -> pa.RecordBatch:
-    """Give rows of SCHEMA."""
-    rows = [_summary(counts, result) for counts in counted.values()]
+    """Give rows of SCHEMA; `held` are rows of HELD_FIELD, `ends` says where ranges end that outcomes may lie beyond."""
+    rows = [_summary(counts, result, held, (ends or {}).get(counts.partition)) for counts in counted.values()]
     for number, row in enumerate(rows):
         tally = {name: getattr(result.tally, name) if number == 0 else 0 for name in _TALLY}
         row |= {**tally, "files": files if number == 0 else []}
@@ -106,7 +125,8 @@ def sum_up(rounds: Sequence[Sequence[Part]], part: OffsetRange) -> PartitionSumm
         letters.update(each.dead_letters)
     for each in sent:
         commits.update(each.commit_times_ms)
-    if rejected := sum(len(each.rejected) for each in sent):
+    rejected = sum(row["kafka_offset"] < part.end for each in sent for row in each.rejected)
+    if rejected:
         letters[DeadLetterCode.E_HTTP_REJECT.value] = rejected
     return PartitionSummary(
         partition=part.partition,
@@ -122,8 +142,11 @@ def sum_up(rounds: Sequence[Sequence[Part]], part: OffsetRange) -> PartitionSumm
     )
 
 
-def _summary(counts: OutcomeCounts, result: LaneResult) -> dict[str, Any]:
-    mine = [outcome for outcome in result.outcomes if outcome.version.partition == counts.partition]
+def _summary(
+    counts: OutcomeCounts, result: LaneResult, held: Sequence[Mapping[str, int]], end: int | None
+) -> dict[str, Any]:
+    all_mine = [outcome for outcome in result.outcomes if outcome.version.partition == counts.partition]
+    mine = [outcome for outcome in all_mine if end is None or outcome.version.offset < end]
     left = [version.offset for version in result.left if version.partition == counts.partition]
     delivered = [outcome for outcome in mine if outcome.status is Status.DELIVERED]
     halt = result.halt
@@ -131,7 +154,9 @@ def _summary(counts: OutcomeCounts, result: LaneResult) -> dict[str, Any]:
         **counts.row(),
         "delivered": len(delivered),
         "commit_times_ms": list(_commit_times(delivered).items()),
-        "rejected": [_rejected(outcome) for outcome in mine if outcome.status is Status.REJECTED],
+        "rejected": [_rejected(outcome) for outcome in all_mine if outcome.status is Status.REJECTED],
+        "ahead": len(all_mine) - len(mine),
+        "held": [row for row in held if row["partition"] == counts.partition],
         "left": len(left),
         "first_left": min(left, default=None),
         "halt": None if halt is None else halt.reason,

@@ -95,7 +95,7 @@ class Receiver:
         halts = [part.halt for part in parts if part.halt is not None]
         if halts:
             self.failed(max(halts, key=lambda halt: halt.gravity))
-        elif not any(part.left for part in parts):
+        elif not any(part.unsent for part in parts):
             self.succeeded()
 
     def _tell(self) -> None:

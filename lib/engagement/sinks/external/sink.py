@@ -2,7 +2,8 @@
 
 Guarantee: at least once, with a key that stays the same for ever; a receiver that honours it sees each version once. An
 event that the receiver refuses becomes one dead letter; nothing else is ever given up. The versions of an event go out
-in the order of their offsets within a Kafka partition. Where a crash can fall, and why the replay repairs it:
+in their order, also where it moved from one Kafka partition to another (moved.py). Where a crash can fall, and why the
+replay repairs it:
 
 * before or between requests, or after an answer: what was acknowledged and is not in the table yet is sent again, with
   the same keys. That is at most one micro-batch, and of a long one at most what one round sends (BUDGET_SECONDS).
@@ -14,15 +15,19 @@ Time bound: a round ends BUDGET_SECONDS and one request's limit after its begin,
 is away or refuses us, nothing runs in Spark, and the micro-batch waits here, on the driver.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from pyspark.sql import DataFrame
 
 from engagement.errors import TransientSinkError
 from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.sinks.base import CommitTimes, PartitionSummary
 from engagement.sinks.external.gate import GateState
 from engagement.sinks.external.lane import Halt
-from engagement.sinks.external.ledger import DeliveryLedger
+from engagement.sinks.external.ledger import DeliveryLedger, Standing
+from engagement.sinks.external.moved import Elsewhere, make_moved_task, reunite
 from engagement.sinks.external.options import SINK, ExternalOptions
 from engagement.sinks.external.outcomes import DDL, Part, from_rows, sum_up, tally_of
 from engagement.sinks.external.receiver import GateObserver, Receiver, Waiting
@@ -54,12 +59,14 @@ class ExternalSink:
         options: ExternalOptions,
         ledger: DeliveryLedger,
         topic_id: Callable[[], str],
+        elsewhere: Elsewhere,
         observer: Observer,
         waiting: Waiting,
     ) -> None:
         self._options = options
         self._ledger = ledger
         self._topic_id = topic_id
+        self._elsewhere = elsewhere
         self._observer = observer
         self._waiting = waiting
         self._receiver = Receiver(options, waiting, observer)
@@ -101,30 +108,62 @@ class ExternalSink:
         Raises: TransientSinkError when another driver wrote meanwhile, and once the job is told to stop.
         """
         rounds: list[list[Part]] = []
-        while not rounds or any(part.left for part in rounds[-1]):
-            if rounds and self._waiting.give_up():
-                raise TransientSinkError(SINK, "stopping; what is left waits for the next start")
-            self._receiver.await_passable()
-            try:
-                parts = self._round(changes, ranges, identity)
-            except TransientSinkError:
-                # Sent again before long, over and over, it would flood the receiver with what it has.
-                self._receiver.failed(Halt("what it answered could not be recorded"))
-                raise
-            rounds.append(parts)
-            self.sent(tally_of(parts))
-            self._observer.visible([part.commit_times_ms for part in parts])
-            self._receiver.judge(parts)
+        while not rounds or any(part.unsent for part in rounds[-1]):
+            rounds.append(self._patient_round(partial(self._round, changes, ranges, identity), going_on=bool(rounds)))
+        held = [row for part in rounds[-1] for row in part.held]
+        while any(part.left for part in rounds[-1]):
+            rounds.append(
+                self._patient_round(partial(self._moved_round, changes, ranges, identity, held), going_on=True)
+            )
         return [sum_up(rounds, part) for part in ranges]
 
     def close(self) -> None:
         """End the heartbeat; safe to call twice."""
         self._receiver.stop()
 
+    def _patient_round(self, send: Callable[[], list[Part]], *, going_on: bool) -> list[Part]:
+        """One round, once the receiver takes something; told to whoever wants to know."""
+        if going_on and self._waiting.give_up():
+            raise TransientSinkError(SINK, "stopping; what is left waits for the next start")
+        self._receiver.await_passable()
+        try:
+            parts = send()
+        except TransientSinkError:
+            # Sent again before long, over and over, it would flood the receiver with what it has.
+            self._receiver.failed(Halt("what it answered could not be recorded"))
+            raise
+        self.sent(tally_of(parts))
+        self._observer.visible([part.commit_times_ms for part in parts])
+        self._receiver.judge(parts)
+        return parts
+
     def _round(self, changes: Changes, ranges: Sequence[OffsetRange], identity: BatchIdentity) -> list[Part]:
-        """Send for a while, and record what came of it."""
+        """Send for a while, and record what came of it; what has moved is left."""
         before = self._ledger.read()
-        plan = SendPlan(
+        with spark_translated(SINK):
+            task = make_task(self._plan(before, ranges, identity), self._options)
+            parts = _parts(changes.each_partition(task, DDL))
+        self._ledger.record(before, changes.messages, parts, ranges, identity)
+        return parts
+
+    def _moved_round(
+        self,
+        changes: Changes,
+        ranges: Sequence[OffsetRange],
+        identity: BatchIdentity,
+        held: Sequence[Mapping[str, Any]],
+    ) -> list[Part]:
+        """The same for what was held back, in the order of the versions, after what is older elsewhere."""
+        before = self._ledger.read()
+        with spark_translated(SINK):
+            together = reunite(changes, ranges, before.fence.next_offsets, held, self._elsewhere)
+            task = make_moved_task(self._plan(before, ranges, identity), self._options)
+            parts = _parts(together.versions.mapInArrow(task, DDL))
+        self._ledger.record(before, together.messages, parts, ranges, identity)
+        return parts
+
+    def _plan(self, before: Standing, ranges: Sequence[OffsetRange], identity: BatchIdentity) -> SendPlan:
+        return SendPlan(
             deliveries=self._ledger.deliveries.path,
             topic=ranges[0].topic,
             topic_id=self._ledger.topic_id,
@@ -135,8 +174,7 @@ class ExternalSink:
             budget_seconds=BUDGET_SECONDS,
             cautious=self._receiver.gate.state is GateState.HALF_OPEN,
         )
-        with spark_translated(SINK):
-            rows = changes.each_partition(make_task(plan, self._options), DDL).collect()
-        parts = from_rows(row.asDict(recursive=True) for row in rows)
-        self._ledger.record(before, changes.messages, parts, ranges, identity)
-        return parts
+
+
+def _parts(answers: DataFrame) -> list[Part]:
+    return from_rows(row.asDict(recursive=True) for row in answers.collect())

@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from engagement.sinks.external.answers import Answer
 from engagement.sinks.external.caller import Caller
 from engagement.sinks.external.deliveries import new_files, to_rows
 from engagement.sinks.external.events import to_events
+from engagement.sinks.external.held_back import HeldBack
 from engagement.sinks.external.lane import Sending
 from engagement.sinks.external.lanes import LanePlan, LaneResult, Lanes, LaneWorld
 from engagement.sinks.external.options import ExternalOptions
@@ -64,17 +65,19 @@ def send_partitions(
 ) -> Iterator[pa.RecordBatch]:
     """Send what comes, and answer with a row per partition; nothing when nothing comes. Raises: OSError."""
     counted: dict[int, OutcomeCounts] = {}
+    held = HeldBack()
     lanes = Lanes(lane_plan(plan, options), lane_world(options))
     try:
         for partition, changes in by_partition(batch for batch in batches if batch.num_rows):
             counts = counted.setdefault(partition, OutcomeCounts(partition))
             for batch in changes:
-                _send(batch, counts, lanes, plan, options)
+                _send(batch, counts, lanes, held, plan, options)
         result = lanes.finish()
     finally:
         lanes.close()
     if counted:
-        yield to_batch(counted, result, write_outcomes(result, plan))
+        found = replace(result, left=[*result.left, *held.versions])
+        yield to_batch(counted, found, write_outcomes(result, plan), held=held.rows())
 
 
 def backoff_seconds(failures: int, uniform: random.Random) -> float:
@@ -84,14 +87,21 @@ def backoff_seconds(failures: int, uniform: random.Random) -> float:
 
 
 def _send(
-    changes: pa.RecordBatch, counts: OutcomeCounts, lanes: Lanes, plan: SendPlan, options: ExternalOptions
+    changes: pa.RecordBatch,
+    counts: OutcomeCounts,
+    lanes: Lanes,
+    held: HeldBack,
+    plan: SendPlan,
+    options: ExternalOptions,
 ) -> None:
     partition = counts.partition
     check_range(changes, partition, plan.ranges)
     following, done = plan.fence.get(partition, 0), plan.done.get(partition, NONE)
     counts.add(changes, following, done)
+    held.look_at(changes)
     for event in to_events(row_versions(changes, following, done), options.installation):
-        lanes.put(event)
+        if not held.takes(event.version):
+            lanes.put(event)
 
 
 def write_outcomes(result: LaneResult, plan: SendPlan) -> list[dict[str, Any]]:
