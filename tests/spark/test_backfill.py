@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pytest
 from google.cloud.bigquery import Table
 from pyspark.sql import DataFrame, Row, SparkSession
-from tests.builders import Message, envelope, message, row
+from tests.builders import LSN, Message, envelope, message, row
 from tests.spark import frames
 from tests.spark.history import READ, History, Seed
 from tests.spark.warehouse import IDENTITY, NOW, SQL, CrashError, Warehouse, part
@@ -164,6 +164,23 @@ def test_a_chunk_is_added_once_however_often_it_comes(place: Place, history: His
     again = place.loader().load(history.chunk(table(40), "chunk_1"))
     assert (first, again) == (Loaded(30, 30), Loaded(40, 10))
     assert keys(place.rows()) == Counter({(n + 1, 0): 1 for n in range(40)})
+
+
+def test_versions_from_the_topic_are_the_rows_and_not_what_they_took_back(place: Place, history: History) -> None:
+    """An update is two rows of one version, and so are the two messages of a move between contents of one partition."""
+    sent: list[Message] = []
+    for n in range(1, 41):
+        lsn, now, before = LSN + 8 * n, row(id=n, duration_ms=2), row(id=n, duration_ms=1)
+        if n % 2:
+            sent.append(message(envelope("u", now, before, lsn=lsn)))
+        else:
+            sent.append(message(envelope("d", None, before, lsn=lsn), headers=("__debezium.newkey",)))
+            sent.append(message(envelope("c", now, lsn=lsn), headers=("__debezium.oldkey",)))
+    topic = [replace(one, offset=at) for at, one in enumerate(sent)]
+    loaded = place.loader().load(history.streamed(topic, ("event_id", "version"), "kafka_0"))
+    assert loaded == Loaded(40, 40)
+    wanted = {(LSN + 8 * n, 2): 1 for n in range(1, 41)}
+    assert Counter((one["version"], one["duration_ms"]) for one in place.rows()) == Counter(wanted)
 
 
 def test_rows_hold_what_the_stream_would_have_stored(place: Place, history: History) -> None:

@@ -110,7 +110,8 @@ class MicroBatchRunner:
         """Deliver one micro-batch; returns only when the sink holds it. Raises: EngagementError."""
         with self.gate:
             if self._patience.give_up():
-                raise TransientError("stopping; the micro-batch stays for the next start")
+                self.error = TransientError("stopping; the micro-batch stays for the next start")
+                raise self.error
             try:
                 with self.turn():
                     self._deliver_patiently(messages, batch_id)

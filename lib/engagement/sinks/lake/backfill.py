@@ -21,6 +21,7 @@ from datetime import datetime
 from pyspark.sql import DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
 
+from engagement.schemas import Kind
 from engagement.sinks.base import Additions, Chunk, Loaded
 from engagement.sinks.delta.files import Folder
 from engagement.sinks.delta.log import DeltaLog
@@ -91,7 +92,9 @@ class LakeLoader:
         versions = F.coalesce(F.count_if(is_version()), F.lit(0)).alias("versions")
         changes = chunk.changes.frame().observe(seen, versions)
         if may_repeat:  # of these only dead letters have a place
-            changes = changes.dropDuplicates([*chunk.key, *_PLACE])
+            # Without the other rows of an update or a move, which have the key of its version too.
+            kept = changes.where(is_version() | (F.col("kind") == str(Kind.DEAD_LETTER)))
+            changes = kept.dropDuplicates([*chunk.key, *_PLACE])
         if held is not None:
             changes = without(changes, held, chunk.key)
         tasks = changes.mapInArrow(write_chunk(plan), WRITTEN_DDL).collect()
