@@ -81,7 +81,7 @@ def test_sums_of_files_are_those_of_the_newest_live_versions(tmp_path: Path) -> 
     chance.shuffle(full)
     told = []
     for number, part in enumerate((full[:2_000], full[2_000:2_100], full[2_100:])):
-        table = pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in part])
+        table = _as_others_write(pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in part]), number)
         name = f"day=1 x/{number}.parquet"
         (tmp_path / "day=1 x").mkdir(exist_ok=True)
         pq.write_table(table, tmp_path / name)
@@ -103,6 +103,13 @@ def test_sums_of_files_are_those_of_the_newest_live_versions(tmp_path: Path) -> 
                     had.events + row["events"], had.high + row["high"], had.low + row["low"], had.extra + row["extra"]
                 )
         assert {k: v for k, v in found.items() if v != Sums()} == _wanted(full, slices, times)
+
+
+def _as_others_write(table: pa.Table, number: int) -> pa.Table:
+    """The same rows as engines write them whose texts are views or large: delta-rs, once it has deleted rows."""
+    text = (pa.string(), pa.string_view(), pa.large_string())[number]
+    fields = [field.with_type(text) if pa.types.is_string(field.type) else field for field in table.schema]
+    return table.cast(pa.schema(fields))
 
 
 def _wanted(

@@ -109,11 +109,19 @@ def _read(path: str, task: RangeTask, reading: Reading) -> Iterator[pa.RecordBat
         return
     with pq.ParquetFile(source, coerce_int96_timestamp_unit="us") as file:
         columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
-        for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
+        for read in file.iter_batches(_BATCH_ROWS, columns=columns):
+            batch = _with_plain_texts(read)
             ids = batch.column("event_id")
             wanted = batch.filter(pc.and_(pc.greater_equal(ids, task.first), pc.less_equal(ids, task.last)))
             if wanted.num_rows:
                 yield digested(wanted, reading.times_us)
+
+
+def _with_plain_texts(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Other engines write texts as views, which Arrow itself cannot filter, or as large ones."""
+    texts = (pa.types.is_string_view, pa.types.is_large_string)
+    fields = [field.with_type(pa.string()) if any(of(field.type) for of in texts) else field for field in batch.schema]
+    return batch.cast(pa.schema(fields))
 
 
 def digested(rows: pa.RecordBatch, times_us: tuple[int, int] | None) -> pa.RecordBatch:
