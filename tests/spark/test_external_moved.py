@@ -111,3 +111,16 @@ def test_one_that_is_refused_is_a_letter_also_when_it_was_sent_ahead(partner: Pa
     (summary,) = partner.deliver(driver, [moved(1, 0, 0)], *ranges((0, 0, 1)))
     assert (summary.dead_letters, summary.conservation_difference) == ({"E_HTTP_REJECT": 1}, 0)
     assert [(each.kafka_partition, each.kafka_offset) for each in partner.letters()] == [(0, 0), (1, 5)]
+
+
+def test_the_driver_that_sent_ahead_knows_it_without_reading_the_table(
+    partner: Partner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partner.elsewhere.held = [version(0, 1, 5), version(0, 1, 6, event_id=9)]
+    driver = partner.driver()
+    partner.deliver(driver, [version(4, 1, 4, event_id=5)], *ranges((1, 4, 5)))
+    partner.deliver(driver, [moved(1, 0, 0)], *ranges((0, 0, 1)))
+    monkeypatch.delattr("engagement.sinks.external.ledger.islands")
+    (own,) = partner.deliver(driver, partner.elsewhere.held, *ranges((1, 5, 7)))
+    assert (own.delivered, own.already_delivered) == (1, 1)
+    assert order(partner) == [0, 1]

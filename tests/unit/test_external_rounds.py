@@ -20,7 +20,7 @@ from engagement.sinks.outcomes import NONE, is_old, row_versions
 def part(partition: int = 0, **changes: object) -> Part:
     counted = {
         "read": 0, "delivered": 0, "tombstones": 0, "moves": 0, "already_delivered": 0, "dead_letters": {},
-        "commit_times_ms": {}, "rejected": [], "left": 0, "first_left": None, "ahead": 0, "held": [], "halt": None,
+        "commit_times_ms": {}, "rejected": [], "left": 0, "first_left": None, "ahead": [], "held": [], "halt": None,
         "requests": 0, "refused": 0, "failures": 0, "retries": 0, "files": [], **changes,
     }  # fmt: skip
     return Part(partition, **counted)  # type: ignore[arg-type]

@@ -30,6 +30,8 @@ class DeliveryLedger:
         self._upkeep = Upkeep(spark, (self.deliveries,), upkeep, clock)
         self.topic_id = ""
         self._log: DeltaLog | None = None
+        self._known: Standing | None = None
+        """Where this driver left it, if it knows what is done beyond: to look that up means to read the table."""
 
     def open(self, topic_id: str) -> None:
         """Make the tables, or check those that are there. Raises: TransientSinkError, PermanentSinkError."""
@@ -40,14 +42,18 @@ class DeliveryLedger:
             self.dead_letters.prepare()
         DeltaLog(self.deliveries).align(self.deliveries.properties)
 
-    def read(self) -> "Standing":
-        """How far the table has got now."""
+    def read(self, *, beyond: Mapping[int, pa.Array] | None = None) -> "Standing":
+        """How far the table has got now; `beyond`: what the caller knows to be done, and no more matters to it."""
         self._log = DeltaLog(self.deliveries)
         fence, _ = self._log.fence(self.topic_id)
         # Where no commit tells of a fence, the rows do not either: there may be gaps between them.
         found = fence or DeltaFence(self.topic_id, {})
+        if beyond is not None or not found.islands:
+            return Standing(found, beyond or {})
+        if self._known and self._known.fence == found:
+            return self._known
         with spark_translated(SINK):
-            return Standing(found, islands(self._spark, self.deliveries, found) if found.islands else {})
+            return Standing(found, islands(self._spark, self.deliveries, found))
 
     def record(
         self,
@@ -65,6 +71,7 @@ class DeliveryLedger:
         if rejected:
             self.add_letters(rejected_letters(messages, rejected, str(identity)))
         after = fence_after(before, ranges, parts)
+        self._known = None if any(part.left for part in parts) else Standing(after, done_beyond(before, ranges, parts))
         if after != before.fence:
             self.commit([file for part in parts for file in part.files], before.fence, after, identity)
 
@@ -90,6 +97,19 @@ class Standing:
     fence: DeltaFence
     done: Mapping[int, pa.Array]
     """Partition -> offsets at or beyond the fence that have an outcome."""
+
+
+def done_beyond(before: Standing, ranges: Sequence[OffsetRange], parts: Sequence[Part]) -> dict[int, pa.Array]:
+    """Partition -> offsets at or beyond the ends of the ranges that have an outcome, once nothing of them is left."""
+    ends = {part.partition: part.end for part in ranges}
+    ahead = {part.partition: pa.array(part.ahead, pa.int64()) for part in parts if part.ahead}
+    found = {}
+    for partition in before.done.keys() | ahead.keys():
+        offsets = pa.concat_arrays([side[partition] for side in (before.done, ahead) if partition in side])
+        kept = offsets.filter(pc.greater_equal(offsets, ends.get(partition, 0)))
+        if len(kept):
+            found[partition] = kept
+    return found
 
 
 def fence_after(before: Standing, ranges: Sequence[OffsetRange], parts: Sequence[Part]) -> DeltaFence:

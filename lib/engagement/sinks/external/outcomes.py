@@ -27,7 +27,7 @@ REJECTED_FIELD = pa.struct(
 HELD_FIELD = pa.struct(
     [(name, pa.int64()) for name in ("partition", "kafka_offset", "event_id", "version", "kafka_ms")]
 )
-_NUMBERS = ("partition", "read", "delivered", "tombstones", "moves", "already_delivered", "left", "first_left", "ahead")
+_NUMBERS = ("partition", "read", "delivered", "tombstones", "moves", "already_delivered", "left", "first_left")
 _TALLY = ("requests", "refused", "failures", "retries")
 SCHEMA = pa.schema(
     [
@@ -36,6 +36,7 @@ SCHEMA = pa.schema(
         ("commit_times_ms", pa.map_(pa.int64(), pa.int64())),
         ("rejected", pa.list_(REJECTED_FIELD)),
         ("held", pa.list_(HELD_FIELD)),
+        ("ahead", pa.list_(pa.int64())),
         *(("halt", pa.string()), ("pause", pa.bool_()), ("retry_after_seconds", pa.float64())),
         ("files", pa.list_(FILE_FIELD)),
     ]
@@ -45,7 +46,7 @@ DDL = (
     f"{', '.join(f'{name} BIGINT' for name in (*_NUMBERS, *_TALLY))}, "
     "dead_letters MAP<STRING,BIGINT>, commit_times_ms MAP<BIGINT,BIGINT>, "
     "rejected ARRAY<STRUCT<kafka_partition: INT, kafka_offset: BIGINT, http_status: INT, attempts: INT>>, "
-    f"held ARRAY<STRUCT<{', '.join(f'{field.name}: BIGINT' for field in HELD_FIELD)}>>, "
+    f"held ARRAY<STRUCT<{', '.join(f'{field.name}: BIGINT' for field in HELD_FIELD)}>>, ahead ARRAY<BIGINT>, "
     f"halt STRING, pause BOOLEAN, retry_after_seconds DOUBLE, files ARRAY<{FILE_DDL}>"
 )
 """SCHEMA in Spark's words."""
@@ -71,8 +72,8 @@ class Part:
     """Row versions without an outcome."""
     first_left: int | None
     """The lowest offset among them."""
-    ahead: int
-    """Outcomes beyond the range: they count when their own micro-batch comes, as already delivered."""
+    ahead: Sequence[int]
+    """Offsets beyond the range that have an outcome: they count when their own micro-batch comes."""
     held: Sequence[Mapping[str, Any]]
     """Rows of HELD_FIELD: of what is left, what is to be sent when all else is out (moved.py)."""
     halt: Halt | None
@@ -155,7 +156,7 @@ def _summary(
         "delivered": len(delivered),
         "commit_times_ms": list(_commit_times(delivered).items()),
         "rejected": [_rejected(outcome) for outcome in all_mine if outcome.status is Status.REJECTED],
-        "ahead": len(all_mine) - len(mine),
+        "ahead": [outcome.version.offset for outcome in all_mine if end is not None and outcome.version.offset >= end],
         "held": [row for row in held if row["partition"] == counts.partition],
         "left": len(left),
         "first_left": min(left, default=None),

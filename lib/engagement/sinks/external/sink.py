@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from engagement.errors import TransientSinkError
@@ -26,7 +27,7 @@ from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.sinks.base import CommitTimes, PartitionSummary
 from engagement.sinks.external.gate import GateState
 from engagement.sinks.external.lane import Halt
-from engagement.sinks.external.ledger import DeliveryLedger, Standing
+from engagement.sinks.external.ledger import DeliveryLedger, Standing, done_beyond
 from engagement.sinks.external.moved import Elsewhere, make_moved_task, reunite
 from engagement.sinks.external.options import SINK, ExternalOptions
 from engagement.sinks.external.outcomes import DDL, Part, from_rows, sum_up, tally_of
@@ -70,6 +71,8 @@ class ExternalSink:
         self._observer = observer
         self._waiting = waiting
         self._receiver = Receiver(options, waiting, observer)
+        self._beyond: Mapping[int, pa.Array] = {}
+        """What the newest round found done beyond its micro-batch."""
         self.sent: Callable[[Tally], None] = lambda _: None
         """Told what each round sent; set by whoever measures it."""
 
@@ -111,10 +114,11 @@ class ExternalSink:
         while not rounds or any(part.unsent for part in rounds[-1]):
             rounds.append(self._patient_round(partial(self._round, changes, ranges, identity), going_on=bool(rounds)))
         held = [row for part in rounds[-1] for row in part.held]
+        beyond: Mapping[int, pa.Array] | None = self._beyond
         while any(part.left for part in rounds[-1]):
-            rounds.append(
-                self._patient_round(partial(self._moved_round, changes, ranges, identity, held), going_on=True)
-            )
+            send = partial(self._moved_round, changes, ranges, identity, held, beyond)
+            rounds.append(self._patient_round(send, going_on=True))
+            beyond = None
         return [sum_up(rounds, part) for part in ranges]
 
     def close(self) -> None:
@@ -140,6 +144,7 @@ class ExternalSink:
     def _round(self, changes: Changes, ranges: Sequence[OffsetRange], identity: BatchIdentity) -> list[Part]:
         """Send for a while, and record what came of it; what has moved is left."""
         before = self._ledger.read()
+        self._beyond = done_beyond(before, ranges, ())
         with spark_translated(SINK):
             task = make_task(self._plan(before, ranges, identity), self._options)
             parts = _parts(changes.each_partition(task, DDL))
@@ -152,9 +157,13 @@ class ExternalSink:
         ranges: Sequence[OffsetRange],
         identity: BatchIdentity,
         held: Sequence[Mapping[str, Any]],
+        beyond: Mapping[int, pa.Array] | None,
     ) -> list[Part]:
-        """The same for what was held back, in the order of the versions, after what is older elsewhere."""
-        before = self._ledger.read()
+        """The same for what was held back, in the order of the versions, after what is older elsewhere.
+
+        Of what was held back nothing is done at first; `beyond` tells what of the rest is.
+        """
+        before = self._ledger.read(beyond=beyond)
         with spark_translated(SINK):
             together = reunite(changes, ranges, before.fence.next_offsets, held, self._elsewhere)
             task = make_moved_task(self._plan(before, ranges, identity), self._options)
