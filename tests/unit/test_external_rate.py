@@ -93,6 +93,14 @@ def test_what_moved_in_is_held_back_with_what_follows_it_of_its_event() -> None:
     ]
 
 
+def test_changes_of_rows_without_a_content_are_held_back_since_they_may_be_in_any_partition() -> None:
+    """Their messages have no key; an insert has no version before it."""
+    bare = row(id=5, content_id=None)
+    documents = [envelope("c", bare), envelope("u", bare, bare, LSN + 8), envelope("d", None, bare, LSN + 16)]
+    batch = changes(*(message(document, offset=at) for at, document in enumerate(documents)))
+    assert moved_in(batch) == {1, 2}
+
+
 def test_a_replay_is_not_held_back() -> None:
     """It has no `before`, and takes the place of a message that was refused."""
     replay = message(envelope("u", row(id=3), row(id=3)), offset=9, replay_of=2)

@@ -5,6 +5,8 @@ import pyarrow.compute as pc
 
 from engagement.sinks.external.events import RowVersion
 
+_LATER = pa.array(["u", "d"])
+
 
 class HeldBack:
     """Of one task, told of each batch before its versions are sent."""
@@ -49,14 +51,17 @@ class HeldBack:
 
 
 def moved_in(changes: pa.RecordBatch) -> frozenset[int]:
-    """Offsets of updates whose former row came elsewhere; those whose former row was invalid are among them.
+    """Offsets of changes whose former row may have come elsewhere.
 
-    In: CHANGES of one partition.
+    These are updates without the row that they take back (also those whose former row was invalid), and updates and
+    deletions of rows without a content: a message without a key may be in any partition. In: CHANGES of one partition.
     """
-    updates = pc.and_(pc.equal(changes.column("op"), "u"), pc.is_null(changes.column("replay_of")))
     own, offsets = changes.column("is_version"), changes.column("kafka_offset")
-    updated = offsets.filter(pc.and_(updates, own))
-    if not len(updated):
+    later = pc.is_in(changes.column("op"), value_set=_LATER)
+    changed = pc.and_(pc.and_(own, later), pc.is_null(changes.column("replay_of")))
+    if not pc.any(changed).as_py():
         return frozenset()
-    taken_back = offsets.filter(pc.invert(own))
-    return frozenset(updated.filter(pc.invert(pc.is_in(updated, value_set=taken_back))).to_pylist())
+    arrived = pc.invert(pc.is_in(offsets, value_set=offsets.filter(pc.invert(own))))
+    moved = pc.and_(pc.equal(changes.column("op"), "u"), arrived)
+    keyless = pc.is_null(changes.column("content_id"))
+    return frozenset(offsets.filter(pc.and_(changed, pc.or_(moved, keyless))).to_pylist())

@@ -1,5 +1,7 @@
 """Events that moved to another content, and so to another Kafka partition: their versions go out in order all the same.
 
+So do those of events without a content, whose messages have no key and may be in any partition.
+
 Within a partition versions come in order. A version that moved in from elsewhere may overtake older ones: in a
 partition that another task sends, or that lies behind. So a round holds it back, with what follows it of its event
 (held_back.py). Once all else of the micro-batch is out, they are sent in their order by one task, together with older
