@@ -144,7 +144,7 @@ def test_a_sink_that_lags_is_no_drift_and_what_stays_different_is() -> None:
         source.rows[5] = Digest(99, 99)  # changed meanwhile: too young
 
     looks: list[str] = []
-    comparison = Comparison(source, [sink], (1, 19), lambda _: set(), catch_up, looks.append)
+    comparison = Comparison(source, [sink], (1, 19), lambda _: {}, catch_up, looks.append)
     rows, letters = comparison.run()
     assert (rows.ids, letters.ids) == ({Kind.MISSING: [3]}, {})
     assert any("looking again" in line for line in looks)
@@ -156,7 +156,7 @@ def test_nothing_is_awaited_when_nothing_differs() -> None:
     def never() -> None:
         raise AssertionError("there is nothing to wait for")
 
-    assert [each.rows for each in Comparison(source, [sink], (1, 1), lambda _: set(), never, lambda _: None).run()] == [
+    assert [each.rows for each in Comparison(source, [sink], (1, 1), lambda _: {}, never, lambda _: None).run()] == [
         0,
         0,
     ]
@@ -164,9 +164,18 @@ def test_nothing_is_awaited_when_nothing_differs() -> None:
 
 def test_refused_rows_without_a_dead_letter_are_told() -> None:
     source, sink = Source({1: Digest(1, 1, refused=True), 2: Digest(2, 2, refused=True)}), Sink({})
-    comparison = Comparison(source, [sink], (1, 2), lambda _: {2}, lambda: None, lambda _: None)
+    comparison = Comparison(source, [sink], (1, 2), lambda _: {2: {"E_RANGE_DURATION"}}, lambda: None, lambda _: None)
     rows, letters = comparison.run()
     assert (rows.ids, letters.ids) == ({}, {Kind.MISSING: [1]})
+
+
+def test_a_letter_excuses_a_missing_row_unless_the_row_was_changed_since() -> None:
+    """Refused for what it held and accepted now: the change that mended it was lost on its way."""
+    source, sink = Source({number: Digest(number, number) for number in (1, 2, 3, 4)}), Sink({})
+    codes = {1: {"E_TS_FUTURE"}, 2: {"E_RANGE_DURATION"}, 3: {"E_HTTP_REJECT", "E_ID"}}
+    comparison = Comparison(source, [sink], (1, 4), lambda _: codes, lambda: None, lambda _: None)
+    rows, letters = comparison.run()
+    assert (rows.ids, letters.ids) == ({Kind.MISSING: [2, 4]}, {})
 
 
 def test_the_board_is_compared_where_it_is_old_enough_and_twice() -> None:

@@ -200,13 +200,16 @@ def _moment(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _lettered(parts: Parts, ids: Sequence[int]) -> set[int]:
-    """Of some ids, those whose row is a dead letter in the lake: as the stream's envelope, or as a row of the table."""
+def _lettered(parts: Parts, ids: Sequence[int]) -> dict[int, set[str]]:
+    """Of some ids, the codes of their dead letters in the lake: of the stream's envelopes, or of rows of the table."""
     letters = dead_letters_table("lake", parts.settings.paths.lake_path).read(parts.spark)
     text = F.col("raw_value").cast("string")
     paths = ("$.after.id", "$.payload.after.id", "$.id")
     event_id = F.coalesce(*(F.get_json_object(text, path) for path in paths)).try_cast("bigint")
     own = F.when(F.col("topic") == TABLE_TOPIC, F.col("kafka_offset"))
     with spark_translated("lake"):
-        rows = letters.select(F.coalesce(own, event_id).alias("event_id")).where(F.col("event_id").isin(list(ids)))
-        return {row.event_id for row in rows.distinct().collect()}
+        rows = letters.select(F.coalesce(own, event_id).alias("event_id"), "code")
+        codes = (
+            rows.where(F.col("event_id").isin(list(ids))).groupBy("event_id").agg(F.collect_set("code").alias("codes"))
+        )
+        return {row.event_id: set(row.codes) for row in codes.collect()}

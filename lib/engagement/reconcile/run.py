@@ -21,10 +21,15 @@ from engagement.reconcile.compare import (
     settled,
     slices_of,
 )
+from engagement.schemas import DeadLetterCode
 
 MOST_RANGES = 100
 """Ranges that are looked at id by id in one run; where more differ, a backfill comes first."""
 LETTERS = "dead_letters"
+_NOT_BY_WHAT_THEY_HOLD = frozenset(
+    {DeadLetterCode.E_TS_FUTURE, DeadLetterCode.E_WAREHOUSE_REJECT, DeadLetterCode.E_HTTP_REJECT}
+)
+"""Codes of rows that may be accepted later as they are: once their time has come, or by another sink."""
 
 
 class Source(Side, Protocol):
@@ -101,8 +106,8 @@ class Comparison:
     sinks: Sequence[SinkSide]
     bounds: tuple[int, int] | None
     """Ids that PostgreSQL has, or may have had."""
-    letters: Callable[[Sequence[int]], set[int]]
-    """Of some ids, those whose row is a dead letter."""
+    letters: Callable[[Sequence[int]], Mapping[int, set[str]]]
+    """Of some ids, those of which there are dead letters: id -> their codes."""
     await_age: Callable[[], None]
     """Wait until what was read so far is old enough to be everywhere."""
     say: Callable[[str], None]
@@ -160,11 +165,14 @@ class Comparison:
         return self._without_letters(found)
 
     def _without_letters(self, found: Findings) -> Findings:
-        """A row that was refused when it came (too far in the future, say) is a dead letter, and not missing."""
+        """A row that was refused when it came (too far in the future, say) is a dead letter, and not missing.
+
+        Unless it was refused for what it held: it is accepted now, so it has been changed since, and that was lost.
+        """
         missing = found.ids.pop(Kind.MISSING, [])
-        lettered = self.letters(missing) if missing else set()
+        lettered = self.letters(missing) if missing else {}
         for event_id in missing:
-            if event_id not in lettered:
+            if not lettered.get(event_id, set()) & _NOT_BY_WHAT_THEY_HOLD:
                 found.add(Kind.MISSING, event_id)
         return found
 
@@ -174,6 +182,6 @@ class Comparison:
         now = self.source.digests(sorted(rows)) if rows else {}
         refused = [event_id for event_id in settled(sorted(rows), rows, now) if now[event_id].refused]
         found = Findings(LETTERS)
-        for event_id in sorted(set(refused) - (self.letters(refused) if refused else set())):
+        for event_id in sorted(set(refused) - (self.letters(refused) if refused else {}).keys()):
             found.add(Kind.MISSING, event_id)
         return found
