@@ -8,9 +8,9 @@ from pyspark.sql import SparkSession
 from tests.builders import LSN, Message, created, envelope, message, row
 from tests.spark.history import History
 from tests.spark.partner import Partner
+from tests.spark.warehouse import CrashError, part
 
 from engagement.errors import TransientSinkError
-from engagement.identity import OffsetRange
 from engagement.sinks.base import Loaded
 from engagement.sinks.external.backfill import ExternalLoader
 from engagement.sinks.external.outcomes import Part
@@ -79,16 +79,12 @@ def test_a_stream_that_commits_while_a_chunk_is_sent_loses_nothing_of_its_fence(
 
         def _append(self, name: str, found: Part) -> None:
             log = self.log(self.deliveries)
-            partner.deliver(driver, [Message(created(id=n + 1).value, offset=n) for n in range(9)], _part(0, 9))
+            partner.deliver(driver, [Message(created(id=n + 1).value, offset=n) for n in range(9)], part(0, 9))
             log.append_beside(found.files, name)
 
     loader = partner.loader(loader_class=Beaten)
     loader.load(history.chunk([row(id=100)]))
     assert partner.driver().fence() == {0: 9}
-
-
-def _part(start: int, end: int) -> OffsetRange:
-    return OffsetRange("engagement-events", 0, start, end)
 
 
 def test_what_the_receiver_refuses_is_a_letter_and_is_tried_again_by_the_next_backfill(
@@ -139,10 +135,6 @@ def test_one_that_is_stopped_while_it_waits_goes_on_at_the_next_start(partner: P
     partner.stop.clear()
     partner.receiving.heal()
     assert partner.loader().load(history.chunk(table(10))) == Loaded(10, 10)
-
-
-class CrashError(Exception):
-    """kill -9, in the place of a step."""
 
 
 class DiesBeforeTheCommit(ExternalLoader):

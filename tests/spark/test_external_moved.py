@@ -3,6 +3,7 @@
 import pytest
 from tests.builders import LSN, Message, envelope, message, row
 from tests.spark.partner import Partner
+from tests.spark.warehouse import CrashError, part
 
 from engagement.identity import OffsetRange
 
@@ -33,7 +34,7 @@ def left(number: int, partition: int, offset: int, event_id: int = 7) -> Message
 
 
 def ranges(*ends: tuple[int, int, int]) -> list[OffsetRange]:
-    return [OffsetRange("engagement-events", partition, start, end) for partition, start, end in ends]
+    return [part(start, end, partition) for partition, start, end in ends]
 
 
 def order(partner: Partner, event_id: int = 7) -> list[int]:
@@ -93,10 +94,6 @@ def test_a_stop_between_leaves_what_was_held_back_to_the_next_start(partner: Par
     partner.deliver(partner.driver(), given, *ranges((0, 0, 1), (1, 0, 1)))
     assert order(partner) == [0, 1]
     assert partner.gained("repeats") == 0
-
-
-class CrashError(Exception):
-    """kill -9, in the place of a question to Kafka."""
 
 
 def _fail(_epoch_ms: int) -> dict[int, int]:

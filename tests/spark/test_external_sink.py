@@ -7,16 +7,12 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame
 from tests.builders import Message, created, envelope, message, row, updated
 from tests.spark.partner import IDENTITY, KEEP_DAYS, Partner
+from tests.spark.warehouse import CrashError, part
 
 from engagement.errors import TransientSinkError
-from engagement.identity import OffsetRange
 from engagement.sinks.external.ledger import DeliveryLedger
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
-
-
-def part(start: int, end: int, partition: int = 0) -> OffsetRange:
-    return OffsetRange("engagement-events", partition, start, end)
 
 
 def inserted(count: int, partition: int = 0) -> list[Message]:
@@ -125,10 +121,6 @@ def test_when_told_to_stop_it_leaves_the_rest_to_the_next_start(partner: Partner
     (summary,) = partner.deliver(partner.driver(), inserted(40))
     assert (summary.already_delivered, summary.delivered) == (acknowledged, 40 - acknowledged)
     assert (partner.gained("delivered"), partner.gained("repeats"), len(partner.deliveries())) == (40, 0, 40)
-
-
-class CrashError(Exception):
-    """kill -9, in the place of a step."""
 
 
 class DiesBeforeTheLetters(DeliveryLedger):

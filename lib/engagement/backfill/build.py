@@ -27,6 +27,7 @@ from engagement.sinks.base import Loader, Sink
 from engagement.sinks.bigquery.load import WarehouseLoader
 from engagement.sinks.bigquery.sink import WarehouseSink
 from engagement.sinks.delta.log import DeltaLog
+from engagement.sinks.delta.tables import LakeTable
 from engagement.sinks.external.backfill import ExternalLoader
 from engagement.sinks.external.deliveries import deliveries_table
 from engagement.sinks.external.receiver import Waiting
@@ -50,7 +51,9 @@ TABLES = ("warehouse", "lake")
 """Sinks that keep rows, and are filled unless others are named."""
 RECEIVER = "external"
 """Filled only if named, by chunks of its own: small ones, since it is sent to no faster than its setting allows."""
-SINKS = (*TABLES, RECEIVER, "redis")
+KEEPERS = (*TABLES, RECEIVER)
+"""Sinks of which a table tells what they have."""
+SINKS = (*KEEPERS, "redis")
 APP_ID = "engagement-backfill"
 _SQL, WAREHOUSE_SQL = PROJECT / "sql" / "backfill", PROJECT / "sql" / "bigquery"
 _RUN_CHARACTERS = 12
@@ -108,14 +111,13 @@ def build_backfills(
     settings: Settings, request: Request, spark: SparkSession, stop: threading.Event, audience: Audience
 ) -> list[Backfill]:
     """Put them together, one for the tables and one for the receiver; nothing is opened before they run."""
-    tables, receiver = ([name for name in request.sinks if name in names] for names in (TABLES, (RECEIVER,)))
-    rate = settings.external.backfill_rate
-    sizes = (settings.backfill.batch_size, min(rate * _RECEIVER_CHUNK_SECONDS, _MOST_RECEIVER_ROWS))
-    return [
-        _backfill(settings, replace(request, sinks=tuple(names)), rows, spark, stop, audience)
-        for names, rows in zip((tables, receiver), sizes, strict=True)
-        if names
-    ]
+    receiver_rows = min(settings.external.backfill_rate * _RECEIVER_CHUNK_SECONDS, _MOST_RECEIVER_ROWS)
+    found: list[Backfill] = []
+    for group, rows in ((TABLES, settings.backfill.batch_size), ((RECEIVER,), receiver_rows)):
+        names = tuple(name for name in request.sinks if name in group)
+        if names:
+            found.append(_backfill(settings, replace(request, sinks=names), rows, spark, stop, audience))
+    return found
 
 
 def _backfill(
@@ -170,31 +172,34 @@ def recount_board(settings: Settings, spark: SparkSession) -> None:
 
 def common_fence(settings: Settings, sinks: Sequence[str], spark: SparkSession) -> Fence:
     """The offsets below which the streams of all these sinks have delivered everything. Raises: TransientError."""
+    lake, warehouse = settings.paths.lake_path, warehouse_options(settings.bigquery)
     with closing(TopicPositions(kafka_topic(settings.kafka))) as positions:
-        lake = LakeOptions(settings.paths.lake_path)
-        warehouse = warehouse_options(settings.bigquery)
-        fences: list[Fence] = []
-        makers: dict[str, Callable[[], Sink]] = {
-            "lake": lambda: LakeSink(spark, lake, positions.topic_id, _nobody, now),
-            "warehouse": lambda: WarehouseSink(
-                warehouse, WAREHOUSE_SQL, positions.topic_id, _nobody, now, refused_rows(spark, settings)
+        topic_id = positions.topic_id
+        ask: dict[str, Callable[[], Fence]] = {
+            "lake": lambda: _fence_of(LakeSink(spark, LakeOptions(lake), topic_id, _nobody, now)),
+            "warehouse": lambda: _fence_of(
+                WarehouseSink(warehouse, WAREHOUSE_SQL, topic_id, _nobody, now, refused_rows(spark, settings))
             ),
+            RECEIVER: lambda: _delivered(deliveries_table(lake), topic_id()),
         }
-        if RECEIVER in sinks:  # asked without its sink, which would speak to the receiver
-            deliveries = deliveries_table(settings.paths.lake_path)
-            deliveries.prepare()
-            fence, _ = DeltaLog(deliveries).fence(positions.topic_id())
-            fences.append(fence.next_offsets if fence else {})
-        for name in sinks:
-            if name in makers:
-                sink = makers[name]()
-                try:
-                    sink.open()
-                    fences.append(sink.fence())
-                finally:
-                    sink.close()
+        fences = [ask[name]() for name in sinks if name in ask]
     shared = set[int].intersection(*(set(fence) for fence in fences)) if fences else set[int]()
     return {partition: min(fence[partition] for fence in fences) for partition in shared}
+
+
+def _fence_of(sink: Sink) -> Fence:
+    try:
+        sink.open()
+        return sink.fence()
+    finally:
+        sink.close()
+
+
+def _delivered(deliveries: LakeTable, topic_id: str) -> Fence:
+    """The external sink's fence, asked without the sink, which would speak to the receiver."""
+    deliveries.prepare()
+    fence, _ = DeltaLog(deliveries).fence(topic_id)
+    return fence.next_offsets if fence else {}
 
 
 def now() -> datetime:

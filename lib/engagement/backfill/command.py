@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from engagement.backfill.build import RECEIVER, Request, build_backfills, events_of, recount_board, start_spark
+from engagement.backfill.build import KEEPERS, RECEIVER, Request, build_backfills, events_of, recount_board, start_spark
 from engagement.backfill.progress import Audience, Outcome, table
 from engagement.errors import EngagementError
 from engagement.monitoring.measures import Measures
@@ -46,10 +46,11 @@ def backfill(
     outcomes: list[Outcome] = []
     spark = start_spark(settings, spark_options)
     try:
-        with audience_of(settings, say) as audience:
-            for each in build_backfills(settings, request, spark, stop, audience):
-                if not stop.is_set():
-                    outcomes += each.run(restart=restart)
+        if any(sink in KEEPERS for sink in request.sinks):
+            with audience_of(settings, say) as audience:
+                for each in build_backfills(settings, request, spark, stop, audience):
+                    if not stop.is_set():
+                        outcomes += each.run(restart=restart)
         if "redis" in request.sinks and not stop.is_set():
             say("redis: counting the live window again from Kafka")
             outcomes.append(_timed("redis", lambda: recount_board(settings, spark)))

@@ -14,8 +14,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from engagement.backfill.build import (
+    KEEPERS,
     RECEIVER,
-    TABLES,
     WAREHOUSE_SQL,
     catalogue_of,
     events_of,
@@ -52,8 +52,6 @@ from engagement.sources.history import LogPosition, Span
 from engagement.streaming.options import redis_options, warehouse_options
 
 RANKING = "redis"
-KEEPERS = (*TABLES, RECEIVER)
-"""Sinks of which a table tells what they have."""
 SINKS = (*KEEPERS, RANKING)
 PROCESS = "reconcile"
 """This process's name among those that measure."""

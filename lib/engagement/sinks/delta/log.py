@@ -40,9 +40,8 @@ class DeltaLog:
         told: list[DeltaFence] = []
         for limit in (_NEWEST_COMMITS, None):
             told = self._fences(limit)
-            of_topic = [fence for fence in told if fence.topic_id == topic_id]
-            if of_topic:
-                return max(of_topic, key=lambda fence: fence.progress), True
+            if found := _farthest(told, topic_id):
+                return found, True
         return None, bool(told)
 
     def align(self, properties: Sequence[tuple[str, str]]) -> None:
@@ -80,12 +79,10 @@ class DeltaLog:
         no newer one repeats. What the stream commits between our look and our commit is farther than what we carry:
         `fence` goes by how far it is, among the newest commits, and a backfill looks anew before each of its own.
         """
-        newest = next(iter(self._fences(_NEWEST_COMMITS) or self._fences(None)), None)
-        if newest is None:
-            self._append(files, json.dumps({"backfill": chunk}), None, _OTHER_BACKFILL)
-            return
-        fence, _ = self.fence(newest.topic_id)
-        self._append(files, (fence or newest).to_carried(chunk), None, _OTHER_BACKFILL)
+        told = self._fences(_NEWEST_COMMITS) or self._fences(None)
+        fence = _farthest(told, told[0].topic_id) if told else None
+        metadata = fence.to_carried(chunk) if fence else json.dumps({"backfill": chunk})
+        self._append(files, metadata, None, _OTHER_BACKFILL)
 
     def may_hold(self, column: str, first: int, last: int) -> bool:
         """Whether a file may have a value between these two, by its bounds; true where it tells none."""
@@ -123,3 +120,9 @@ class DeltaLog:
             self._table.create_write_transaction(
                 actions, "append", schema, [self._partition_by], commit_properties=properties
             )
+
+
+def _farthest(fences: Sequence[DeltaFence], topic_id: str) -> DeltaFence | None:
+    """Of a topic's fences that which is farthest, the first of them if they are as far."""
+    of_topic = [fence for fence in fences if fence.topic_id == topic_id]
+    return max(of_topic, key=lambda fence: fence.progress, default=None)

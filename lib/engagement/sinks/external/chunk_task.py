@@ -6,6 +6,7 @@ holds.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -71,8 +72,8 @@ def send_chunk(
     world, counts = lane_world(options), OutcomeCounts(TABLE_PARTITION)
     deadline = world.monotonic() + plan.send.budget_seconds
     rate = Rate(plan.events_per_second, world.monotonic, world.sleep)
-    lanes, left = Lanes(lane_plan(plan.send, options), world), list[RowVersion]()
-    try:
+    left: list[RowVersion] = []
+    with closing(Lanes(lane_plan(plan.send, options), world)) as lanes:
         for batch in (batch for batch in batches if batch.num_rows):
             placed = _placed(batch)
             counts.add(placed, _ANY_PLACE)
@@ -84,8 +85,6 @@ def send_chunk(
             if left:
                 break  # the rest of the chunk comes in the next round
         result = lanes.finish()
-    finally:
-        lanes.close()
     found = replace(result, left=[*result.left, *left])
     yield to_batch({TABLE_PARTITION: counts}, found, write_outcomes(result, plan.send))
 

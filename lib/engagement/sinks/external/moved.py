@@ -13,6 +13,7 @@ How far to look: the connector reads the database's log in order, so what is old
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -82,8 +83,9 @@ def reunite(
     own = changes.messages.join(F.broadcast(places), ["partition", "offset"], "left_semi").select(
         changes.messages.columns
     )
+    versions = replace(changes, messages=own).frame().where(is_version())
     if not beyond:
-        return Reunion(own, _in_order(replace(changes, messages=own).frame().where(is_version())))
+        return Reunion(own, _in_order(versions))
     newest: dict[int, int] = {}
     for row in held:
         newest[row["event_id"]] = max(row["version"], newest.get(row["event_id"], 0))
@@ -91,7 +93,6 @@ def reunite(
     there = elsewhere.messages(spark, beyond)
     older = replace(changes, messages=there).frame().where(is_version()).join(F.broadcast(known), "event_id")
     older = older.where(F.col("version") < F.col("newest"))
-    versions = replace(changes, messages=own).frame().where(is_version())
     return Reunion(own.unionByName(there), _in_order(versions.unionByName(older.select(versions.columns))))
 
 
@@ -108,14 +109,11 @@ def send_in_order(
     batches: Iterable[pa.RecordBatch], *, plan: SendPlan, options: ExternalOptions
 ) -> Iterator[pa.RecordBatch]:
     """Send what comes and has no outcome. The messages were counted when they were held back. Raises: OSError."""
-    lanes = Lanes(lane_plan(plan, options), lane_world(options))
-    try:
+    with closing(Lanes(lane_plan(plan, options), lane_world(options))) as lanes:
         for batch in (batch for batch in batches if batch.num_rows):
             for event in to_events(_not_done(batch, plan), options.installation):
                 lanes.put(event)
         result = lanes.finish()
-    finally:
-        lanes.close()
     versions = [*(outcome.version for outcome in result.outcomes), *result.left]
     counted = {p: OutcomeCounts(p) for p in (*plan.ranges, *(version.partition for version in versions))}
     # Of a partition that the micro-batch has nothing of, everything lies beyond.

@@ -92,7 +92,7 @@ class ExternalSink:
 
     def fence(self) -> Fence:
         """Next offset per partition, from the newest commit that carries them. Raises: TransientSinkError."""
-        return self._ledger.read().fence.next_offsets
+        return self._ledger.read(beyond={}).fence.next_offsets
 
     def start_without_fence(self) -> Fence | None:
         """None: without a fence nothing was sent yet, and what the topic still holds is due."""

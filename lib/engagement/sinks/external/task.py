@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -66,15 +67,12 @@ def send_partitions(
     """Send what comes, and answer with a row per partition; nothing when nothing comes. Raises: OSError."""
     counted: dict[int, OutcomeCounts] = {}
     held = HeldBack()
-    lanes = Lanes(lane_plan(plan, options), lane_world(options))
-    try:
+    with closing(Lanes(lane_plan(plan, options), lane_world(options))) as lanes:
         for partition, changes in by_partition(batch for batch in batches if batch.num_rows):
             counts = counted.setdefault(partition, OutcomeCounts(partition))
             for batch in changes:
                 _send(batch, counts, lanes, held, plan, options)
         result = lanes.finish()
-    finally:
-        lanes.close()
     if counted:
         found = replace(result, left=[*result.left, *held.versions])
         yield to_batch(counted, found, write_outcomes(result, plan), held=held.rows())
