@@ -18,27 +18,24 @@ from engagement.embedded.postgres import Postgres
 from engagement.embedded.site import Site
 
 _PROJECT = Path(__file__).resolve().parents[2]
-_SETTINGS = {
-    "spark.ui.enabled": "false",
+_CHANGES = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
-    "spark.sql.adaptive.enabled": "false",
-    "spark.sql.shuffle.partitions": "2",
-    # These JVMs live for minutes: they never earn back what the optimizing compiler and compiled plans cost.
+    # One JVM runs all tests, and so compiles more than a job does.
+    "spark.driver.memory": "2g",
     "spark.driver.extraJavaOptions": (
         "-Xss8m -Duser.timezone=UTC -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
     ),
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    # As the job has it (conf/spark-defaults.conf).
-    "spark.python.unix.domain.socket.enabled": "true",
-    "spark.python.daemon.module": "engagement.worker_daemon",
-    "spark.driver.memory": "2g",
-    "spark.ui.showConsoleProgress": "false",
     "spark.jars": ",".join(str(jar) for jar in spark_jars()),
-    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-    "spark.databricks.delta.snapshotPartitions": "2",
 }
+"""What is otherwise than in the jobs' own conf/spark-defaults.conf."""
+
+
+def job_settings() -> dict[str, str]:
+    """Spark's settings as the jobs have them."""
+    lines = (_PROJECT / "conf" / "spark-defaults.conf").read_text().splitlines()
+    pairs = (line.split(maxsplit=1) for line in lines if line and not line.startswith("#"))
+    return {name: value.strip() for name, value in pairs}
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +44,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(_PROJECT / "lib"), str(_PROJECT), os.environ.get("PYTHONPATH", "")])
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     builder = SparkSession.builder.master("local[2]").appName("tests")
-    for name, value in _SETTINGS.items():
+    for name, value in {**job_settings(), **_CHANGES}.items():
         builder = builder.config(name, value)
     session = builder.config("spark.sql.warehouse.dir", str(tmp_path_factory.mktemp("warehouse"))).getOrCreate()
     session.sparkContext.setLogLevel("ERROR")

@@ -13,6 +13,7 @@ from pyspark.sql import Row, SparkSession
 from pyspark.sql import types as T
 from tests.builders import CONTENT_ID, LSN, MIXED, Message, created, envelope, in_order, message, row
 from tests.spark import frames
+from tests.spark.warehouse import part
 
 from engagement.errors import PermanentSinkError, TransientSinkError
 from engagement.identity import BatchIdentity, OffsetRange
@@ -20,7 +21,7 @@ from engagement.sinks.base import CommitTimes, PartitionSummary
 from engagement.sinks.delta.fence import DeltaFence
 from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import DEAD_LETTERS
-from engagement.sinks.delta.upkeep import UpkeepPlan
+from engagement.sinks.delta.upkeep import Upkeep, UpkeepPlan
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
 from engagement.sinks.lake.tables import EVENTS
 
@@ -62,10 +63,6 @@ class Lake:
 @pytest.fixture
 def lake(spark: SparkSession, tmp_path: Path) -> Lake:
     return Lake(spark, tmp_path / "a lake")
-
-
-def part(start: int, end: int, partition: int = 0) -> OffsetRange:
-    return OffsetRange("engagement-events", partition, start, end)
 
 
 def inserted(count: int, partition: int = 0) -> list[Message]:
@@ -321,6 +318,21 @@ def test_small_files_become_one_and_old_ones_are_deleted_when_it_is_time(lake: L
     assert [r.event_id for r in lake.events()] == [1, 2, 3, 4, 5]
     assert sink.fence() == {0: 5}
     assert set(files) <= set((lake.folder / "enriched_events").rglob("*.parquet")), "a week by the files' own clock"
+
+
+def test_vacuum_takes_a_task_or_two_and_not_thousands(lake: Lake) -> None:
+    """Each of 10,000 tasks that list nothing takes the ranking's processors too."""
+    moment = [NOW]
+    upkeep = Upkeep(lake.spark, [lake.driver().events], UpkeepPlan(), lambda: moment[0])
+    moment[0] += timedelta(hours=2)
+    tracker = lake.spark.sparkContext.statusTracker()
+    before = set(tracker.getJobIdsForGroup())
+    upkeep.after_commit()
+    jobs = [tracker.getJobInfo(job) for job in set(tracker.getJobIdsForGroup()) - before]
+    stages = [tracker.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
+    tasks = [stage.numTasks for stage in stages if stage]
+    assert tasks
+    assert max(tasks) <= 2
 
 
 def test_where_no_commit_tells_any_more_the_rows_do(lake: Lake, tmp_path: Path) -> None:
