@@ -6,6 +6,7 @@ up nobody else, though: whoever has waited its patience out goes along beside th
 """
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,14 +16,20 @@ class Turns:
 
     def __init__(self, patience_seconds: float) -> None:
         self._patience_seconds = patience_seconds
-        self._free = threading.Lock()
+        self._queue: deque[object] = deque()
+        """Those that work or wait, in the order they came: a plain lock would let two busy ones pass it to and fro."""
+        self._moved = threading.Condition()
 
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Work within; alone, unless another one takes long."""
-        mine = self._free.acquire(timeout=self._patience_seconds)
+        me = object()
+        with self._moved:
+            self._queue.append(me)
+            self._moved.wait_for(lambda: self._queue[0] is me, self._patience_seconds)
         try:
             yield
         finally:
-            if mine:
-                self._free.release()
+            with self._moved:
+                self._queue.remove(me)
+                self._moved.notify_all()

@@ -65,7 +65,7 @@ class TopicOracle(ABC):
             deadline = time.monotonic() + _READ_SECONDS * PATIENCE
             while partitions:
                 assert time.monotonic() < deadline, f"the topic cannot be read to its end: {partitions} are left"
-                for message in consumer.consume(1000, timeout=1.0):
+                for message in consumer.consume(1000, timeout=0.1):
                     error = message.error()
                     if error is None:
                         self._take(message)
