@@ -11,6 +11,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 PROJECT = Path(__file__).resolve().parents[2]
+CONF = PROJECT / "conf"
 
 _ENFORCED = {
     # Not pinned by a checkpoint: the same naive timestamp would move with the machine's zone.
@@ -34,11 +35,14 @@ _LOCAL = {
 def submit_arguments(jars: Sequence[Path], spark_options: Sequence[str], master: str) -> str:
     """What pyspark hands to spark-submit when it starts the JVM.
 
-    Order decides: conf/spark-defaults.conf, then ours, then what the person wrote after `--`.
+    Order decides: conf/spark-defaults.conf, then ours, then what the person wrote after `--`. The driver has the jars
+    on its class path too: only classes from there can come out of an archive.
     """
     ours = [
+        "--properties-file", str(CONF / "spark-defaults.conf"),
         "--master", master,
-        "--conf", f"spark.scheduler.allocation.file={PROJECT / 'conf' / 'fair-scheduler.xml'}",
+        "--driver-class-path", os.pathsep.join(str(jar) for jar in jars),
+        "--conf", f"spark.scheduler.allocation.file={CONF / 'fair-scheduler.xml'}",
         "--jars", ",".join(str(jar) for jar in jars),
     ]  # fmt: skip
     for name, value in {**(_LOCAL if master.startswith("local") else {}), **_ENFORCED}.items():
@@ -47,10 +51,20 @@ def submit_arguments(jars: Sequence[Path], spark_options: Sequence[str], master:
 
 
 def start_session(
-    app_name: str, arguments: str, environment: MutableMapping[str, str] = os.environ, *, json_logs: bool = False
+    app_name: str,
+    arguments: str,
+    environment: MutableMapping[str, str] = os.environ,
+    *,
+    json_logs: bool = False,
+    jvm_options: Sequence[str] = (),
 ) -> SparkSession:
-    """Start Spark's JVM, or take the one that spark-submit started already; its own lines are JSON if ours are."""
-    environment.setdefault("SPARK_CONF_DIR", str(PROJECT / "conf"))
+    """Start Spark's JVM, or take the one that spark-submit started already; its own lines are JSON if ours are.
+
+    `jvm_options` are the driver's alone, beside those of spark.driver.extraJavaOptions.
+    """
+    # Not by SPARK_CONF_DIR: that folder would be on the class path, and with a folder Java uses no archive of classes.
+    options = [f"-Dlog4j2.configurationFile={(CONF / 'log4j2.properties').as_uri()}", *jvm_options]
+    environment["SPARK_SUBMIT_OPTS"] = shlex.join(options)
     if json_logs:
         environment.setdefault("LOG4J_APPENDER", "json")  # of conf/log4j2.properties
     environment.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -67,6 +81,11 @@ def start_session(
     # Driver logging is set by conf/log4j2.properties; this silences what the shell entry point adds.
     session.sparkContext.setLogLevel("WARN")
     return session
+
+
+def from_archive(archive: Path) -> tuple[str, ...]:
+    """JVM options that take classes out of an archive; one that is missing, or made for others, is passed over."""
+    return (f"-XX:SharedArchiveFile={archive}", "-Xshare:auto", "-Xlog:cds*=off")
 
 
 def bulk_session(session: SparkSession) -> SparkSession:

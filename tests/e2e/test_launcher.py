@@ -18,7 +18,10 @@ echo "$*" >> "$CALLS"
 case "$1 $2" in
   "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
   "-m pip") [[ -z ${BROKEN_NETWORK:-} ]] || { echo "no network"; exit 1; } ;;
-  "-m engagement.embedded.java") [[ -f $JAVA_MARK ]] || { touch "$JAVA_MARK"; exit 1; }; echo /opt/java ;;
+  "-m engagement.embedded.java")
+    [[ -f $JAVA_MARK ]] || { touch "$JAVA_MARK"; exit 1; }
+    echo "${JAVA_HOME:-/opt/java}" ;;
+  "-m engagement.embedded.class_archive") [[ -z ${NO_ARCHIVE:-} ]] || exit 1 ;;
   "-m jobs.show") shift 2; printf '<%s>' "$@"; echo; env; exit "${SHOW_EXIT:-0}" ;;
 esac
 """
@@ -92,9 +95,24 @@ def test_the_first_start_sets_up_and_the_second_goes_straight_to_the_job(project
         "pip",
         "engagement.embedded.java",
         "engagement.embedded.jars",
+        "engagement.embedded.class_archive",
         "jobs.show",
     ]
     assert calls(project)[len(first) :] == ["-m jobs.show"]
+
+
+def test_without_an_archive_of_classes_jobs_start_all_the_same(project: Path) -> None:
+    answer = start(project, "show", env=environment(project, NO_ARCHIVE="1"))
+    assert answer.returncode == 0
+    assert "jobs start without it" in answer.stderr
+    assert calls(project)[-1] == "-m jobs.show"
+
+
+def test_another_java_gets_an_archive_of_its_own(project: Path, tmp_path: Path) -> None:
+    start(project, "show")
+    for java, archives in (("/opt/java", 1), (str(tmp_path / "another java"), 2)):
+        start(project, "show", env=environment(project, JAVA_HOME=java))
+        assert sum("class_archive" in line for line in calls(project)) == archives
 
 
 def test_packages_are_installed_by_hash_only(project: Path) -> None:

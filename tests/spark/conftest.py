@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,40 +12,29 @@ from tests.spark.partner import Partner
 from tests.spark.warehouse import Warehouse, start
 
 from engagement.embedded.bigquery import BigQuery
-from engagement.embedded.jars import spark_jars
+from engagement.embedded.jars import class_archive, spark_jars
 from engagement.embedded.postgres import Postgres
 from engagement.embedded.site import Site
+from engagement.session import PROJECT, from_archive, start_session, submit_arguments
 
-_PROJECT = Path(__file__).resolve().parents[2]
 _CHANGES = {
-    "spark.sql.session.timeZone": "UTC",
-    "spark.sql.ansi.enabled": "true",
     # One JVM runs all tests, and so compiles more than a job does.
     "spark.driver.memory": "2g",
     "spark.driver.extraJavaOptions": (
         "-Xss8m -Duser.timezone=UTC -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
     ),
-    "spark.jars": ",".join(str(jar) for jar in spark_jars()),
 }
 """What is otherwise than in the jobs' own conf/spark-defaults.conf."""
-
-
-def job_settings() -> dict[str, str]:
-    """Spark's settings as the jobs have them."""
-    lines = (_PROJECT / "conf" / "spark-defaults.conf").read_text().splitlines()
-    pairs = (line.split(maxsplit=1) for line in lines if line and not line.startswith("#"))
-    return {name: value.strip() for name, value in pairs}
 
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     # Spark's Python workers import the package and tests.spark.frames too, however pytest was started.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(_PROJECT / "lib"), str(_PROJECT), os.environ.get("PYTHONPATH", "")])
-    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    builder = SparkSession.builder.master("local[2]").appName("tests")
-    for name, value in {**job_settings(), **_CHANGES}.items():
-        builder = builder.config(name, value)
-    session = builder.config("spark.sql.warehouse.dir", str(tmp_path_factory.mktemp("warehouse"))).getOrCreate()
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(PROJECT / "lib"), str(PROJECT), os.environ.get("PYTHONPATH", "")])
+    settings = {**_CHANGES, "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse"))}
+    options = [word for name, value in settings.items() for word in ("--conf", f"{name}={value}")]
+    arguments = submit_arguments(spark_jars(), options, "local[2]")
+    session = start_session("tests", arguments, jvm_options=from_archive(class_archive()))
     session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()

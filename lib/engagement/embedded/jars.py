@@ -194,6 +194,11 @@ def spark_jars() -> list[Path]:
     return sorted((jars_root() / "spark").glob("*.jar"))
 
 
+def class_archive() -> Path:
+    """Name the archive of Spark's classes; where there is none, Java starts more slowly."""
+    return jars_root() / "spark.jsa"
+
+
 def kafka_classpath() -> str:
     """Name the classpath of the broker and of Connect."""
     return str(jars_root() / "kafka" / "*")

@@ -17,14 +17,14 @@ from engagement.delivery.content import ContentHandle
 from engagement.delivery.microbatch import MicroBatchRunner, Patience
 from engagement.delivery.queries import QueryParts, QueryPlan, SinkQuery
 from engagement.delivery.turns import Turns
-from engagement.embedded.jars import spark_jars
+from engagement.embedded.jars import class_archive, spark_jars
 from engagement.errors import ConfigError
 from engagement.logs import writes_json
 from engagement.monitoring.board import StatusBoard
 from engagement.monitoring.listener import ProgressListener, listen
 from engagement.monitoring.measures import Measures
 from engagement.schemas import DeadLetterCode
-from engagement.session import PROJECT, bulk_session, start_session, submit_arguments
+from engagement.session import PROJECT, bulk_session, from_archive, start_session, submit_arguments
 from engagement.settings import Settings
 from engagement.sinks.base import Sink
 from engagement.sinks.bigquery.sink import WarehouseSink
@@ -80,7 +80,8 @@ def build_job(
     """Start Spark and put the job together; nothing else is opened before it runs."""
     arguments = submit_arguments(spark_jars(), spark_options, settings.processing.spark_master)
     json_logs = writes_json(settings.monitoring.log_format, sys.stderr)
-    spark = start_session("engagement-stream", arguments, json_logs=json_logs)
+    shared = from_archive(class_archive())
+    spark = start_session("engagement-stream", arguments, json_logs=json_logs, jvm_options=shared)
     topic = kafka_topic(settings.kafka)
     positions = TopicPositions(topic)
     query = (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()

@@ -1,1 +1,1 @@
-"""What the ranking must bear: one stack, whose job writes to Redis, for all tests here."""
+"""What the running chain must bear: one stack, whose job writes to every sink, for all tests here."""

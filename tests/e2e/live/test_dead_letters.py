@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from deltalake import DeltaTable
 from tests.contract.dying_replay import BEFORE_THE_MARK
 from tests.e2e.support.processes import PATIENCE, PROJECT, await_that
 from tests.e2e.support.workload import Event
-from tests.e2e.support.world import TABLES, StreamJob, World, now
+from tests.e2e.support.world import CATCH_UP_SECONDS, StreamJob, World, now
 
 from engagement.dead_letters.letter import LetterId
 
@@ -28,22 +27,8 @@ COUNTED_SECONDS = 90
 AHEAD = timedelta(seconds=45)
 """So far ahead, the event enters the window when all of this has been done, and stays in it."""
 LENGTH_SECONDS = 60
-CATCH_UP_SECONDS = 90
 COMMAND_SECONDS = 60
-SINKS = ("redis", *TABLES)
 CODE = "E_RANGE_DURATION"
-
-
-@pytest.fixture
-def all_sinks(world: World, job: StreamJob) -> Iterator[StreamJob]:
-    """The streaming job with every sink, in the place of the one that writes to Redis only."""
-    assert job.stop() == 0, job.tail()
-    running = StreamJob(world.job_environment(), world.redis, world.home / "logs" / "letters.log", SINKS)
-    running.start_and_wait()
-    try:
-        yield running
-    finally:
-        running.kill()
 
 
 def command(world: World, *words: str, dies: str = "") -> "subprocess.CompletedProcess[bytes]":
@@ -77,9 +62,7 @@ def counted_events(world: World, content_id: str) -> int:
     return int(str(world.redis.hget(f"content_stats:{content_id}", "events") or 0))
 
 
-def test_a_refused_row_is_corrected_and_reaches_every_sink_once(
-    world: World, all_sinks: StreamJob, tmp_path: Path
-) -> None:
+def test_a_refused_row_is_corrected_and_reaches_every_sink_once(world: World, job: StreamJob, tmp_path: Path) -> None:
     content_id = str(uuid4())
     world.execute(
         "insert into content (id, slug, title, content_type, length_seconds, publish_ts) "
@@ -91,7 +74,7 @@ def test_a_refused_row_is_corrected_and_reaches_every_sink_once(
     found: list[str | None] = []
     await_that(
         lambda: (found.append(letter_of(world, event_id)), found[-1])[1] is not None,
-        STORED_SECONDS, lambda: f"no letter\n{all_sinks.tail()}",
+        STORED_SECONDS, lambda: f"no letter\n{job.tail()}",
     )  # fmt: skip
     letter = str(found[-1])
     world.oracle.await_equality(CATCH_UP_SECONDS, least_events=0)
@@ -111,10 +94,10 @@ def test_a_refused_row_is_corrected_and_reaches_every_sink_once(
 
     await_that(
         lambda: counted_events(world, content_id) == 1,
-        COUNTED_SECONDS, lambda: f"{counted_events(world, content_id)} events\n{all_sinks.tail()}",
+        COUNTED_SECONDS, lambda: f"{counted_events(world, content_id)} events\n{job.tail()}",
     )  # fmt: skip
-    world.lake.await_equality(CATCH_UP_SECONDS)
-    world.warehouse.await_equality(CATCH_UP_SECONDS)
+    for oracle in (world.lake, world.warehouse, world.receiver):
+        oracle.await_equality(CATCH_UP_SECONDS)
     table = DeltaTable(Path(world.env["LAKE_PATH"]) / "enriched_events")
     rows = table.to_pyarrow_table(columns=["event_id", "duration_ms"]).to_pylist()
     assert [row["duration_ms"] for row in rows if row["event_id"] == event_id] == [30_000]

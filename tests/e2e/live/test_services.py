@@ -1,15 +1,15 @@
-"""Whatever happens to a service under the running job: it heals by itself and the board equals the reference."""
+"""Whatever happens to a service under the running job: it heals by itself and every sink ends as it should."""
 
 import os
 import time
 
 import pytest
 from tests.e2e.support.processes import PATIENCE, await_that
-from tests.e2e.support.world import StreamJob, World
+from tests.e2e.support.world import CATCH_UP_SECONDS, StreamJob, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300 * PATIENCE)]
 
-CATCH_UP_SECONDS = 60
+ALL_SERVICES = ["bigquery", "receiver", "kafka", "redis", "postgres", "connect"]
 LOST_SECONDS = 3.0
 
 
@@ -53,28 +53,19 @@ def test_a_redis_that_lost_its_newest_seconds_gets_them_again(world: World, job:
     assert job.is_alive
 
 
-@pytest.mark.parametrize("service", ["postgres", "connect", "kafka"])
-def test_a_killed_source_service_costs_no_row(world: World, job: StreamJob, service: str) -> None:
+def test_killed_services_cost_no_row(world: World, job: StreamJob) -> None:
+    """Each that rows come through, then all at once."""
     with world.watch():
-        with world.load() as load:
-            job.await_batches(2)
-            world.kill(service)
-            time.sleep(1)
-            world.stack.up()
-            committed = load.committed
-            await_that(lambda: load.committed > committed, 30, "the workload does not come back")
-            job.await_batches(2)
-        world.oracle.await_equality(CATCH_UP_SECONDS, least_events=300)
-    assert job.is_alive
-
-
-def test_everything_may_be_down_at_once(world: World, job: StreamJob) -> None:
-    with world.watch():
-        with world.load():
-            job.await_batches(2)
-            for service in ("kafka", "redis", "postgres", "connect"):
-                world.kill(service)
-            world.stack.up()
-            job.await_batches(2)
-        world.oracle.await_equality(CATCH_UP_SECONDS, least_events=300)
+        for services in (["postgres"], ["connect"], ["kafka"], ALL_SERVICES):
+            with world.load() as load:
+                job.await_batches_of_all(1)
+                for service in services:
+                    world.kill(service)
+                time.sleep(1)
+                world.stack.up()
+                committed = load.committed
+                await_that(lambda c=committed, w=load: w.committed > c, 30, "the workload does not come back")
+                job.await_batches(2)
+            world.oracle.await_equality(CATCH_UP_SECONDS, least_events=300)
+        world.await_equality()
     assert job.is_alive

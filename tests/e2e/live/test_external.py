@@ -2,23 +2,13 @@
 
 import pytest
 from tests.e2e.support.processes import PATIENCE, await_that
-from tests.e2e.support.world import StreamJob, World
+from tests.e2e.support.world import CATCH_UP_SECONDS, StreamJob, World
 
 from engagement.streaming.batches import EXTERNAL_BATCH
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300 * PATIENCE)]
 
-CATCH_UP_SECONDS = 60
 SINK = "external"
-
-
-@pytest.fixture
-def job(tables_world: World) -> StreamJob:
-    """The streaming job, running; the receiver serves as usual."""
-    tables_world.stack.up()
-    tables_world.receiver.heal()
-    tables_world.job.ensure_running()
-    return tables_world.job
 
 
 def await_reason(job: StreamJob, text: str) -> None:
@@ -26,10 +16,10 @@ def await_reason(job: StreamJob, text: str) -> None:
     await_that(lambda: text in str(job.status(SINK).get("reason")), 60, lambda: f"{job.status(SINK)}\n{job.tail()}")
 
 
-def test_a_driver_killed_while_it_sends_repeats_at_most_a_round(tables_world: World, job: StreamJob) -> None:
+def test_a_driver_killed_while_it_sends_repeats_at_most_a_round(world: World, job: StreamJob) -> None:
     """Power loss between a request, its answer and the record of it."""
-    receiver = tables_world.receiver
-    with tables_world.load(rate=400):
+    receiver = world.receiver
+    with world.load(rate=400):
         job.await_batches(1, SINK)
         receiver.fail({"delay_seconds": 3.0})
         before = receiver.stats()
@@ -45,9 +35,9 @@ def test_a_driver_killed_while_it_sends_repeats_at_most_a_round(tables_world: Wo
     assert 0 < repeats <= EXTERNAL_BATCH
 
 
-def test_outages_of_the_receiver_lose_nothing(tables_world: World, job: StreamJob) -> None:
-    receiver = tables_world.receiver
-    with tables_world.load(rate=400):
+def test_outages_of_the_receiver_lose_nothing(world: World, job: StreamJob) -> None:
+    receiver = world.receiver
+    with world.load(rate=400):
         for faults, reason in (
             (({"status": 500},), "500"),
             (({"status": 401},), "paused"),
@@ -64,17 +54,17 @@ def test_outages_of_the_receiver_lose_nothing(tables_world: World, job: StreamJo
 
 
 def test_a_job_whose_receiver_hangs_ends_when_told_to_and_a_receiver_that_dies_is_outlasted(
-    tables_world: World, job: StreamJob
+    world: World, job: StreamJob
 ) -> None:
-    receiver = tables_world.receiver
+    receiver = world.receiver
     receiver.fail({"delay_seconds": 60.0})
-    with tables_world.load():
+    with world.load():
         await_reason(job, "timeout")
         assert job.stop() == 0, job.tail()
         receiver.heal()
         job.start_and_wait()
-        tables_world.kill("receiver")
+        world.kill("receiver")
         await_reason(job, "connection failed")
-        tables_world.stack.up()
+        world.stack.up()
         job.await_batches(1, SINK)
     receiver.await_equality(CATCH_UP_SECONDS)

@@ -44,16 +44,16 @@ TOPIC_CONFIG = {
 
 
 @pytest.fixture
-def fuzz_job(tables_world: World, tmp_path: Path) -> Iterator[StreamJob]:
+def fuzz_job(world: World, tmp_path: Path) -> Iterator[StreamJob]:
     """A job on a topic, checkpoint and Redis database of its own, running before the first message."""
-    make_topic(tables_world.env["KAFKA_BOOTSTRAP_SERVERS"])
-    url = tables_world.env["REDIS_URL"].rsplit("/", 1)[0] + "/1"
-    environment = tables_world.job_environment(
+    make_topic(world.env["KAFKA_BOOTSTRAP_SERVERS"])
+    url = world.env["REDIS_URL"].rsplit("/", 1)[0] + "/1"
+    environment = world.job_environment(
         KAFKA_TOPIC_ENGAGEMENT_EVENTS=TOPIC, CHECKPOINT_PATH=str(tmp_path), LAKE_PATH=str(tmp_path / "tables"),
         REDIS_URL=url, REDIS_DB="1", BIGQUERY_DATASET_ID=DATASET,
     )  # fmt: skip
     with closing(Redis.from_url(url, decode_responses=True)) as client:
-        job = StreamJob(environment, client, tables_world.home / "logs" / "fuzz.log", ("redis", "warehouse", "lake"))
+        job = StreamJob(environment, client, world.home / "logs" / "fuzz.log", ("redis", "warehouse", "lake"))
         try:
             job.start_and_wait()
             yield job
@@ -154,9 +154,9 @@ def expected_outcomes(servers: str, count: int) -> Counter[str]:
 
 
 def test_every_fuzzed_message_has_exactly_the_outcome_of_the_reference(
-    tables_world: World, fuzz_job: StreamJob, tmp_path: Path
+    world: World, fuzz_job: StreamJob, tmp_path: Path
 ) -> None:
-    servers = tables_world.env["KAFKA_BOOTSTRAP_SERVERS"]
+    servers = world.env["KAFKA_BOOTSTRAP_SERVERS"]
     produce(servers, MESSAGES)
     expected = expected_outcomes(servers, MESSAGES)
 
@@ -175,7 +175,7 @@ def test_every_fuzzed_message_has_exactly_the_outcome_of_the_reference(
     assert totals["already_delivered"] == 0
     assert totals["read"] == MESSAGES
     LakeOracle(servers, TOPIC, tmp_path / "tables").await_equality(DRAIN_SECONDS)
-    tables_world.warehouse_oracle(TOPIC, DATASET).await_equality(DRAIN_SECONDS)
+    world.warehouse_oracle(TOPIC, DATASET).await_equality(DRAIN_SECONDS)
     assert "starting again" not in fuzz_job.text(), "a batch failed and was repeated"
     assert fuzz_job.status()["state"] == "running"
     assert fuzz_job.stop() == 0
