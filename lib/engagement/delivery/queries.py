@@ -101,7 +101,10 @@ class SinkQuery:
             # Spark's JVM was killed or has run out of memory; this process cannot bring it back, the next one can.
             self._fail(PermanentError(f"Spark's JVM does not answer any more: {first_line(error)}"))
         finally:
-            self._parts.sink.close()
+            # A JVM that died leaves its micro-batch behind, in a thread of py4j's: the sink is still in use there, and
+            # a process that ends meanwhile is ended by a segmentation fault in whatever library is at work.
+            with self._parts.runner.gate:
+                self._parts.sink.close()
             self._parts.checkpoint.unlock()
 
     def _fail(self, error: EngagementError) -> None:

@@ -2,14 +2,13 @@
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import cast
 
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from redis import Redis
@@ -17,8 +16,8 @@ from tests.builders import KAFKA_TS, LSN
 from tests.builders import Message as FuzzMessage
 from tests.e2e.support.lake import LakeOracle
 from tests.e2e.support.processes import PATIENCE, await_that
+from tests.e2e.support.topic import Topic
 from tests.e2e.support.world import StreamJob, World
-from tests.reference.decode import decode
 from tests.reference.fuzz import mutations
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400 * PATIENCE)]
@@ -129,36 +128,14 @@ def produce(servers: str, count: int) -> None:
     assert producer.flush(60) == 0
 
 
-def stored(servers: str, count: int) -> Iterator[Message]:
-    """What Kafka holds, with the offsets that the job saw."""
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "fuzz-reference", "enable.auto.commit": False})
-    try:
-        consumer.assign([TopicPartition(TOPIC, number, 0) for number in range(PARTITIONS)])
-        while count > 0:
-            for message in consumer.consume(500, timeout=10):
-                assert message.error() is None, message.error()
-                count -= 1
-                yield message
-    finally:
-        consumer.close()
-
-
-def expected_outcomes(servers: str, count: int) -> Counter[str]:
-    """Messages per kind, dead letters per code."""
-    outcomes: Counter[str] = Counter()
-    for message in stored(servers, count):
-        headers = [header[0] for header in cast("list[tuple[str, bytes]]", message.headers() or [])]
-        outcome = decode(message.value(), cast("int", message.offset()), KAFKA_TS, headers)
-        outcomes[outcome.code or outcome.kind] += 1
-    return outcomes
-
-
 def test_every_fuzzed_message_has_exactly_the_outcome_of_the_reference(
     world: World, fuzz_job: StreamJob, tmp_path: Path
 ) -> None:
     servers = world.env["KAFKA_BOOTSTRAP_SERVERS"]
     produce(servers, MESSAGES)
-    expected = expected_outcomes(servers, MESSAGES)
+    topic = Topic(servers, TOPIC)
+    topic.read_on()
+    expected = topic.outcomes.copy()
 
     def rows() -> dict[str, int]:
         return cast("dict[str, int]", fuzz_job.status().get("rows", {}))
@@ -174,8 +151,8 @@ def test_every_fuzzed_message_has_exactly_the_outcome_of_the_reference(
     assert totals["delivered"] + totals["moves"] == changes
     assert totals["already_delivered"] == 0
     assert totals["read"] == MESSAGES
-    LakeOracle(servers, TOPIC, tmp_path / "tables").await_equality(DRAIN_SECONDS)
-    world.warehouse_oracle(TOPIC, DATASET).await_equality(DRAIN_SECONDS)
+    LakeOracle(topic, tmp_path / "tables").await_equality(DRAIN_SECONDS)
+    world.warehouse_oracle(topic, DATASET).await_equality(DRAIN_SECONDS)
     assert "starting again" not in fuzz_job.text(), "a batch failed and was repeated"
     assert fuzz_job.status()["state"] == "running"
     assert fuzz_job.stop() == 0

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from redis import Redis
 from tests.contract.receiving import Receiving, start_receiver
 from tests.e2e.support.connectors import Connector
 from tests.e2e.support.processes import PATIENCE, JobProcess, await_that
-from tests.e2e.support.warehouse import WarehouseOracle
+from tests.e2e.support.topic import Topic
+from tests.e2e.support.warm import WarmJob
 from tests.e2e.support.world import StreamJob, World
 
 from engagement.monitoring.catalogue import DRIFT_ROWS
@@ -23,6 +24,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600 * PATIENCE)]
 
 DATASET = "deployment"
 YOUNG_SECONDS = 15
+COMMAND_SECONDS = 200
 EVERYTHING = ("--start-date", "0001-01-01", "--end-date", "2100-01-01")
 KEEPERS = ("--sinks", "warehouse,lake")
 Newest = dict[int, tuple[Any, ...]]
@@ -31,8 +33,8 @@ Newest = dict[int, tuple[Any, ...]]
 class Deployment:
     """A connector, a streaming job and sinks of their own, over the world's table."""
 
-    def __init__(self, world: World, folder: Path) -> None:
-        self.world, self.folder = world, folder
+    def __init__(self, world: World, folder: Path, warm: WarmJob) -> None:
+        self.world, self.folder, self.warm = world, folder, warm
         self.connector = Connector(world, "later")
         self.lake = folder / "a lake"
         self.environment = world.job_environment(
@@ -50,10 +52,7 @@ class Deployment:
 
     def done(self, name: str, *arguments: str, expected: int = 0) -> str:
         """Run a command to its end."""
-        job = self.job(name, *arguments)
-        job.start()
-        assert job.wait(200) == expected, job.tail()
-        return job.text()
+        return done(self.warm, self.environment, name, *arguments, expected=expected)
 
     def table(self) -> Newest:
         """What PostgreSQL has of valid rows: the workload's invalid times lie days ahead or in another century."""
@@ -81,8 +80,7 @@ class Deployment:
         return lost
 
     def _query(self, before: str, after: str = "") -> list[dict[str, Any]]:
-        env = self.world.env
-        oracle = WarehouseOracle("", "", env["BIGQUERY_PROJECT_ID"], DATASET, env["BIGQUERY_EMULATOR_HOST"])
+        oracle = self.world.warehouse_oracle(Topic("", ""), DATASET)
         with oracle._client() as client:
             return [dict(row) for row in client.query(f"{before} `{DATASET}.enriched_events` {after}").result()]
 
@@ -124,10 +122,24 @@ def _chunk_rows(world: World) -> int:
         return max(700, int(row[0]) if row else 0)
 
 
+def done(warm: WarmJob, environment: Mapping[str, str], name: str, *arguments: str, expected: int = 0) -> str:
+    """Run a command to its end; what it said."""
+    code, said = warm.run(COMMAND_SECONDS, environment, name, *arguments)
+    assert code == expected, said
+    return said
+
+
+@pytest.fixture(scope="module")
+def warm(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmJob]:
+    running = WarmJob(world.job_environment(), tmp_path_factory.mktemp("warm") / "orders")
+    yield running
+    running.kill()
+
+
 @pytest.fixture
-def deployment(world: World, job: StreamJob, tmp_path: Path) -> Iterator[Deployment]:
+def deployment(world: World, job: StreamJob, warm: WarmJob, tmp_path: Path) -> Iterator[Deployment]:
     assert job.stop() == 0, job.tail()
-    found = Deployment(world, tmp_path)
+    found = Deployment(world, tmp_path, warm)
     found.connector.make_topic()
     try:
         yield found
@@ -186,19 +198,14 @@ def test_stream_from_now_and_backfill_before_hold_everything_once_and_reconcile_
     deployment.await_equality(30)
 
 
-def test_the_ranking_is_compared_and_counted_again_while_it_runs(world: World, job: StreamJob, tmp_path: Path) -> None:
+def test_the_ranking_is_compared_and_counted_again_while_it_runs(
+    world: World, job: StreamJob, warm: WarmJob, tmp_path: Path
+) -> None:
     environment = world.job_environment(ENGAGEMENT_HOME=str(tmp_path), RECONCILE_YOUNG_SECONDS=str(YOUNG_SECONDS))
-
-    def done(name: str, *arguments: str) -> str:
-        run = JobProcess(name, ("--sinks", "redis", *arguments), environment, tmp_path / f"{name}.log")
-        run.start()
-        assert run.wait(120) == 0, run.tail()
-        return run.text()
-
     with world.load(rate=150):
         job.await_batches(5)
-        assert "nothing differs" in done("reconcile")
-        done("backfill", *EVERYTHING)
+        assert "nothing differs" in done(warm, environment, "reconcile", "--sinks", "redis")
+        done(warm, environment, "backfill", "--sinks", "redis", *EVERYTHING)
         job.await_batches(5)
     world.oracle.await_equality(60, least_events=500)
 
@@ -211,19 +218,13 @@ def receiving(tmp_path: Path) -> Iterator[Receiving]:
 
 
 def test_history_goes_to_the_receiver_and_what_it_lacks_is_sent(
-    world: World, job: StreamJob, receiving: Receiving, tmp_path: Path
+    world: World, job: StreamJob, warm: WarmJob, receiving: Receiving, tmp_path: Path
 ) -> None:
     assert job.is_alive
     environment = world.job_environment(
         ENGAGEMENT_HOME=str(tmp_path), LAKE_PATH=str(tmp_path / "a lake"), EXTERNAL_SYSTEM_INSTALLATION="history",
         EXTERNAL_SYSTEM_BACKFILL_RATE="20000", RECONCILE_YOUNG_SECONDS="1", **receiving.env,
     )  # fmt: skip
-
-    def done(name: str, *arguments: str) -> str:
-        run = JobProcess(name, arguments, environment, tmp_path / f"{name}.log")
-        run.start()
-        assert run.wait(200) == 0, run.tail()
-        return run.text()
 
     def newest() -> dict[int, tuple[int, str]]:
         columns = ["event_id", "version", "op", "status"]
@@ -232,13 +233,13 @@ def test_history_goes_to_the_receiver_and_what_it_lacks_is_sent(
         in_order = sorted(rows, key=lambda row: row["version"])
         return {row["event_id"]: (row["version"], row["op"]) for row in in_order}
 
-    done("backfill", *EVERYTHING, "--sinks", "lake,external")
+    done(warm, environment, "backfill", *EVERYTHING, "--sinks", "lake,external")
     sent = newest()
     assert receiving.stats()["delivered"] == len(sent) > 100
     assert set(sent.values()) == {(0, "r")}
     with closing(world.connect()) as database, database, database.cursor() as cursor:
         cursor.execute("update engagement_events set duration_ms = 4243 where id = %s", (max(sent),))
         cursor.execute("delete from engagement_events where id = %s", (min(sent),))
-    assert "external: mended" in done("reconcile", "--sinks", "external", "--repair")
+    assert "external: mended" in done(warm, environment, "reconcile", "--sinks", "external", "--repair")
     assert [newest()[event_id][1] for event_id in (max(sent), min(sent))] == ["u", "d"]
-    assert "nothing differs" in done("reconcile", "--sinks", "external")
+    assert "nothing differs" in done(warm, environment, "reconcile", "--sinks", "external")

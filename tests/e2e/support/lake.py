@@ -16,8 +16,8 @@ class LakeOracle(TopicOracle):
     def differences(self) -> list[str]:
         """What differs from what was read of the topic."""
         return [
-            *compare("event", self.events, self._rows("enriched_events", COLUMNS)),
-            *compare("dead letter", dict(self.letters), self._rows("dead_letters", ("code", "raw_value"))),
+            *compare("event", self.topic.events, self._rows("enriched_events", COLUMNS)),
+            *compare("dead letter", dict(self.topic.letters), self._rows("dead_letters", ("code", "raw_value"))),
         ]
 
     def _rows(self, table: str, columns: tuple[str, ...]) -> list[tuple[Place, Values]]:

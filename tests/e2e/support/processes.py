@@ -32,9 +32,12 @@ def await_that(condition: Callable[[], bool], limit_seconds: float, otherwise: C
 class JobProcess:
     """One `python -m jobs.<name>` in a session of its own; the constructor starts nothing."""
 
+    module = ""
+    """Of a process that is more than the job."""
+
     def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.log = log
-        self._command = (sys.executable, "-m", f"jobs.{name}", *arguments)
+        self._command = (sys.executable, "-m", self.module or f"jobs.{name}", *arguments)
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
         self._family: dict[int, psutil.Process] = {}

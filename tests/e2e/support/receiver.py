@@ -25,8 +25,8 @@ class ReceiverOracle(TopicOracle):
     def differences(self) -> list[str]:
         """What differs from what was read of the topic."""
         self._read_versions()
-        wanted = {(event_id, version, op) for op, version, event_id, *_ in self.events.values()}
-        named = {place: (values[2], values[1], "delivered") for place, values in self.events.items()}
+        wanted = {(event_id, version, op) for op, version, event_id, *_ in self.topic.events.values()}
+        named = {place: (values[2], values[1], "delivered") for place, values in self.topic.events.items()}
         return [
             *(f"version {version} never arrived" for version in wanted - self._arrived),
             *(f"version {version} should not have come" for version in self._arrived - wanted),

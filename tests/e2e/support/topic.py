@@ -2,6 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ COLUMNS = ("op", "version", "event_id", "content_id", "user_id", "event_type", "
 _SHOWN = 10
 _POLL_SECONDS = 0.5
 _READ_SECONDS = 180.0
+_CONSUME_SECONDS = 0.1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Place = tuple[int, int]
@@ -24,14 +26,59 @@ Values = tuple[Any, ...]
 
 
 @dataclass
-class TopicOracle(ABC):
-    """What the topic holds, read on at each look; a sink's oracle compares it with what the sink made of it."""
+class Topic:
+    """What a topic holds, each message decoded once for all who compare with it."""
 
     bootstrap: str
-    topic: str
+    name: str
     events: dict[Place, Values] = field(default_factory=dict, init=False)
     letters: dict[Place, tuple[str | None, bytes | None]] = field(default_factory=dict, init=False)
+    outcomes: Counter[str] = field(default_factory=Counter, init=False)
+    """Messages by their kind, dead letters by their code."""
     _next: dict[int, int] = field(default_factory=dict, init=False)
+
+    def read_on(self) -> None:
+        """Read what is new, to the end."""
+        settings = {
+            "bootstrap.servers": self.bootstrap,
+            "group.id": "topic-oracle",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+        }
+        with closing(Consumer(settings)) as consumer:
+            partitions = set(consumer.list_topics(self.name, timeout=10).topics[self.name].partitions)
+            consumer.assign([TopicPartition(self.name, p, self._next.get(p, 0)) for p in partitions])
+            deadline = time.monotonic() + _READ_SECONDS * PATIENCE
+            while partitions:
+                assert time.monotonic() < deadline, f"the topic cannot be read to its end: {partitions} are left"
+                for message in consumer.consume(1000, timeout=_CONSUME_SECONDS):
+                    error = message.error()
+                    if error is None:
+                        self._take(message)
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        partitions.discard(message.partition())
+                    else:
+                        raise AssertionError(str(error))
+
+    def _take(self, message: Message) -> None:
+        place, value = (int(message.partition() or 0), int(message.offset() or 0)), message.value()
+        at = _EPOCH + timedelta(milliseconds=message.timestamp()[1])
+        headers = tuple(name for name, _ in message.headers() or [])
+        outcome = decode(None if value is None else bytes(value), place[1], at, headers)
+        self._next[place[0]] = place[1] + 1
+        self.outcomes[outcome.code or outcome.kind] += 1
+        if outcome.kind == "dead_letter":
+            self.letters[place] = (outcome.code, value)
+        elif outcome.kind == "change":
+            self.events[place] = _expected(outcome)
+
+
+@dataclass
+class TopicOracle(ABC):
+    """Compares the topic, read on at each look, with what a sink made of it."""
+
+    topic: Topic
 
     @abstractmethod
     def differences(self) -> list[str]:
@@ -48,42 +95,8 @@ class TopicOracle(ABC):
 
     def look(self) -> list[str]:
         """What differs now."""
-        self._read_on()
+        self.topic.read_on()
         return self.differences()
-
-    def _read_on(self) -> None:
-        settings = {
-            "bootstrap.servers": self.bootstrap,
-            "group.id": "topic-oracle",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-        }
-        with closing(Consumer(settings)) as consumer:
-            partitions = set(consumer.list_topics(self.topic, timeout=10).topics[self.topic].partitions)
-            consumer.assign([TopicPartition(self.topic, p, self._next.get(p, 0)) for p in partitions])
-            deadline = time.monotonic() + _READ_SECONDS * PATIENCE
-            while partitions:
-                assert time.monotonic() < deadline, f"the topic cannot be read to its end: {partitions} are left"
-                for message in consumer.consume(1000, timeout=0.1):
-                    error = message.error()
-                    if error is None:
-                        self._take(message)
-                    elif error.code() == KafkaError._PARTITION_EOF:
-                        partitions.discard(message.partition())
-                    else:
-                        raise AssertionError(str(error))
-
-    def _take(self, message: Message) -> None:
-        place, value = (int(message.partition() or 0), int(message.offset() or 0)), message.value()
-        at = _EPOCH + timedelta(milliseconds=message.timestamp()[1])
-        headers = tuple(name for name, _ in message.headers() or [])
-        outcome = decode(None if value is None else bytes(value), place[1], at, headers)
-        self._next[place[0]] = place[1] + 1
-        if outcome.kind == "dead_letter":
-            self.letters[place] = (outcome.code, value)
-        elif outcome.kind == "change":
-            self.events[place] = _expected(outcome)
 
 
 def _expected(outcome: Outcome) -> Values:

@@ -30,7 +30,7 @@ class WarehouseOracle(TopicOracle):
                     f"select kafka_partition, kafka_offset, {_FIELDS} from {table} where {self._unseen()}"  # noqa: S608
                 ).result()
             ]
-        differences = compare("event", {p: v for p, v in self.events.items() if p not in self._held}, rows)
+        differences = compare("event", {p: v for p, v in self.topic.events.items() if p not in self._held}, rows)
         if not differences:
             self._held |= dict(rows)
             if total != len(self._held):

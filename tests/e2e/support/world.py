@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from tests.e2e.support.ledger import Ledger
 from tests.e2e.support.oracle import Oracle, Verdict
 from tests.e2e.support.processes import PROJECT, JobProcess, await_that, leftovers
 from tests.e2e.support.receiver import ReceiverOracle
+from tests.e2e.support.topic import Topic
 from tests.e2e.support.warehouse import WarehouseOracle
 from tests.e2e.support.watcher import Watcher
 from tests.e2e.support.workload import Event, Workload, content_ids, insert, make_contents
@@ -71,8 +72,12 @@ class StreamJob(JobProcess):
 
     def start_and_wait(self) -> float:
         """Start it and wait until all its queries run; returns the seconds that took."""
+        return self.await_running(self.start)
+
+    def await_running(self, start: Callable[[], None]) -> float:
+        """Wait until all queries run that `start` begins anew; returns the seconds that took."""
         before = {sink: self.status(sink).get("started_at") for sink in self.sinks}
-        self.start()
+        start()
 
         def runs(sink: str) -> bool:
             assert self.is_alive, f"the streaming job ended while starting:\n{self.tail()}"
@@ -138,11 +143,12 @@ class World:
         self.stack.up()
         self.redis = Redis.from_url(self.env["REDIS_URL"], decode_responses=True, socket_timeout=5)
         self.oracle = Oracle(self.connect, self.redis, self.window)
-        self.lake = LakeOracle(self.env["KAFKA_BOOTSTRAP_SERVERS"], TOPIC, Path(self.env["LAKE_PATH"]))
-        self.warehouse = self.warehouse_oracle(TOPIC, self.env["BIGQUERY_DATASET_ID"])
+        topic = Topic(self.env["KAFKA_BOOTSTRAP_SERVERS"], TOPIC)
+        self.lake = LakeOracle(topic, Path(self.env["LAKE_PATH"]))
+        self.warehouse = self.warehouse_oracle(topic, self.env["BIGQUERY_DATASET_ID"])
         address = self.env["EXTERNAL_SYSTEM_URL"].removesuffix("/events")
-        servers, token = self.env["KAFKA_BOOTSTRAP_SERVERS"], self.env["EXTERNAL_SYSTEM_TOKEN"]
-        self.receiver = ReceiverOracle(servers, TOPIC, address, token, Path(self.env["LAKE_PATH"]))
+        token = self.env["EXTERNAL_SYSTEM_TOKEN"]
+        self.receiver = ReceiverOracle(topic, address, token, Path(self.env["LAKE_PATH"]))
         log = self.home / "logs" / "stream.log"
         self.job = StreamJob(self.job_environment(), self.redis, log, self._sinks)
         self.job.start_and_wait()
@@ -173,11 +179,9 @@ class World:
         for oracle in (self.lake, self.warehouse, self.receiver):
             oracle.await_equality(CATCH_UP_SECONDS)
 
-    def warehouse_oracle(self, topic: str, dataset: str) -> WarehouseOracle:
+    def warehouse_oracle(self, topic: Topic, dataset: str) -> WarehouseOracle:
         """A comparison of a topic with the dataset that a job writes it to."""
-        env = self.env
-        servers, emulator = env["KAFKA_BOOTSTRAP_SERVERS"], env["BIGQUERY_EMULATOR_HOST"]
-        return WarehouseOracle(servers, topic, env["BIGQUERY_PROJECT_ID"], dataset, emulator)
+        return WarehouseOracle(topic, self.env["BIGQUERY_PROJECT_ID"], dataset, self.env["BIGQUERY_EMULATOR_HOST"])
 
     def job_environment(self, **changes: str) -> dict[str, str]:
         """Environment of a job in this world: a small window, contents re-read often."""
