@@ -17,7 +17,7 @@ JOB_MOST_LINES = 120
 IMPORT_SECONDS = 120
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "identity", "schemas", "scoring", "workers"}),
+    frozenset({"errors", "identity", "schemas", "scoring", "small_frames", "workers"}),
     frozenset({"settings", "retry", "transform"}),
     frozenset({"logs", "session", "sources", "sinks.base", "sinks.spark_faults"}),
     frozenset({"sinks.outcomes", "sinks.held"}),
@@ -35,7 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = (
 """A part imports parts of lower layers only, never of its own layer or above."""
 
 PURE = {
-    "transform": {"pyspark", "pyarrow", "numpy", "schemas", "scoring", "workers"},
+    "transform": {"pyspark", "pyarrow", "numpy", "schemas", "scoring", "small_frames", "workers"},
     "schemas": {"pyspark"},
     "scoring": {"pyarrow", "numpy"},
     "identity": set(),

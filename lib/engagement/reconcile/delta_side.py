@@ -13,6 +13,7 @@ from engagement.reconcile.compare import Held, Slices, Sums
 from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import LakeTable
 from engagement.sinks.spark_faults import spark_translated
+from engagement.small_frames import event_ids
 from engagement.sources.history import Span
 from engagement.transform.instant import to_micros
 
@@ -63,7 +64,7 @@ class DeltaSide(ABC):
         if not ids:
             return {}
         with spark_translated(self.name):
-            wanted = self.spark.createDataFrame([(number,) for number in ids], "event_id bigint")
+            wanted = event_ids(self.spark, ids)
             rows = self._newest(F.col("event_id").between(min(ids), max(ids)), F.broadcast(wanted)).collect()
         return {row.event_id: held_of(row.asDict(), alive=row.alive) for row in rows}
 

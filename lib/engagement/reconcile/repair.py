@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -20,11 +21,13 @@ from engagement.reconcile.run import LETTERS
 from engagement.schemas import CHANGES
 from engagement.schemas import Kind as Outcome
 from engagement.sinks.base import Chunk, Loader
+from engagement.small_frames import small_frame
 from engagement.sources.content import ContentCatalogue, ContentSnapshot
 from engagement.sources.history import EventsTable, LogPosition
 from engagement.transform.changes import Changes, FramedChanges, transform_rows
 from engagement.transform.instant import from_micros
 
+_GONE = pa.schema([("event_id", pa.int64()), ("event_ts", pa.timestamp("us", "UTC"))])
 _EVENT, _VERSION = ("event_id",), ("event_id", "version")
 
 
@@ -78,7 +81,7 @@ class Mender:
     def _deletions(self, ids: Sequence[int], held: Mapping[int, Held]) -> DataFrame:
         """Deletions that lie where the events lie. Out: CHANGES."""
         rows = [(number, _moment(held[number].event_us)) for number in ids]
-        given = self.spark.createDataFrame(rows, "event_id bigint, event_ts timestamp")
+        given = small_frame(self.spark, _GONE, rows)
         known = {
             "kind": F.lit(str(Outcome.CHANGE)),
             "is_version": F.lit(True),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -11,8 +12,11 @@ from engagement.identity import BatchIdentity
 from engagement.schemas import DEAD_LETTER, DeadLetterCode
 from engagement.sinks.delta.tables import dead_letters_table, merge_dead_letters, stored_dead_letters
 from engagement.sinks.spark_faults import spark_translated
+from engagement.small_frames import small_frame
 
-_REFUSED = "kafka_partition INT, kafka_offset BIGINT, detail STRING, attempts INT"
+_REFUSED = pa.schema(
+    [("kafka_partition", pa.int32()), ("kafka_offset", pa.int64()), ("detail", pa.string()), ("attempts", pa.int32())]
+)
 
 
 Refused = tuple[int, int, str, int]
@@ -28,7 +32,7 @@ def refused_letters(
     Shuffle: a broadcast.
     """
     # In the messages' own session: frames of two sessions cannot meet in one plan.
-    places = messages.sparkSession.createDataFrame(list(refused), _REFUSED)
+    places = small_frame(messages.sparkSession, _REFUSED, refused)
     here = (messages["partition"] == places["kafka_partition"]) & (messages["offset"] == places["kafka_offset"])
     letters = messages.join(F.broadcast(places), on=here, how="inner").select(
         "topic",

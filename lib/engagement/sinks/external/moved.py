@@ -31,8 +31,11 @@ from engagement.sinks.external.outcomes import to_batch
 from engagement.sinks.external.task import SendPlan, lane_plan, lane_world, write_outcomes
 from engagement.sinks.held import is_version
 from engagement.sinks.outcomes import NONE, OutcomeCounts, row_versions
+from engagement.small_frames import small_frame
 from engagement.transform.changes import Changes, Task
 
+_PLACES = pa.schema([("partition", pa.int32()), ("offset", pa.int64())])
+_NEWEST = pa.schema([("event_id", pa.int64()), ("newest", pa.int64())])
 _CLOCK_MS = 100
 """What the connector's clock may be set back by between two messages. Most of what was held back is older than that by
 the time it is sent, so that nothing lies beyond."""
@@ -77,9 +80,7 @@ def reunite(
     topic = ranges[0].topic
     # Of a partition without a fence nothing was ever due to be sent before its first micro-batch.
     beyond = [OffsetRange(topic, p, start, until[p]) for p, start in reached.items() if until.get(p, start) > start]
-    places = spark.createDataFrame(
-        [(row["partition"], row["kafka_offset"]) for row in held], "partition int, offset long"
-    )
+    places = small_frame(spark, _PLACES, [(row["partition"], row["kafka_offset"]) for row in held])
     own = changes.messages.join(F.broadcast(places), ["partition", "offset"], "left_semi").select(
         changes.messages.columns
     )
@@ -89,7 +90,7 @@ def reunite(
     newest: dict[int, int] = {}
     for row in held:
         newest[row["event_id"]] = max(row["version"], newest.get(row["event_id"], 0))
-    known = spark.createDataFrame(list(newest.items()), "event_id long, newest long")
+    known = small_frame(spark, _NEWEST, list(newest.items()))
     there = elsewhere.messages(spark, beyond)
     older = replace(changes, messages=there).frame().where(is_version()).join(F.broadcast(known), "event_id")
     older = older.where(F.col("version") < F.col("newest"))

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from engagement.sinks.lake.tables import EVENT_DATE, SINK, events_table
 from engagement.sinks.spark_faults import spark_translated
+from engagement.small_frames import event_ids
 
 _APPEND_ONLY = "delta.appendOnly"
 _IDENTITY = ["event_id", "version"]
@@ -40,7 +41,7 @@ class LakeMender:
         allowed, which the next call puts right.
         """
         with spark_translated(SINK):
-            wanted = self._spark.createDataFrame([(number,) for number in ids], "event_id bigint")
+            wanted = event_ids(self._spark, ids)
             rows = self.events.read(self._spark)
             held = rows.where(F.col("event_id").between(min(ids), max(ids)))
             named = held.join(F.broadcast(wanted), "event_id", "left_semi").select(EVENT_DATE).distinct().collect()
