@@ -15,8 +15,8 @@ sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
 settings.register_profile("without a deadline", deadline=None)
 settings.load_profile("without a deadline")
 
-_STACKS, _SPARK, _CONTRACT = "tests/e2e", "tests/spark", "tests/contract"
-_FIRST = (_STACKS, _SPARK, _CONTRACT)
+_CHAIN, _STACKS, _SPARK, _CONTRACT = "tests/e2e/live", "tests/e2e", "tests/spark", "tests/contract"
+_FIRST = (_CHAIN, _STACKS, _SPARK, _CONTRACT)
 """In this order, so that no worker is left alone with the longest part at the end."""
 
 
@@ -30,13 +30,14 @@ class _ByGroup(LoadScopeScheduling):  # type: ignore[misc] pytest-xdist has no t
 def group_of(nodeid: str) -> str:
     """Tests of a group run on one worker, one after the other.
 
-    Stacks: one at a time, or they would fight for the machine's cores; Spark's tests by file, since a worker keeps its
-    Spark once it has one; unit tests wherever a worker is free.
+    The running chain's share a stack; others that start one, and Spark's tests, by file, since a worker keeps its Spark
+    once it has one; unit tests wherever a worker is free.
     """
     file = nodeid.partition("::")[0]
-    if file.startswith(f"{_SPARK}/"):
-        return file
-    return next((folder for folder in (_STACKS, _CONTRACT) if file.startswith(f"{folder}/")), nodeid)
+    shared = next((folder for folder in (_CHAIN, _CONTRACT) if file.startswith(f"{folder}/")), "")
+    if shared:
+        return shared
+    return file if file.startswith((f"{_STACKS}/", f"{_SPARK}/")) else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -14,16 +14,18 @@ import pytest
 from tests.e2e.support import checkpoints
 from tests.e2e.support.processes import PATIENCE
 from tests.e2e.support.warm import PausableJob
-from tests.e2e.support.world import CATCH_UP_SECONDS, TABLES, StreamJob, World
+from tests.e2e.support.world import CATCH_UP_SECONDS, TABLES, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400 * PATIENCE)]
 
 
-@pytest.fixture
-def pausable(world: World, job: StreamJob, tmp_path: Path) -> Iterator[PausableJob]:
+@pytest.fixture(scope="module")
+def pausable(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PausableJob]:
     """In place of the streaming job: what is asked here is what a run makes of its checkpoints, not how one dies."""
-    assert job.stop() == 0, job.tail()
-    running = PausableJob(world, tmp_path / "orders")
+    world.stack.up()
+    world.receiver.heal()
+    world.job.kill()
+    running = PausableJob(world, tmp_path_factory.mktemp("pausable") / "orders")
     running.start_and_wait()
     try:
         yield running

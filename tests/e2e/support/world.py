@@ -105,14 +105,14 @@ class StreamJob(JobProcess):
         told = f"no new micro-batch of {sink}"
         await_that(lambda: self.commits(sink) >= target, limit_seconds, lambda: f"{told}\n{self.tail()}")
 
-    def await_batches_of_all(self, count: int) -> None:
+    def await_batches_of_all(self, count: int, limit_seconds: float = BATCHES_SECONDS) -> None:
         """Wait until each query has finished so many more micro-batches."""
         targets = {sink: self.commits(sink) + count for sink in self.sinks}
 
         def behind() -> list[str]:
             return [sink for sink, target in targets.items() if self.commits(sink) < target]
 
-        await_that(lambda: not behind(), BATCHES_SECONDS, lambda: f"no new micro-batch of {behind()}\n{self.tail()}")
+        await_that(lambda: not behind(), limit_seconds, lambda: f"no new micro-batch of {behind()}\n{self.tail()}")
 
 
 class World:
