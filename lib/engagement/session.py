@@ -64,7 +64,7 @@ def start_session(
     """
     # Not by SPARK_CONF_DIR: that folder would be on the class path, and with a folder Java uses no archive of classes.
     options = [f"-Dlog4j2.configurationFile={(CONF / 'log4j2.properties').as_uri()}", *jvm_options]
-    environment["SPARK_SUBMIT_OPTS"] = shlex.join(options)
+    environment["SPARK_SUBMIT_OPTS"] = f"{environment.get('SPARK_SUBMIT_OPTS', '')} {shlex.join(options)}"
     if json_logs:
         environment.setdefault("LOG4J_APPENDER", "json")  # of conf/log4j2.properties
     environment.setdefault("PYSPARK_PYTHON", sys.executable)
