@@ -35,7 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = (
 """A part imports parts of lower layers only, never of its own layer or above."""
 
 PURE = {
-    "transform": {"pyspark", "pyarrow", "numpy", "schemas", "scoring", "small_frames", "workers"},
+    "transform": {"pyspark", "pyarrow", "numpy", "schemas", "scoring", "workers"},
     "schemas": {"pyspark"},
     "scoring": {"pyarrow", "numpy"},
     "identity": set(),

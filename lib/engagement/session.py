@@ -83,11 +83,6 @@ def start_session(
     return session
 
 
-def from_archive(archive: Path) -> tuple[str, ...]:
-    """JVM options that take classes out of an archive; one that is missing, or made for others, is passed over."""
-    return (f"-XX:SharedArchiveFile={archive}", "-Xshare:auto", "-Xlog:cds*=off")
-
-
 def bulk_session(session: SparkSession) -> SparkSession:
     """Another session of the same Spark, for micro-batches of many rows: there projections are worth compiling."""
     other = session.newSession()

@@ -12,10 +12,10 @@ from tests.spark.partner import Partner
 from tests.spark.warehouse import Warehouse, start
 
 from engagement.embedded.bigquery import BigQuery
-from engagement.embedded.jars import class_archive, spark_jars
 from engagement.embedded.postgres import Postgres
 from engagement.embedded.site import Site
-from engagement.session import PROJECT, from_archive, start_session, submit_arguments
+from engagement.embedded.spark import prepared_session
+from engagement.session import PROJECT
 
 _CHANGES = {
     # One JVM runs all tests, and so compiles more than a job does.
@@ -33,8 +33,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(PROJECT / "lib"), str(PROJECT), os.environ.get("PYTHONPATH", "")])
     settings = {**_CHANGES, "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse"))}
     options = [word for name, value in settings.items() for word in ("--conf", f"{name}={value}")]
-    arguments = submit_arguments(spark_jars(), options, "local[2]")
-    session = start_session("tests", arguments, jvm_options=from_archive(class_archive()))
+    session = prepared_session("tests", options, "local[2]")
     session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()

@@ -56,11 +56,16 @@ def test_whoever_takes_long_is_worked_beside_and_keeps_the_turn() -> None:
     turns = Turns(PATIENCE_SECONDS)
     with turns.taken():
         began = time.monotonic()
-        with turns.taken():
-            assert time.monotonic() - began >= PATIENCE_SECONDS, "its turn had not come"
+        others = [threading.Thread(target=lambda: turns.taken().__enter__()) for _ in range(2)]
+        for other in others:
+            other.start()
+        for other in others:
+            other.join(10)
+            assert not other.is_alive()
+        assert time.monotonic() - began >= PATIENCE_SECONDS
     began = time.monotonic()
     with turns.taken():
-        assert time.monotonic() - began < PATIENCE_SECONDS, "both have left"
+        assert time.monotonic() - began < PATIENCE_SECONDS, "given back once, by the one that had it"
 
 
 def test_a_failure_gives_the_turn_back() -> None:

@@ -18,10 +18,10 @@ from engagement.backfill.run import Backfill, Pace, Source
 from engagement.backfill.sources import LakeSource, TableSource, TopicSource
 from engagement.backfill.teller import Teller
 from engagement.delivery.content import ContentHandle
-from engagement.embedded.jars import class_archive, spark_jars
+from engagement.embedded.spark import prepared_session
 from engagement.errors import ConfigError
 from engagement.identity import Fence
-from engagement.session import PROJECT, bulk_session, from_archive, start_session, submit_arguments
+from engagement.session import PROJECT, bulk_session
 from engagement.settings import Settings
 from engagement.sinks.base import Loader, Sink
 from engagement.sinks.bigquery.load import WarehouseLoader
@@ -103,8 +103,7 @@ def events_of(settings: Settings) -> EventsTable:
 
 def start_spark(settings: Settings, spark_options: Sequence[str]) -> SparkSession:
     """Spark's JVM, with a session for many rows."""
-    arguments = submit_arguments(spark_jars(), spark_options, settings.processing.spark_master)
-    return bulk_session(start_session(APP_ID, arguments, jvm_options=from_archive(class_archive())))
+    return bulk_session(prepared_session(APP_ID, spark_options, settings.processing.spark_master))
 
 
 def build_backfills(

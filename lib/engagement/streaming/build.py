@@ -17,14 +17,14 @@ from engagement.delivery.content import ContentHandle
 from engagement.delivery.microbatch import MicroBatchRunner, Patience
 from engagement.delivery.queries import QueryParts, QueryPlan, SinkQuery
 from engagement.delivery.turns import Turns
-from engagement.embedded.jars import class_archive, spark_jars
+from engagement.embedded.spark import prepared_session
 from engagement.errors import ConfigError
 from engagement.logs import writes_json
 from engagement.monitoring.board import StatusBoard
 from engagement.monitoring.listener import ProgressListener, listen
 from engagement.monitoring.measures import Measures
 from engagement.schemas import DeadLetterCode
-from engagement.session import PROJECT, bulk_session, from_archive, start_session, submit_arguments
+from engagement.session import PROJECT, bulk_session
 from engagement.settings import Settings
 from engagement.sinks.base import Sink
 from engagement.sinks.bigquery.sink import WarehouseSink
@@ -78,10 +78,9 @@ def build_job(
     settings: Settings, sinks: Sequence[str], spark_options: Sequence[str], stop: threading.Event
 ) -> StreamingJob:
     """Start Spark and put the job together; nothing else is opened before it runs."""
-    arguments = submit_arguments(spark_jars(), spark_options, settings.processing.spark_master)
     json_logs = writes_json(settings.monitoring.log_format, sys.stderr)
-    shared = from_archive(class_archive())
-    spark = start_session("engagement-stream", arguments, json_logs=json_logs, jvm_options=shared)
+    master = settings.processing.spark_master
+    spark = prepared_session("engagement-stream", spark_options, master, json_logs=json_logs)
     topic = kafka_topic(settings.kafka)
     positions = TopicPositions(topic)
     query = (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()

@@ -132,6 +132,7 @@ def done(warm: WarmJob, environment: Mapping[str, str], name: str, *arguments: s
 @pytest.fixture(scope="module")
 def warm(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmJob]:
     running = WarmJob(world.job_environment(), tmp_path_factory.mktemp("warm") / "orders")
+    running.start()
     yield running
     running.kill()
 

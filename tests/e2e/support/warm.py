@@ -26,10 +26,16 @@ class _Orders:
         self._given += 1
         _write(self._folder / f"{self._given}.order", [name, arguments, dict(environment)])
 
-    def code(self) -> int | None:
-        """Exit code of what was ordered last; None while it runs."""
+    def await_end(self, job: JobProcess, limit_seconds: float) -> int:
+        """Wait until what was ordered last has ended in the process; its exit code."""
         done = self._folder / f"{self._given}.code"
-        return int(json.loads(done.read_text())) if done.exists() else None
+
+        def has_ended() -> bool:
+            assert job.is_alive, f"the process has ended with the command\n{job.tail()}"
+            return done.exists()
+
+        await_that(has_ended, limit_seconds, lambda: f"the command runs on\n{job.tail()}")
+        return int(json.loads(done.read_text()))
 
 
 class WarmJob(JobProcess):
@@ -44,12 +50,9 @@ class WarmJob(JobProcess):
 
     def run(self, limit_seconds: float, environment: Mapping[str, str], name: str, *arguments: str) -> tuple[int, str]:
         """Run a command to its end; return its exit code and what it said."""
-        if not self.is_alive:
-            self.start()
         said = len(self.text())
         self._orders.give(name, arguments, environment)
-        await_that(lambda: self._orders.code() is not None, limit_seconds, lambda: f"{name} runs on\n{self.tail()}")
-        return self._orders.code() or 0, self.text()[said:]
+        return self._orders.await_end(self, limit_seconds), self.text()[said:]
 
 
 class PausableJob(StreamJob):
@@ -72,8 +75,7 @@ class PausableJob(StreamJob):
     def pause(self) -> None:
         """End the command as SIGTERM does; its process waits for the next order."""
         self.interrupt()
-        await_that(lambda: self._orders.code() is not None, STOP_SECONDS, lambda: f"it does not end\n{self.tail()}")
-        assert self._orders.code() == 0, self.tail()
+        assert self._orders.await_end(self, STOP_SECONDS) == 0, self.tail()
 
     def resume(self) -> None:
         """Run it again and wait until all its queries do."""
