@@ -24,6 +24,9 @@ _ENFORCED = {
     "spark.sql.redaction.options.regex": "(?i)url|password|secret|token|jaas",
 }
 
+_WORTH_COMPILING = 50_000
+"""Rows. Compiling costs a query about a second at first, and each of its tasks the text of the code; see also
+spark.sql.codegen.factoryMode in conf/spark-defaults.conf."""
 
 _LOCAL = {
     # Driver and executors are one process: nothing of it listens to the network.
@@ -83,8 +86,7 @@ def start_session(
     return session
 
 
-def bulk_session(session: SparkSession) -> SparkSession:
-    """Another session of the same Spark, for micro-batches of many rows: there projections are worth compiling."""
-    other = session.newSession()
-    other.conf.set("spark.sql.codegen.factoryMode", "FALLBACK")
-    return other
+def compile_for(session: SparkSession, rows: int) -> None:
+    """Have what a session runs next compiled, or interpreted, as its rows are worth; by default it is interpreted."""
+    mode = "FALLBACK" if rows >= _WORTH_COMPILING else "NO_CODEGEN"
+    session.conf.set("spark.sql.codegen.factoryMode", mode)

@@ -85,7 +85,7 @@ class _Reader:
         kind, text = token
         if kind != "string":
             raise JsonError("a name was due")
-        name = json.loads(text)
+        name = _unquoted(text)
         container = self.open[-1]
         self.document.has_repeated_names |= name in container.items
         container.name = name
@@ -112,7 +112,7 @@ class _Reader:
             self.put(items)
             self.open.append(_Open(items))
             return True
-        self.put(json.loads(text) if kind == "string" else Number(text) if kind == "number" else _WORDS[text])
+        self.put(_unquoted(text) if kind == "string" else Number(text) if kind == "number" else _WORDS[text])
         return False
 
     def step(self) -> None:
@@ -131,6 +131,11 @@ class _Reader:
             token = self.take()
         # The parent is no longer empty once the value is put, also when the value is a container itself.
         self.value(token)
+
+
+def _unquoted(token: str) -> str:
+    """What a string token means; most have no escape."""
+    return str(json.loads(token)) if "\\" in token else token[1:-1]
 
 
 def read_json(text: str) -> Document:

@@ -1,4 +1,4 @@
-"""How many tasks a micro-batch is, by how much there is to do and whose it is."""
+"""How many tasks a micro-batch is, by how much there is to do and whose it is, and whether its code is compiled."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +10,7 @@ from tests.spark import frames
 
 from engagement.identity import OffsetRange
 from engagement.streaming.changes import TopicChanges
+from engagement.transform.changes import Changes
 from engagement.workers import Workers
 
 pytestmark = pytest.mark.spark
@@ -30,15 +31,29 @@ PARTITIONS = 3
     ],
 )
 def test_a_task_is_worth_its_cost(spark: SparkSession, workers: Workers, messages: int, tasks: int) -> None:
+    changes = changes_of(spark, workers, messages)
+    assert changes.workers is workers
+    assert changes.messages.rdd.getNumPartitions() == tasks
+
+
+@pytest.mark.parametrize(("messages", "mode"), [(49_999, "NO_CODEGEN"), (50_000, "FALLBACK"), (1, "NO_CODEGEN")])
+def test_code_is_compiled_for_many_rows_in_the_session_of_the_micro_batch_alone(
+    spark: SparkSession, messages: int, mode: str
+) -> None:
+    setting = "spark.sql.codegen.factoryMode"
+    of_query = spark.newSession()  # Spark gives each query one of its own
+    assert changes_of(of_query, Workers.FIRST, messages).messages.sparkSession.conf.get(setting) == mode
+    assert spark.conf.get(setting) == "NO_CODEGEN"
+
+
+def changes_of(spark: SparkSession, workers: Workers, messages: int) -> Changes:
     given = frames.changes(spark, [created()])
     nothing: Any = None
     content: Any = SimpleNamespace(current=SimpleNamespace(contents=given.contents))
     reader = TopicChanges(spark, nothing, content, lambda: None, workers)
     split = given.messages.repartition(PARTITIONS)
     ranges = [OffsetRange("events", number, 0, part) for number, part in enumerate(_shares(messages))]
-    changes = reader.changes(split, ranges)
-    assert changes.workers is workers
-    assert changes.messages.rdd.getNumPartitions() == tasks
+    return reader.changes(split, ranges)
 
 
 def _shares(messages: int) -> list[int]:

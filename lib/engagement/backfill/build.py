@@ -21,7 +21,7 @@ from engagement.delivery.content import ContentHandle
 from engagement.embedded.spark import prepared_session
 from engagement.errors import ConfigError
 from engagement.identity import Fence
-from engagement.session import PROJECT, bulk_session
+from engagement.session import PROJECT
 from engagement.settings import Settings
 from engagement.sinks.base import Loader, Sink
 from engagement.sinks.bigquery.load import WarehouseLoader
@@ -102,8 +102,8 @@ def events_of(settings: Settings) -> EventsTable:
 
 
 def start_spark(settings: Settings, spark_options: Sequence[str]) -> SparkSession:
-    """Spark's JVM, with a session for many rows."""
-    return bulk_session(prepared_session(APP_ID, spark_options, settings.processing.spark_master))
+    """Spark's JVM."""
+    return prepared_session(APP_ID, spark_options, settings.processing.spark_master)
 
 
 def build_backfills(

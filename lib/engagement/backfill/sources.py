@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as day_time
 from functools import reduce
+from itertools import zip_longest
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -14,6 +15,7 @@ from pyspark.sql import functions as F
 from engagement.backfill.ledger import Planned
 from engagement.identity import Fence, OffsetRange
 from engagement.schemas import CHANGES, Kind
+from engagement.session import compile_for
 from engagement.sinks.base import Chunk
 from engagement.sinks.delta.tables import LakeTable
 from engagement.sinks.lake.tables import EVENT_DATE, in_days
@@ -69,6 +71,7 @@ class TableSource:
 
     def chunk(self, planned: Planned, name: str) -> Chunk:
         """The chunk's rows through the transform."""
+        compile_for(self.spark, planned.rows)
         pieces = [IdRange(*part) for part in planned.parts]
         self._contents = self.catalogue.load(self._contents)
         rows = self.table.copied(pieces, self.span, self.now())
@@ -100,6 +103,7 @@ class LakeSource:
 
     def chunk(self, planned: Planned, name: str) -> Chunk:
         """The day's row versions as they are."""
+        compile_for(self.spark, planned.rows)
         ((ordinal,),) = planned.parts
         day = date.fromordinal(ordinal)
         begin = datetime.combine(day, day_time(), UTC)
@@ -138,16 +142,19 @@ class TopicSource:
         return ()
 
     def plan(self) -> list[Planned]:
-        """Offsets of all partitions, since nobody knows which hold events of the range."""
-        fence = self.fence()
-        return [
-            Planned(((partition, start, end),), end - start)
-            for partition, (first, _) in sorted(self.positions.bounds().items())
-            for start, end in _steps(first, fence.get(partition, 0), self.chunk_rows)
+        """Offsets of all partitions, since nobody knows which hold events of the range; a chunk has some of each."""
+        fence, bounds = self.fence(), sorted(self.positions.bounds().items())
+        step = max(1, self.chunk_rows // max(1, len(bounds)))
+        steps = [
+            [(partition, start, end) for start, end in _steps(first, fence.get(partition, 0), step)]
+            for partition, (first, _) in bounds
         ]
+        chunks = [tuple(part for part in parts if part) for parts in zip_longest(*steps)]
+        return [Planned(parts, sum(end - start for _, start, end in parts)) for parts in chunks]
 
     def chunk(self, planned: Planned, name: str) -> Chunk:
         """The range's messages, of which events outside the span are left out; those without a time go by Kafka's."""
+        compile_for(self.spark, planned.rows)
         ranges = [OffsetRange(self.topic.topic, *part) for part in planned.parts]
         self._contents = self.catalogue.load(self._contents)
         messages = narrow_messages(self.topic.read(self.spark, ranges))

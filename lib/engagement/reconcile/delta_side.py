@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from engagement.reconcile.compare import Held, Slices, Sums
+from engagement.session import compile_for
 from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import LakeTable
 from engagement.sinks.spark_faults import spark_translated
@@ -55,6 +56,7 @@ class DeltaSide(ABC):
 
     def gathered_sums(self, slices: Slices) -> Mapping[int, Sums]:
         """The same, by bringing each event's versions together. Shuffle: by event."""
+        compile_for(self.spark, slices.last - slices.first)
         with spark_translated(self.name):
             newest = self._newest(F.col("event_id").between(slices.first, slices.last))
             return _collected(_sums(newest, slices, F.col("alive") & _in_span(self.span)))

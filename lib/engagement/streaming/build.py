@@ -24,7 +24,7 @@ from engagement.monitoring.board import StatusBoard
 from engagement.monitoring.listener import ProgressListener, listen
 from engagement.monitoring.measures import Measures
 from engagement.schemas import DeadLetterCode
-from engagement.session import PROJECT, bulk_session
+from engagement.session import PROJECT
 from engagement.settings import Settings
 from engagement.sinks.base import Sink
 from engagement.sinks.bigquery.sink import WarehouseSink
@@ -190,8 +190,8 @@ def _external_query(shared: _Shared) -> RunningQuery:
     return replace(running, measure=lambda measures: measure_breaker(sinks[0], measures))
 
 
-def _lake_query(every: _Shared) -> RunningQuery:
-    shared, settings = replace(every, spark=bulk_session(every.spark)), every.settings
+def _lake_query(shared: _Shared) -> RunningQuery:
+    settings = shared.settings
 
     def make(report: QueryReport) -> Sink:
         upkeep = UpkeepPlan(settings.lake.compact_files, settings.lake.retention_hours)

@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from engagement.delivery.content import ContentHandle
 from engagement.identity import OffsetRange
+from engagement.session import compile_for
 from engagement.sinks.redis.rebuild import Recount
 from engagement.sources.kafka import KafkaTopic, TopicPositions
 from engagement.transform.changes import Changes, narrow_messages
@@ -41,6 +42,7 @@ class TopicChanges:
     def changes(self, messages: DataFrame, ranges: Sequence[OffsetRange]) -> Changes:
         """What the transform makes of messages with the contents that count now, in as many tasks as they are worth."""
         rows = sum(part.end - part.start for part in ranges)
+        compile_for(messages.sparkSession, rows)
         together = messages.coalesce(-(-rows // _TASK_MESSAGES[self._workers]) or 1)
         return Changes(together, self._content.current.contents, workers=self._workers)
 

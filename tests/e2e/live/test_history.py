@@ -24,6 +24,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600 * PATIENCE)]
 
 DATASET = "deployment"
 YOUNG_SECONDS = 15
+"""What the streams bring late may look lost until then."""
+QUIET_YOUNG_SECONDS = 3
+"""The same where nobody writes."""
 COMMAND_SECONDS = 200
 EVERYTHING = ("--start-date", "0001-01-01", "--end-date", "2100-01-01")
 KEEPERS = ("--sinks", "warehouse,lake")
@@ -41,11 +44,15 @@ class Deployment:
             KAFKA_TOPIC_ENGAGEMENT_EVENTS=self.connector.topic, CHECKPOINT_PATH=str(folder / "checkpoints"),
             LAKE_PATH=str(self.lake), BIGQUERY_DATASET_ID=DATASET, ENGAGEMENT_HOME=str(folder),
             REDIS_URL=world.env["REDIS_URL"].rsplit("/", 1)[0] + "/2", REDIS_DB="2",
-            BACKFILL_BATCH_SIZE=str(_chunk_rows(world)), RECONCILE_YOUNG_SECONDS=str(YOUNG_SECONDS),
+            RECONCILE_YOUNG_SECONDS=str(YOUNG_SECONDS),
         )  # fmt: skip
         self.redis = Redis.from_url(self.environment["REDIS_URL"], decode_responses=True)
         log = world.home / "logs" / "deployment.log"
         self.stream = StreamJob(self.environment, self.redis, log, ("redis", "warehouse", "lake"))
+
+    def in_chunks(self) -> None:
+        """From now on a backfill of the table is a handful of chunks."""
+        self.environment["BACKFILL_BATCH_SIZE"] = str(_chunk_rows(self.world))
 
     def job(self, name: str, *arguments: str) -> JobProcess:
         return JobProcess(name, arguments, self.environment, self.world.home / "logs" / f"{name}-{random.random()}.log")
@@ -157,6 +164,7 @@ def test_stream_from_now_and_backfill_before_hold_everything_once_and_reconcile_
     deployment.connector.register()
     deployment.stream.start_and_wait()
     with world.load(rate=150):
+        deployment.in_chunks()
         # A first backfill is killed on its way, then two run at once, all beside updates and deletions.
         first = deployment.job("backfill", *EVERYTHING)
         first.start()
@@ -172,6 +180,8 @@ def test_stream_from_now_and_backfill_before_hold_everything_once_and_reconcile_
     deployment.await_equality(90)
 
     # Rows that a sink lost can come back from where they still are, without PostgreSQL's table.
+    deployment.in_chunks()
+    deployment.environment["RECONCILE_YOUNG_SECONDS"] = str(QUIET_YOUNG_SECONDS)
     lost = deployment.lose("event_type = 'play' and kafka_offset is not null")
     assert lost > 100
     assert deployment.differences()

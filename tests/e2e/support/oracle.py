@@ -13,7 +13,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from redis import Redis
 from redis.exceptions import RedisError
-from tests.e2e.support.processes import PATIENCE
+from tests.e2e.support.processes import LEAST_REST, PATIENCE
 from tests.e2e.support.scores import UNITS_PER_POINT, percentage, units
 
 TOP_KEY = "top_content_last_10min"
@@ -152,6 +152,7 @@ class Oracle:
         began, first_equal, verdict, trouble = time.monotonic(), None, None, ""
         limit_seconds *= PATIENCE
         while True:
+            looked = time.monotonic()
             try:
                 verdict = self.newest = self.look() or verdict
                 equal = verdict is not None and verdict.is_equal and verdict.events >= least_events
@@ -169,7 +170,7 @@ class Oracle:
                 raise AssertionError(
                     f"Redis differs from the reference after {limit_seconds:.0f} s: {trouble}{verdict}"
                 )
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(max(_LOOK_SECONDS, LEAST_REST * (now - looked)))
 
     def _with_stats(self) -> set[str]:
         prefix = "content_stats:"

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from deltalake import DeltaTable
-from tests.e2e.support.topic import Place, TopicOracle, Values, compare
+from tests.e2e.support.lake import rows_of
+from tests.e2e.support.topic import Added, TopicOracle
 
+_COLUMNS = ("event_id", "version", "status")
 _PAGE = 10_000
 _SECONDS = 10.0
 
@@ -21,6 +22,7 @@ class ReceiverOracle(TopicOracle):
     lake: Path
     _arrived: set[tuple[int, int, str]] = field(default_factory=set, init=False)
     _last: int = field(default=0, init=False)
+    _deliveries: Added = field(default_factory=lambda: Added("delivery"), init=False)
 
     def differences(self) -> list[str]:
         """What differs from what was read of the topic."""
@@ -30,7 +32,7 @@ class ReceiverOracle(TopicOracle):
         return [
             *(f"version {version} never arrived" for version in wanted - self._arrived),
             *(f"version {version} should not have come" for version in self._arrived - wanted),
-            *compare("delivery", named, self._statuses()),
+            *self._deliveries.differences(named, *rows_of(self.lake / "deliveries", _COLUMNS, self._deliveries)),
         ]
 
     def stats(self) -> dict[str, Any]:
@@ -58,10 +60,3 @@ class ReceiverOracle(TopicOracle):
             if not page:
                 return
             self._last = page[-1]["number"]
-
-    def _statuses(self) -> list[tuple[Place, Values]]:
-        table = DeltaTable(self.lake / "deliveries")
-        names = ["kafka_partition", "kafka_offset", "event_id", "version", "status"]
-        rows = table.to_pyarrow_table(columns=names)
-        partitions, offsets, *values = (column.to_pylist() for column in rows.columns)
-        return list(zip(zip(partitions, offsets, strict=True), zip(*values, strict=True), strict=True))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
-from tests.e2e.support.processes import PATIENCE
+from tests.e2e.support.processes import LEAST_REST, PATIENCE
 from tests.reference.decode import Outcome, decode
 
 COLUMNS = ("op", "version", "event_id", "content_id", "user_id", "event_type", "event_ts", "duration_ms", "device")
@@ -86,12 +86,15 @@ class TopicOracle(ABC):
 
     def await_equality(self, limit_seconds: float) -> None:
         """Wait until the sink holds what it must. Raises: AssertionError that says what differs."""
-        deadline = time.monotonic() + limit_seconds * PATIENCE
+        looked = time.monotonic()
+        deadline = looked + limit_seconds * PATIENCE
         while differences := self.look():
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline:
                 shown = "\n  ".join(differences[:_SHOWN])
                 raise AssertionError(f"{type(self).__name__}: {len(differences)} differences:\n  {shown}")
-            time.sleep(_POLL_SECONDS)
+            time.sleep(max(_POLL_SECONDS, LEAST_REST * (now - looked)))
+            looked = time.monotonic()
 
     def look(self) -> list[str]:
         """What differs now."""
@@ -104,6 +107,30 @@ def _expected(outcome: Outcome) -> Values:
     moment = None if row.event_ts_micros is None else _EPOCH + timedelta(microseconds=row.event_ts_micros)
     fields = (row.event_id, row.content_id, row.user_id, row.event_type, moment, row.duration_ms, row.device)
     return (outcome.op, outcome.version, *fields)
+
+
+@dataclass
+class Added:
+    """A table to which rows are only added: those that were seen to be as they must are not looked at again."""
+
+    what: str
+    _held: dict[Place, Values] = field(default_factory=dict, init=False)
+
+    def beyond(self) -> dict[int, int]:
+        """Kafka partition -> the last offset that was seen."""
+        last: dict[int, int] = {}
+        for partition, offset in self._held:
+            last[partition] = max(offset, last.get(partition, 0))
+        return last
+
+    def differences(self, expected: dict[Place, Values], rows: list[tuple[Place, Values]], total: int) -> list[str]:
+        """What differs, of the rows beyond those seen before and of the number of all rows."""
+        found = compare(self.what, {p: v for p, v in expected.items() if p not in self._held}, rows)
+        if not found:
+            self._held |= dict(rows)
+            if total != len(self._held):
+                found.append(f"{total} rows for {len(self._held)} {self.what}s")
+        return found
 
 
 def compare(what: str, expected: dict[Place, Values], rows: list[tuple[Place, Values]]) -> list[str]:

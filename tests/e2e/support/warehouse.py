@@ -1,10 +1,10 @@
-"""The warehouse against the topic: each row version once. Rows are only added: those seen equal are not read again."""
+"""The warehouse against the topic: each row version once."""
 
 from dataclasses import dataclass, field
 
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
-from tests.e2e.support.topic import COLUMNS, Place, TopicOracle, Values, compare
+from tests.e2e.support.topic import COLUMNS, Added, TopicOracle
 
 _FIELDS = ", ".join("event_timestamp" if name == "event_ts" else name for name in COLUMNS)
 
@@ -16,7 +16,7 @@ class WarehouseOracle(TopicOracle):
     project: str
     dataset: str
     emulator: str
-    _held: dict[Place, Values] = field(default_factory=dict, init=False)
+    _added: Added = field(default_factory=lambda: Added("event"), init=False)
 
     def differences(self) -> list[str]:
         """What differs from what was read of the topic."""
@@ -30,17 +30,10 @@ class WarehouseOracle(TopicOracle):
                     f"select kafka_partition, kafka_offset, {_FIELDS} from {table} where {self._unseen()}"  # noqa: S608
                 ).result()
             ]
-        differences = compare("event", {p: v for p, v in self.topic.events.items() if p not in self._held}, rows)
-        if not differences:
-            self._held |= dict(rows)
-            if total != len(self._held):
-                differences.append(f"{total} rows for {len(self._held)} events")
-        return differences
+        return self._added.differences(self.topic.events, rows, total)
 
     def _unseen(self) -> str:
-        last: dict[int, int] = {}
-        for partition, offset in self._held:
-            last[partition] = max(offset, last.get(partition, 0))
+        last = self._added.beyond()
         seen = " or ".join(f"kafka_partition = {p} and kafka_offset <= {offset}" for p, offset in last.items())
         return f"not ({seen})" if seen else "true"
 

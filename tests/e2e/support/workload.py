@@ -22,7 +22,10 @@ LEAST_ROWS, LEAST_SECONDS = 800, 30.0
 _TYPES = ("play", "pause", "finish", "click")
 _LENGTHS = (30, 61, 300, 1_234, 3_600, 7, None, 0, -5)
 _MOST_PER_TRANSACTION = 20
-_UPDATES, _DELETES, _LATE, _NULLS, _INVALID, _AHEAD, _ROLLBACKS = 0.05, 0.02, 0.03, 0.03, 0.02, 0.02, 0.02
+_UPDATES, _DELETES, _LATE, _NULLS, _AHEAD, _ROLLBACKS = 0.05, 0.02, 0.03, 0.03, 0.02, 0.02
+_SPOILT, _INVALID = 0.01, 0.5
+"""Transactions with rows that must be refused, and their share of these rows. Letters come in bursts, and not in every
+micro-batch of the lake, which pays for a merge what all its rows cost."""
 _INSERT = (
     "insert into engagement_events (content_id, user_id, event_type, event_ts, duration_ms, device) "
     "values %s returning id"
@@ -127,10 +130,11 @@ class Workload:
         size = self._random.randint(1, _MOST_PER_TRANSACTION)
         changes: dict[int, Event | None] = {}
         with database.cursor() as cursor:
-            new = [self._event() for _ in range(size)]
+            share = _INVALID if self._random.random() < _SPOILT else 0.0
+            new = [self._event(share) for _ in range(size)]
             changes.update(zip(insert(cursor, self._ledger, new), new, strict=True))
-            for event_id in self._some(size * _UPDATES):
-                changes[event_id] = self._update(cursor, event_id)
+            for event_id in self._some(1 if share else size * _UPDATES):
+                changes[event_id] = self._update(cursor, event_id, share)
             for event_id in self._some(size * _DELETES):
                 cursor.execute("delete from engagement_events where id = %s", (event_id,))
                 changes[event_id] = None
@@ -144,13 +148,13 @@ class Workload:
         self.committed += len(changes)
         return len(changes)
 
-    def _update(self, cursor: Cursor, event_id: int) -> Event:
+    def _update(self, cursor: Cursor, event_id: int, invalid_share: float) -> Event:
         old = self._live[event_id]
         new = replace(
             old,
             content_id=self._content() if self._random.random() < 0.3 else old.content_id,
             event_type=self._random.choice(_TYPES),
-            duration_ms=-1 if self._random.random() < 0.1 else self._duration(),
+            duration_ms=-1 if self._random.random() < invalid_share else self._duration(),
         )
         self._ledger.note(event_id, new.content_id, new.event_type, new.event_ts, new.duration_ms)
         cursor.execute(_UPDATE, (new.content_id, new.event_type, new.duration_ms, event_id))
@@ -160,9 +164,9 @@ class Workload:
         count = int(mean) + (self._random.random() < mean % 1)
         return self._random.sample(sorted(self._live)[-2_000:], min(count, len(self._live)))
 
-    def _event(self) -> Event:
+    def _event(self, invalid_share: float) -> Event:
         now = datetime.now(UTC)
-        late, ahead, invalid = (self._random.random() < share for share in (_LATE, _AHEAD, _INVALID))
+        late, ahead, invalid = (self._random.random() < share for share in (_LATE, _AHEAD, invalid_share))
         age = self._random.expovariate(1 / 15)
         if late:
             age += self._window.total_seconds() + 20
