@@ -54,6 +54,9 @@ def test_each_row_version_is_posted_once_and_its_outcome_recorded(partner: Partn
     assert [event["key"] for event in partner.receiving.get("events/3")][-1] == rows[1].key
     assert (sink.fence(), partner.gained("delivered"), partner.gained("repeats")) == ({0: 7}, 3, 0)
     assert sum(sum(times.values()) for times in partner.told.times[-1]) == 3
+    beyond = [("kafka_partition", "=", 0), ("kafka_offset", ">", 0), ("status", "=", "delivered")]
+    found = DeltaTable(f"{partner.folder}/deliveries").to_pyarrow_table(filters=beyond)
+    assert sorted(found["event_id"].to_pylist()) == [3, 4]
 
 
 def test_what_comes_twice_is_posted_once_by_this_driver_and_by_the_next(partner: Partner) -> None:

@@ -365,5 +365,8 @@ def test_other_engines_and_older_versions_can_be_read(lake: Lake) -> None:
     other = OtherEngine(sink.events.path)
     table = other.to_pyarrow_table(columns=["event_id", "engagement_pct"])
     assert sorted(table["event_id"].to_pylist()) == [1, 2, 3, 4, 5]
+    by_place = [("kafka_partition", "=", 0), ("kafka_offset", "<", 3), ("content_id", "=", CONTENT_ID)]
+    found = other.to_pyarrow_table(columns=["event_id"], filters=by_place)
+    assert sorted(found["event_id"].to_pylist()) == [1, 2, 3]
     former = lake.spark.read.format("delta").option("versionAsOf", other.version() - 1).load(sink.events.path)
     assert former.count() == 2

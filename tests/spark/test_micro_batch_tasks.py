@@ -31,7 +31,7 @@ PARTITIONS = 3
     ],
 )
 def test_a_task_is_worth_its_cost(spark: SparkSession, workers: Workers, messages: int, tasks: int) -> None:
-    changes = changes_of(spark, workers, messages)
+    changes = changes_of(spark.newSession(), workers, messages)
     assert changes.workers is workers
     assert changes.messages.rdd.getNumPartitions() == tasks
 

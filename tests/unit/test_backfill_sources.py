@@ -29,7 +29,7 @@ def test_a_chunk_of_a_topic_has_a_part_of_each_partition() -> None:
     ]
 
 
-@pytest.mark.parametrize("bounds", [{}, {0: (0, 0), 1: (7, 7)}, {0: (3, 9), 1: (0, 9)}])
+@pytest.mark.parametrize("bounds", [{}, {0: (3, 3), 1: (7, 7)}, {0: (3, 9), 1: (0, 9)}])
 def test_what_no_stream_has_taken_is_not_planned(bounds: dict[int, tuple[int, int]]) -> None:
     assert planned(bounds, {0: 3}, rows=2) == []
 

@@ -55,6 +55,14 @@ def test_a_table_is_made_once_and_gets_the_columns_that_it_lacks(table: LakeTabl
     assert found.metadata().partition_columns == ["event_date"]
 
 
+def test_a_table_of_an_earlier_release_gets_the_properties_of_this_one(table: LakeTable) -> None:
+    newer = LakeTable("lake", table.path, SCHEMA, "event_date", (*_APPEND_ONLY, ("delta.checkpointInterval", "50")))
+    newer.prepare()
+    newer.prepare()
+    found = DeltaTable(table.path)
+    assert (found.version(), found.metadata().configuration["delta.checkpointInterval"]) == (1, "50")
+
+
 def test_a_column_of_another_type_is_refused(table: LakeTable) -> None:
     other = T.StructType([T.StructField("event_id", T.StringType()), SCHEMA["event_date"]])
     with pytest.raises(PermanentSinkError, match="event_id is bigint, not string"):

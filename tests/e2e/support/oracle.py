@@ -13,7 +13,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from redis import Redis
 from redis.exceptions import RedisError
-from tests.e2e.support.processes import LEAST_REST, PATIENCE
+from tests.e2e.support.processes import PATIENCE, rest_after
 from tests.e2e.support.scores import UNITS_PER_POINT, percentage, units
 
 TOP_KEY = "top_content_last_10min"
@@ -170,7 +170,7 @@ class Oracle:
                 raise AssertionError(
                     f"Redis differs from the reference after {limit_seconds:.0f} s: {trouble}{verdict}"
                 )
-            time.sleep(max(_LOOK_SECONDS, LEAST_REST * (now - looked)))
+            rest_after(looked, _LOOK_SECONDS)
 
     def _with_stats(self) -> set[str]:
         prefix = "content_stats:"

@@ -14,8 +14,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 POLL_SECONDS = 0.05
 PATIENCE = float(os.environ.get("E2E_PATIENCE", "1"))
 """Multiplies every time limit: for a machine that has other work to do as well."""
-LEAST_REST = 3.0
-"""Times as long as a look took: who watches must not take the processors from what is watched."""
+_REST, _LONGEST_REST_SECONDS = 3.0, 1.0
 _KILL_SECONDS = 10.0
 _TAIL_LINES = 40
 
@@ -27,11 +26,18 @@ def await_that(condition: Callable[[], bool], limit_seconds: float, otherwise: C
         looked = time.monotonic()
         if condition():
             return time.monotonic() - began
-        now = time.monotonic()
-        if now - began > limit_seconds:
+        if time.monotonic() - began > limit_seconds:
             said = otherwise if isinstance(otherwise, str) else otherwise()
             raise AssertionError(f"not within {limit_seconds:.0f} s: {said}")
-        time.sleep(max(POLL_SECONDS, LEAST_REST * (now - looked)))
+        rest_after(looked, POLL_SECONDS)
+
+
+def rest_after(looked: float, least_seconds: float) -> None:
+    """Wait before the next look, longer after one that took long: it takes the processors from what it looks at.
+
+    `looked`: when the last one began, monotonic seconds.
+    """
+    time.sleep(max(least_seconds, min(_LONGEST_REST_SECONDS, _REST * (time.monotonic() - looked))))
 
 
 class JobProcess:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
-from tests.e2e.support.processes import LEAST_REST, PATIENCE
+from tests.e2e.support.processes import PATIENCE, rest_after
 from tests.reference.decode import Outcome, decode
 
 COLUMNS = ("op", "version", "event_id", "content_id", "user_id", "event_type", "event_ts", "duration_ms", "device")
@@ -89,11 +89,10 @@ class TopicOracle(ABC):
         looked = time.monotonic()
         deadline = looked + limit_seconds * PATIENCE
         while differences := self.look():
-            now = time.monotonic()
-            if now > deadline:
+            if time.monotonic() > deadline:
                 shown = "\n  ".join(differences[:_SHOWN])
                 raise AssertionError(f"{type(self).__name__}: {len(differences)} differences:\n  {shown}")
-            time.sleep(max(_POLL_SECONDS, LEAST_REST * (now - looked)))
+            rest_after(looked, _POLL_SECONDS)
             looked = time.monotonic()
 
     def look(self) -> list[str]:

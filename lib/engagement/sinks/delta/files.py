@@ -19,6 +19,9 @@ ROWS_PER_FILE = 250_000
 """Rows that a task holds until it writes them."""
 _BOUNDED = ("event_id", "version")
 """Columns whose bounds a commit tells, where a table has them: readers that look for single events skip other files."""
+BOUNDS = (("delta.dataSkippingStatsColumns", ",".join(_BOUNDED)),)
+"""Property of the tables that have them: else delta-rs takes it that files hold nothing of the other columns, and finds
+no row by them."""
 _NO_DAY = "__HIVE_DEFAULT_PARTITION__"
 _LAST_DAY = 2_932_896
 """9999-12-31 in days since 1970: other engines know no later one, and a broker's time can lie beyond."""

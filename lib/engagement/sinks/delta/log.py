@@ -44,13 +44,6 @@ class DeltaLog:
                 return found, True
         return None, bool(told)
 
-    def align(self, properties: Sequence[tuple[str, str]]) -> None:
-        """Give a table that an earlier release has made the properties of this one."""
-        with translated(self._sink):
-            has = self._table.metadata().configuration
-            if differing := {name: value for name, value in properties if has.get(name) != value}:
-                self._table.alter.set_table_properties(differing)
-
     def append(
         self, files: Sequence[Mapping[str, Any]], before: DeltaFence, after: DeltaFence, identity: BatchIdentity
     ) -> None:

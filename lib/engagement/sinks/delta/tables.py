@@ -65,10 +65,10 @@ class LakeTable:
     properties: tuple[tuple[str, str], ...] = ()
 
     def prepare(self) -> None:
-        """Make it if it is missing, add columns that it lacks. Raises: PermanentSinkError for a column of another type.
+        """Make it if it is missing; give one of an earlier release the columns and properties that it lacks.
 
-        Columns that only the table has stay; new rows leave them NULL. Raises: TransientSinkError, also when somebody
-        else added columns meanwhile.
+        Columns that only the table has stay; new rows leave them NULL. Raises: PermanentSinkError for a column of
+        another type; TransientSinkError, also when somebody else added columns meanwhile.
         """
         with _PREPARING, translated(self.sink):
             self._prepare()
@@ -86,6 +86,9 @@ class LakeTable:
         lacking = [Field.from_json(field.json()) for field in self.schema if field.name not in there]
         if lacking:
             table.alter.add_columns(lacking)
+        has = table.metadata().configuration
+        if differing := {name: value for name, value in self.properties if has.get(name) != value}:
+            table.alter.set_table_properties(differing)
 
     def _made(self) -> OtherEngine:
         """The table, new if there was none. Spark takes seconds to load its Delta, so that does not make it."""

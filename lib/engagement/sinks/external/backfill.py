@@ -91,7 +91,6 @@ class ExternalLoader:
         with spark_translated(SINK):
             self.deliveries.prepare()
             self.dead_letters.prepare()
-        self.log(self.deliveries).align(self.deliveries.properties)
 
     def load(self, chunk: Chunk) -> Loaded:
         """Send what is missing; waits while the receiver takes nothing.

@@ -40,7 +40,6 @@ class DeliveryLedger:
             self._upkeep.prepare()
             self.deliveries.prepare()
             self.dead_letters.prepare()
-        DeltaLog(self.deliveries).align(self.deliveries.properties)
 
     def read(self, *, beyond: Mapping[int, pa.Array] | None = None) -> "Standing":
         """How far the table has got now; `beyond`: what the caller knows to be done, and no more matters to it."""

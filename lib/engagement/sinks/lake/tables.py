@@ -9,6 +9,7 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from engagement.schemas import ENRICHED_EVENT
+from engagement.sinks.delta.files import BOUNDS
 from engagement.sinks.delta.tables import FENCED, LakeTable
 
 SINK = "lake"
@@ -22,7 +23,8 @@ EVENT_FILE: pa.Schema = to_arrow_schema(ENRICHED_EVENT, timezone="UTC")
 
 def events_table(lake: str) -> LakeTable:
     """The table of row versions."""
-    return LakeTable(SINK, f"{lake}/enriched_events", EVENTS, EVENT_DATE, (*FENCED, ("delta.appendOnly", "true")))
+    properties = (*FENCED, *BOUNDS, ("delta.appendOnly", "true"))
+    return LakeTable(SINK, f"{lake}/enriched_events", EVENTS, EVENT_DATE, properties)
 
 
 def in_days(first: datetime, last: datetime) -> Column:
