@@ -9,11 +9,14 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from tests.builders import Message
 from tests.contract.receiving import Receiving
 from tests.spark import frames
+from tests.spark.tables import rows_of
 
 from engagement.identity import BatchIdentity, OffsetRange
 from engagement.sinks.base import CommitTimes, PartitionSummary
+from engagement.sinks.delta.tables import dead_letters_table
 from engagement.sinks.delta.upkeep import UpkeepPlan
 from engagement.sinks.external.backfill import ExternalLoader
+from engagement.sinks.external.deliveries import deliveries_table
 from engagement.sinks.external.ledger import DeliveryLedger
 from engagement.sinks.external.options import ExternalOptions
 from engagement.sinks.external.receiver import Waiting
@@ -106,11 +109,10 @@ class Partner:
         return sink.deliver(frames.changes(self.spark, messages), planned, IDENTITY, final=True)
 
     def deliveries(self) -> list[Row]:
-        rows = self.spark.read.format("delta").load(f"{self.folder}/deliveries").collect()
-        return sorted(rows, key=lambda r: (r.kafka_partition, r.kafka_offset))
+        return sorted(rows_of(deliveries_table(str(self.folder))), key=lambda r: (r.kafka_partition, r.kafka_offset))
 
     def letters(self) -> list[Row]:
-        return self.spark.read.format("delta").load(f"{self.folder}/dead_letters").orderBy("kafka_offset").collect()
+        return sorted(rows_of(dead_letters_table("external", str(self.folder))), key=lambda r: r.kafka_offset)
 
     def gained(self, name: str) -> int:
         """What the receiver counted since this test began."""

@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from tests.builders import LSN, Message, envelope, message, row
 from tests.spark import frames
 from tests.spark.history import READ, History, Seed
+from tests.spark.tables import rows_of
 from tests.spark.warehouse import IDENTITY, NOW, SQL, CrashError, Warehouse, part
 
 from engagement.errors import TransientSinkError
@@ -59,10 +60,10 @@ class Lake:
         return loader
 
     def rows(self) -> list[Held]:
-        return [row.asDict() for row in self.sink.events.read(self.spark).collect()]
+        return [row.asDict() for row in rows_of(self.sink.events)]
 
     def letters(self) -> list[Held]:
-        return [row.asDict() for row in self.sink.dead_letters.read(self.spark).collect()]
+        return [row.asDict() for row in rows_of(self.sink.dead_letters)]
 
 
 @dataclass

@@ -13,6 +13,7 @@ from pyspark.sql import Row, SparkSession
 from pyspark.sql import types as T
 from tests.builders import CONTENT_ID, LSN, MIXED, Message, created, envelope, in_order, message, row
 from tests.spark import frames
+from tests.spark.tables import rows_of
 from tests.spark.warehouse import part
 
 from engagement.errors import PermanentSinkError, TransientSinkError
@@ -52,12 +53,10 @@ class Lake:
         return sink.deliver(changes, planned, IDENTITY, final=True)
 
     def events(self) -> list[Row]:
-        return sorted(
-            self.driver().events.read(self.spark).collect(), key=lambda r: (r.kafka_partition, r.kafka_offset)
-        )
+        return sorted(rows_of(self.driver().events), key=lambda r: (r.kafka_partition, r.kafka_offset))
 
     def letters(self) -> list[Row]:
-        return sorted(self.driver().dead_letters.read(self.spark).collect(), key=lambda r: r.kafka_offset)
+        return sorted(rows_of(self.driver().dead_letters), key=lambda r: r.kafka_offset)
 
 
 @pytest.fixture

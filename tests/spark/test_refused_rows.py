@@ -7,6 +7,7 @@ import pytest
 from pyspark.sql import SparkSession
 from tests.builders import Message, created
 from tests.spark import frames
+from tests.spark.tables import rows_of
 
 from engagement.identity import BatchIdentity
 from engagement.schemas import DeadLetterCode
@@ -26,7 +27,7 @@ def test_refused_rows_are_kept_with_their_bytes_and_only_once(spark: SparkSessio
     rows = [{"kafka_partition": 0, "kafka_offset": 2, "detail": "FIELDS_ERROR: odd"}]
     for _ in range(2):
         refused.add(messages, rows, IDENTITY)
-    (letter,) = dead_letters_table("warehouse", str(tmp_path)).read(spark).collect()
+    (letter,) = rows_of(dead_letters_table("warehouse", str(tmp_path)))
     assert (letter.kafka_partition, letter.kafka_offset, bytes(letter.raw_value)) == (0, 2, sent[1].value)
     assert tuple(letter.header_names) == headers
     assert (letter.sink, letter.stage, letter.code) == ("warehouse", "warehouse", "E_WAREHOUSE_REJECT")
@@ -47,5 +48,5 @@ def test_several_that_add_letters_at_once_all_get_theirs_in(spark: SparkSession,
     with ThreadPoolExecutor(len(sinks)) as pool:
         for done in [pool.submit(add, sink) for sink in sinks]:
             done.result()
-    stored = dead_letters_table(sinks[0], str(tmp_path)).read(spark).collect()
+    stored = rows_of(dead_letters_table(sinks[0], str(tmp_path)))
     assert sorted(row.stage for row in stored) == sinks

@@ -43,6 +43,11 @@ class Event:
     duration_ms: int | None
 
 
+def finish(content_id: str | None, duration_ms: int | None = 30_000) -> Event:
+    """A row of this moment."""
+    return Event(content_id, "finish", datetime.now(UTC), duration_ms)
+
+
 def content_ids() -> list[str]:
     """The catalogue of the tests; popular ones first."""
     return [str(UUID(int=0xE2E << 96 | number)) for number in range(CONTENTS)]

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
@@ -192,10 +193,10 @@ class World:
             "REDIS_AGGREGATION_WINDOW_MINUTES": str(WINDOW_MINUTES),
             "CONTENT_REFRESH_SECONDS": str(CONTENT_REFRESH_SECONDS),
             # A micro-batch costs much the same for ten rows as for a hundred, and others use these processors too.
-            "PROCESSING_INTERVAL_SECONDS": "0.3",
+            "PROCESSING_INTERVAL_SECONDS": "0.4",
             "LAKE_INTERVAL_SECONDS": "2",
             "BIGQUERY_MAX_BATCH_TIME_SECONDS": "2",
-            "EXTERNAL_SYSTEM_INTERVAL_SECONDS": "1",
+            "EXTERNAL_SYSTEM_INTERVAL_SECONDS": "2",
             "EXTERNAL_SYSTEM_TIMEOUT": "2",
             # These jobs live for seconds: they never earn back what the optimizing compiler costs.
             "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
@@ -215,6 +216,19 @@ class World:
         """Rows in one transaction; their ids."""
         with closing(self.connect()) as database, database, database.cursor() as cursor:
             return insert(cursor, self.ledger, list(events))
+
+    def new_content(self, length_seconds: int | None = 60) -> str:
+        """A content of the caller's own; its id."""
+        content_id = str(uuid.uuid4())
+        self.ledger.note_length(content_id, length_seconds)
+        self.execute(
+            "insert into content (id, slug, title, content_type, length_seconds, publish_ts) "
+            "values (%s, %s, 'A content', 'video', %s, now())",
+            content_id,
+            content_id,
+            length_seconds,
+        )
+        return content_id
 
     def load(self, rate: int = 250) -> Workload:
         """Rows until the context is left."""
