@@ -78,6 +78,18 @@ def test_a_changed_length_is_counted_again_while_the_old_ranking_stays_visible(w
     assert min(sizes) >= len(popular), f"the ranking was gone meanwhile: {sizes}"
 
 
+def test_a_length_that_changes_while_the_job_is_down_is_counted_again_too(world: World, job: StreamJob) -> None:
+    content = world.new_content()
+    world.insert(finish(content))
+    world.oracle.await_equality(QUIET_SECONDS)
+    assert job.stop() == 0, job.tail()
+    world.ledger.note_length(content, 120)
+    world.execute("update content set length_seconds = 120 where id = %s", content)
+    job.start_and_wait()
+    world.oracle.await_equality(RECOUNT_SECONDS)
+    assert world.redis.zscore(TOP_KEY, content) == 3.75
+
+
 def test_an_event_before_its_content_counts_at_once_and_fully_afterwards(world: World) -> None:
     content = str(uuid.uuid4())
     world.insert(finish(content), finish(content))

@@ -16,7 +16,7 @@ def await_reason(job: StreamJob, text: str) -> None:
 
 def test_outages_of_the_receiver_lose_nothing(world: World, job: StreamJob) -> None:
     receiver = world.receiver
-    with world.load(rate=400):
+    with world.load(rate=250):
         for faults, reason in (
             (({"status": 500},), "500"),
             (({"status": 401},), "paused"),

@@ -18,7 +18,7 @@ from tests.e2e.support.ledger import Ledger
 from tests.e2e.support.processes import await_that
 
 CONTENTS = 40
-LEAST_ROWS, LEAST_SECONDS = 800, 30.0
+LEAST_ROWS, LEAST_SECONDS = 500, 30.0
 _TYPES = ("play", "pause", "finish", "click")
 _LENGTHS = (30, 61, 300, 1_234, 3_600, 7, None, 0, -5)
 _MOST_PER_TRANSACTION = 20
@@ -82,7 +82,7 @@ def insert(cursor: Cursor, ledger: Ledger, events: list[Event]) -> list[int]:
 class Workload:
     """Writes until left; use as a context manager. An outage of PostgreSQL costs it time, never its end."""
 
-    def __init__(self, connect: Callable[[], Connection], ledger: Ledger, window: timedelta, rate: int = 250) -> None:
+    def __init__(self, connect: Callable[[], Connection], ledger: Ledger, window: timedelta, rate: int) -> None:
         self._connect = connect
         self._ledger = ledger
         self._window = window

@@ -230,7 +230,7 @@ class World:
         )
         return content_id
 
-    def load(self, rate: int = 250) -> Workload:
+    def load(self, rate: int = 160) -> Workload:
         """Rows until the context is left."""
         return Workload(self.connect, self.ledger, self.window, rate)
 
