@@ -7,6 +7,7 @@ that pass nearly free and spares each worker the imports. Named by `spark.python
 
 import gc
 import os
+from collections.abc import Callable
 
 import msgpack  # noqa: F401  imported for the workers that are forked from here
 import pandas  # noqa: F401
@@ -21,7 +22,28 @@ import engagement.sources.table_copy
 import engagement.transform.changes  # noqa: F401
 from engagement.workers import NICENESS
 
+Worker = Callable[..., int]
+"""What pyspark's daemon runs in a process that it has forked; the exit code."""
+
+
+def ending_quietly(work: Worker) -> Worker:
+    """End the process without a word where nobody is left to hear one.
+
+    When a job ends, Spark's JVM may be gone before a worker that gives way has said its last; pyspark would show that
+    to the person who stopped the job. What fails in a task is told through the socket, not like this.
+    """
+
+    def run(*given: object) -> int:
+        try:
+            return work(*given)
+        except BrokenPipeError:
+            os._exit(1)
+
+    return run
+
+
 if __name__ == "__main__":
+    daemon.worker = ending_quietly(daemon.worker)
     os.nice(int(os.environ.get(NICENESS, "0")))  # and so those that are forked from here
     gc.collect()
     gc.freeze()
