@@ -18,8 +18,6 @@ settings.load_profile("without a deadline")
 _CHAIN, _STACKS, _SPARK, _CONTRACT = "tests/e2e/live", "tests/e2e", "tests/spark", "tests/contract"
 _FIRST = (_CHAIN, _STACKS, _SPARK, _CONTRACT)
 """In this order, so that no worker is left alone with the longest part at the end."""
-_WAITS = "test_monitoring.py"
-"""It waits for most of its time, and so begins, while another worker has something to do."""
 
 
 class _ByGroup(LoadScopeScheduling):  # type: ignore[misc] pytest-xdist has no types
@@ -56,7 +54,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: _turn(item.nodeid))
 
 
-def _turn(nodeid: str) -> tuple[int, str, bool]:
-    folder, _, file = nodeid.partition("::")[0].rpartition("/")  # a folder of its own ends with its stack
-    turn = next((turn for turn, first in enumerate(_FIRST) if folder.startswith(first)), len(_FIRST))
-    return turn, folder, file != _WAITS
+def _turn(nodeid: str) -> tuple[int, str]:
+    folder = nodeid.partition("::")[0].rpartition("/")[0]  # a folder of its own ends with its stack
+    return next((turn for turn, first in enumerate(_FIRST) if folder.startswith(first)), len(_FIRST)), folder

@@ -36,8 +36,8 @@ class TopicChanges:
         self._workers = workers
 
     def messages(self, ranges: Sequence[OffsetRange]) -> DataFrame:
-        """Messages of some ranges, as a batch."""
-        return narrow_messages(self._topic.read(self._spark, ranges))
+        """Messages of some ranges, as a batch; in a session of their own, as Spark gives each query one."""
+        return narrow_messages(self._topic.read(self._spark.newSession(), ranges))
 
     def changes(self, messages: DataFrame, ranges: Sequence[OffsetRange]) -> Changes:
         """What the transform makes of messages with the contents that count now, in as many tasks as they are worth."""

@@ -196,7 +196,7 @@ class World:
             "PROCESSING_INTERVAL_SECONDS": "0.4",
             "LAKE_INTERVAL_SECONDS": "2",
             "BIGQUERY_MAX_BATCH_TIME_SECONDS": "2",
-            "EXTERNAL_SYSTEM_INTERVAL_SECONDS": "2",
+            "EXTERNAL_SYSTEM_INTERVAL_SECONDS": "1",
             "EXTERNAL_SYSTEM_TIMEOUT": "2",
             # These jobs live for seconds: they never earn back what the optimizing compiler costs.
             "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
