@@ -6,13 +6,30 @@ import uuid
 import pytest
 from tests.e2e.support.oracle import TOP_KEY
 from tests.e2e.support.processes import PATIENCE
-from tests.e2e.support.workload import content_ids, finish
-from tests.e2e.support.world import StreamJob, World
+from tests.e2e.support.workload import Event, content_ids
+from tests.e2e.support.world import StreamJob, World, now
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240 * PATIENCE), pytest.mark.usefixtures("job")]
 
 QUIET_SECONDS = 20
 RECOUNT_SECONDS = 60
+
+
+def new_content(world: World, length_seconds: int | None = 60) -> str:
+    content_id = str(uuid.uuid4())
+    world.ledger.note_length(content_id, length_seconds)
+    world.execute(
+        "insert into content (id, slug, title, content_type, length_seconds, publish_ts) "
+        "values (%s, %s, 'A content', 'video', %s, now())",
+        content_id,
+        content_id,
+        length_seconds,
+    )
+    return content_id
+
+
+def finish(content_id: str | None, duration_ms: int | None = 30_000) -> Event:
+    return Event(content_id, "finish", now(), duration_ms)
 
 
 def test_rows_from_before_the_connector_are_counted_once(world: World) -> None:
@@ -22,7 +39,7 @@ def test_rows_from_before_the_connector_are_counted_once(world: World) -> None:
 
 
 def test_an_update_that_moves_a_row_takes_it_from_one_content_to_another(world: World) -> None:
-    old, new = world.new_content(), world.new_content(length_seconds=120)
+    old, new = new_content(world), new_content(world, length_seconds=120)
     first, second = world.insert(finish(old), finish(old))
     world.oracle.await_equality(QUIET_SECONDS)
     event = finish(new)
@@ -38,7 +55,7 @@ def test_an_update_that_moves_a_row_takes_it_from_one_content_to_another(world: 
 
 
 def test_deleted_rows_leave_the_board_and_their_content_with_the_last(world: World) -> None:
-    content = world.new_content()
+    content = new_content(world)
     ids = world.insert(finish(content), finish(content), finish(content, None))
     world.oracle.await_equality(QUIET_SECONDS)
     world.execute("delete from engagement_events where id = %s", ids[0])
@@ -51,7 +68,7 @@ def test_deleted_rows_leave_the_board_and_their_content_with_the_last(world: Wor
 
 
 def test_a_row_that_an_update_makes_invalid_leaves_until_it_is_valid_again(world: World) -> None:
-    content = world.new_content()
+    content = new_content(world)
     (event_id,) = world.insert(finish(content))
     world.oracle.await_equality(QUIET_SECONDS)
     world.execute("update engagement_events set duration_ms = -1 where id = %s", event_id)
@@ -79,7 +96,7 @@ def test_a_changed_length_is_counted_again_while_the_old_ranking_stays_visible(w
 
 
 def test_a_length_that_changes_while_the_job_is_down_is_counted_again_too(world: World, job: StreamJob) -> None:
-    content = world.new_content()
+    content = new_content(world)
     world.insert(finish(content))
     world.oracle.await_equality(QUIET_SECONDS)
     assert job.stop() == 0, job.tail()

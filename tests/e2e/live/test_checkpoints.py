@@ -45,7 +45,7 @@ def test_damaged_checkpoints(world: World, pausable: PausableJob) -> None:
                     order[(turn + place) % len(order)](pausable.checkpoint(sink))
                 pausable.resume()
                 pausable.await_batches(2)
-            world.oracle.await_equality(CATCH_UP_SECONDS, least_events=300)
+            world.oracle.await_equality(CATCH_UP_SECONDS, least_events=500)
     world.await_equality()
 
 
@@ -63,4 +63,4 @@ def test_an_old_copy_of_the_checkpoints(world: World, pausable: PausableJob, tmp
             shutil.copytree(tmp_path / "old", folder)
             pausable.resume()
             pausable.await_batches_of_all(1)
-        world.await_equality(least_events=300)
+        world.await_equality(least_events=500)

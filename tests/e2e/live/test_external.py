@@ -4,6 +4,8 @@ import pytest
 from tests.e2e.support.processes import PATIENCE, await_that
 from tests.e2e.support.world import CATCH_UP_SECONDS, StreamJob, World
 
+from engagement.streaming.batches import EXTERNAL_BATCH
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300 * PATIENCE)]
 
 SINK = "external"
@@ -14,9 +16,28 @@ def await_reason(job: StreamJob, text: str) -> None:
     await_that(lambda: text in str(job.status(SINK).get("reason")), 60, lambda: f"{job.status(SINK)}\n{job.tail()}")
 
 
+def test_a_driver_killed_while_it_sends_repeats_at_most_a_round(world: World, job: StreamJob) -> None:
+    """Power loss between a request, its answer and the record of it."""
+    receiver = world.receiver
+    with world.load(rate=400):
+        job.await_batches(1, SINK)
+        receiver.fail({"delay_seconds": 3.0})
+        before = receiver.stats()
+        # It has taken something, and its answer is still on its way: nothing of it can be on record.
+        await_that(lambda: receiver.stats()["delivered"] > before["delivered"], 30, "nothing was sent")
+        job.kill()
+        receiver.heal()
+        job.start_and_wait()
+        job.await_batches(1, SINK)
+    receiver.await_equality(CATCH_UP_SECONDS)
+    repeats = receiver.stats()["repeats"] - before["repeats"]
+    print(f"a kill while sending: {repeats} repeats for a receiver that honours no keys, 0 for one that does")  # noqa: T201
+    assert 0 < repeats <= EXTERNAL_BATCH
+
+
 def test_outages_of_the_receiver_lose_nothing(world: World, job: StreamJob) -> None:
     receiver = world.receiver
-    with world.load(rate=250):
+    with world.load(rate=400):
         for faults, reason in (
             (({"status": 500},), "500"),
             (({"status": 401},), "paused"),

@@ -163,7 +163,7 @@ def test_stream_from_now_and_backfill_before_hold_everything_once_and_reconcile_
 ) -> None:
     deployment.connector.register()
     deployment.stream.start_and_wait()
-    with world.load():
+    with world.load(rate=150):
         deployment.in_chunks()
         # A first backfill is killed on its way, then two run at once, all beside updates and deletions.
         first = deployment.job("backfill", *EVERYTHING)
@@ -213,12 +213,12 @@ def test_the_ranking_is_compared_and_counted_again_while_it_runs(
     world: World, job: StreamJob, warm: WarmJob, tmp_path: Path
 ) -> None:
     environment = world.job_environment(ENGAGEMENT_HOME=str(tmp_path), RECONCILE_YOUNG_SECONDS=str(YOUNG_SECONDS))
-    with world.load():
+    with world.load(rate=150):
         job.await_batches(5)
         assert "nothing differs" in done(warm, environment, "reconcile", "--sinks", "redis")
         done(warm, environment, "backfill", "--sinks", "redis", *EVERYTHING)
         job.await_batches(5)
-    world.oracle.await_equality(60, least_events=300)
+    world.oracle.await_equality(60, least_events=500)
 
 
 @pytest.fixture

@@ -125,6 +125,20 @@ def quiet(watch: Watch, job: StreamJob) -> Watch:
     return watch
 
 
+def test_each_metric_of_a_rule_or_panel_is_in_a_real_scrape(world: World, quiet: Watch, job: StreamJob) -> None:
+    with world.load():
+        job.await_batches(3)
+        seldom = {metric.sample for metric in METRICS.values() if not metric.always}
+        used = set().union(*(metric_names(one) for one in [*rule_expressions(), *dashboard_expressions()]))
+        wanted = (used | {metric.sample for metric in METRICS.values()}) - seldom - {"up"}
+
+        def missing() -> set[str]:
+            return wanted - {name.split(",")[0] for name in quiet.metrics()}
+
+        await_that(lambda: not missing(), 40, lambda: f"no scrape has {sorted(missing())}")
+    assert {name for name, value in quiet.metrics().items() if "conservation" in name and value} == set()
+
+
 def test_redis_dies(world: World, quiet: Watch) -> None:
     world.kill("redis")
     try:
@@ -171,24 +185,7 @@ def test_the_receiver_hangs(world: World, quiet: Watch, job: StreamJob) -> None:
         job.await_batches(1, "external")
 
 
-def await_each_metric(world: World, quiet: Watch, job: StreamJob) -> None:
-    """Wait until a scrape of the loaded job has all that rules and panels use."""
-    with world.load():
-        job.await_batches(3)
-        seldom = {metric.sample for metric in METRICS.values() if not metric.always}
-        used = set().union(*(metric_names(one) for one in [*rule_expressions(), *dashboard_expressions()]))
-        wanted = (used | {metric.sample for metric in METRICS.values()}) - seldom - {"up"}
-
-        def missing() -> set[str]:
-            return wanted - {name.split(",")[0] for name in quiet.metrics()}
-
-        await_that(lambda: not missing(), 40, lambda: f"no scrape has {sorted(missing())}")
-    assert {name for name, value in quiet.metrics().items() if "conservation" in name and value} == set()
-
-
-def test_dead_letters_pour_in_and_each_metric_of_a_rule_or_panel_is_in_a_real_scrape(
-    world: World, quiet: Watch, job: StreamJob
-) -> None:
+def test_dead_letters_pour_in(world: World, quiet: Watch) -> None:
     before = quiet.metrics().get("engagement_dead_letter_rows_total,code=E_JSON,sink=redis", 0.0)
     producer = Producer({"bootstrap.servers": world.env["KAFKA_BOOTSTRAP_SERVERS"]})
     for _ in range(BURST):
@@ -202,8 +199,6 @@ def test_dead_letters_pour_in_and_each_metric_of_a_rule_or_panel_is_in_a_real_sc
     await_that(lambda: "EngagementDeadLetterBurst" in quiet.prometheus.firing(), SAID_SECONDS, "no alert of the burst")
     quiet.page.wait_for_timeout(1500)
     assert "E_JSON" in quiet.page.locator("#dead").inner_text()
-
-    await_each_metric(world, quiet, job)
     # A minute later it is over: the alert looks at what came within one.
     await_that(lambda: "EngagementDeadLetterBurst" not in quiet.prometheus.firing(), 100, "the alert does not end")
     await_that(lambda: quiet.status() == "healthy", HEALED_SECONDS, lambda: f"not healed: {quiet.sick()}")

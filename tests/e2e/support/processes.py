@@ -15,6 +15,7 @@ POLL_SECONDS = 0.05
 PATIENCE = float(os.environ.get("E2E_PATIENCE", "1"))
 """Multiplies every time limit: for a machine that has other work to do as well."""
 _REST, _LONGEST_REST_SECONDS = 3.0, 1.0
+"""Times as long as a look took, and the most."""
 _KILL_SECONDS = 10.0
 _TAIL_LINES = 40
 

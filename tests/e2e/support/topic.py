@@ -9,13 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
-from tests.e2e.support.processes import PATIENCE, rest_after
+from tests.e2e.support.processes import PATIENCE, await_that
 from tests.reference.decode import Outcome, decode
 
 COLUMNS = ("op", "version", "event_id", "content_id", "user_id", "event_type", "event_ts", "duration_ms", "device")
 """What is compared of an event, in the order of `events`."""
 _SHOWN = 10
-_POLL_SECONDS = 0.5
 _READ_SECONDS = 180.0
 _CONSUME_SECONDS = 0.1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -86,14 +85,17 @@ class TopicOracle(ABC):
 
     def await_equality(self, limit_seconds: float) -> None:
         """Wait until the sink holds what it must. Raises: AssertionError that says what differs."""
-        looked = time.monotonic()
-        deadline = looked + limit_seconds * PATIENCE
-        while differences := self.look():
-            if time.monotonic() > deadline:
-                shown = "\n  ".join(differences[:_SHOWN])
-                raise AssertionError(f"{type(self).__name__}: {len(differences)} differences:\n  {shown}")
-            rest_after(looked, _POLL_SECONDS)
-            looked = time.monotonic()
+        differences: list[str] = []
+
+        def is_equal() -> bool:
+            differences[:] = self.look()
+            return not differences
+
+        def told() -> str:
+            shown = "\n  ".join(differences[:_SHOWN])
+            return f"{type(self).__name__}: {len(differences)} differences:\n  {shown}"
+
+        await_that(is_equal, limit_seconds, told)
 
     def look(self) -> list[str]:
         """What differs now."""

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import tempfile
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
@@ -217,20 +216,7 @@ class World:
         with closing(self.connect()) as database, database, database.cursor() as cursor:
             return insert(cursor, self.ledger, list(events))
 
-    def new_content(self, length_seconds: int | None = 60) -> str:
-        """A content of the caller's own; its id."""
-        content_id = str(uuid.uuid4())
-        self.ledger.note_length(content_id, length_seconds)
-        self.execute(
-            "insert into content (id, slug, title, content_type, length_seconds, publish_ts) "
-            "values (%s, %s, 'A content', 'video', %s, now())",
-            content_id,
-            content_id,
-            length_seconds,
-        )
-        return content_id
-
-    def load(self, rate: int = 160) -> Workload:
+    def load(self, rate: int = 250) -> Workload:
         """Rows until the context is left."""
         return Workload(self.connect, self.ledger, self.window, rate)
 
