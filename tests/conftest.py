@@ -15,8 +15,9 @@ sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
 settings.register_profile("without a deadline", deadline=None)
 settings.load_profile("without a deadline")
 
-_CHAIN, _STACKS, _SPARK, _CONTRACT = "tests/e2e/live", "tests/e2e", "tests/spark", "tests/contract"
-_FIRST = (_CHAIN, _STACKS, _SPARK, _CONTRACT)
+_CHAIN, _HISTORY, _STACKS = "tests/e2e/live", "tests/e2e/history", "tests/e2e"
+_SPARK, _CONTRACT = "tests/spark", "tests/contract"
+_FIRST = (_CHAIN, _HISTORY, _STACKS, _SPARK, _CONTRACT)
 """In this order, so that no worker is left alone with the longest part at the end."""
 
 
@@ -30,11 +31,11 @@ class _ByGroup(LoadScopeScheduling):  # type: ignore[misc] pytest-xdist has no t
 def group_of(nodeid: str) -> str:
     """Tests of a group run on one worker, one after the other.
 
-    The running chain's share a stack; others that start one, and Spark's tests, by file, since a worker keeps its Spark
-    once it has one; unit tests wherever a worker is free.
+    The running chain's share a stack, those over history another; others that start one, and Spark's tests, by file,
+    since a worker keeps its Spark once it has one; unit tests wherever a worker is free.
     """
     file = nodeid.partition("::")[0]
-    shared = next((folder for folder in (_CHAIN, _CONTRACT) if file.startswith(f"{folder}/")), "")
+    shared = next((folder for folder in (_CHAIN, _HISTORY, _CONTRACT) if file.startswith(f"{folder}/")), "")
     if shared:
         return shared
     return file if file.startswith((f"{_STACKS}/", f"{_SPARK}/")) else nodeid

@@ -375,7 +375,7 @@ def test_a_second_backfill_that_read_the_same_number_is_left_out_and_looks_again
         return looked
 
     slow._held = look_then_wait  # type: ignore[method-assign]
-    with pytest.raises(TransientSinkError, match="another backfill"):
+    with pytest.raises(TransientSinkError, match="another writer"):
         slow.load(history.chunk(table(10), "slow_0"))
     assert keys(lake.rows()) == Counter({(n + 1, 0): 1 for n in range(10)})
 

@@ -32,7 +32,7 @@ def table(tmp_path: Path) -> LakeTable:
 
 def written(table: LakeTable, *ids: int) -> list[dict[str, object]]:
     """A file that no commit names yet."""
-    writer = FileWriter(Folder(table.path), "event_date", "event_ts", 0)
+    writer = FileWriter(Folder(table.path), "event_date", "event_ts", 0, ["event_id"])
     times = pa.array([0] * len(ids), pa.timestamp("us", "UTC"))
     writer.add(pa.RecordBatch.from_pydict({"event_id": pa.array(ids, pa.int64()), "event_ts": times}))
     writer.finish()
@@ -85,7 +85,7 @@ def test_files_tell_which_values_they_may_hold(table: LakeTable) -> None:
 def test_of_two_that_go_on_from_one_state_the_second_is_told_to_look_again(table: LakeTable) -> None:
     first, second, stranger = DeltaLog(table), DeltaLog(table), DeltaLog(table)
     assert first.append_next(written(table, 1), APP, "{}") == 1
-    with pytest.raises(TransientSinkError, match="another backfill"):
+    with pytest.raises(TransientSinkError, match="another writer"):
         second.append_next(written(table, 1), APP, "{}")
     stranger.append_next(written(table, 2), "another application", "{}")
     assert DeltaLog(table).append_next(written(table, 3), APP, "{}") == 2

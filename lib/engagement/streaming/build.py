@@ -106,7 +106,7 @@ def build_job(
 
 def refused_rows(spark: SparkSession, settings: Settings) -> RefusedRows:
     """Where rows go that BigQuery refuses."""
-    return RefusedRows(spark, settings.paths.lake_path, "warehouse", DeadLetterCode.E_WAREHOUSE_REJECT)
+    return RefusedRows(spark, settings.paths.lake_path, "warehouse", DeadLetterCode.E_WAREHOUSE_REJECT, _now)
 
 
 @dataclass(frozen=True)

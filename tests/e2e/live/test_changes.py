@@ -6,8 +6,9 @@ import uuid
 import pytest
 from tests.e2e.support.oracle import TOP_KEY
 from tests.e2e.support.processes import PATIENCE
+from tests.e2e.support.streams import Stream
 from tests.e2e.support.workload import Event, content_ids
-from tests.e2e.support.world import StreamJob, World, now
+from tests.e2e.support.world import World, now
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240 * PATIENCE), pytest.mark.usefixtures("job")]
 
@@ -79,7 +80,7 @@ def test_a_row_that_an_update_makes_invalid_leaves_until_it_is_valid_again(world
     assert world.redis.zscore(TOP_KEY, content) == 4.5
 
 
-def test_a_changed_length_is_counted_again_while_the_old_ranking_stays_visible(world: World, job: StreamJob) -> None:
+def test_a_changed_length_is_counted_again_while_the_old_ranking_stays_visible(world: World, job: Stream) -> None:
     popular = content_ids()[:6]
     with world.watch() as watcher:
         with world.load():
@@ -95,7 +96,7 @@ def test_a_changed_length_is_counted_again_while_the_old_ranking_stays_visible(w
     assert min(sizes) >= len(popular), f"the ranking was gone meanwhile: {sizes}"
 
 
-def test_a_length_that_changes_while_the_job_is_down_is_counted_again_too(world: World, job: StreamJob) -> None:
+def test_a_length_that_changes_while_the_job_is_down_is_counted_again_too(world: World, job: Stream) -> None:
     content = new_content(world)
     world.insert(finish(content))
     world.oracle.await_equality(QUIET_SECONDS)

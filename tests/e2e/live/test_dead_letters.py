@@ -15,8 +15,9 @@ import pytest
 from deltalake import DeltaTable
 from tests.contract.dying_replay import BEFORE_THE_MARK
 from tests.e2e.support.processes import PATIENCE, PROJECT, await_that
+from tests.e2e.support.streams import Stream
 from tests.e2e.support.workload import Event
-from tests.e2e.support.world import CATCH_UP_SECONDS, StreamJob, World, now
+from tests.e2e.support.world import CATCH_UP_SECONDS, World, now
 
 from engagement.dead_letters.letter import LetterId
 
@@ -24,7 +25,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400 * PATIENCE)]
 
 STORED_SECONDS = 60
 COUNTED_SECONDS = 90
-AHEAD = timedelta(seconds=45)
+AHEAD = timedelta(seconds=20)
 """So far ahead, the event enters the window when all of this has been done, and stays in it."""
 LENGTH_SECONDS = 60
 COMMAND_SECONDS = 60
@@ -62,7 +63,7 @@ def counted_events(world: World, content_id: str) -> int:
     return int(str(world.redis.hget(f"content_stats:{content_id}", "events") or 0))
 
 
-def test_a_refused_row_is_corrected_and_reaches_every_sink_once(world: World, job: StreamJob, tmp_path: Path) -> None:
+def test_a_refused_row_is_corrected_and_reaches_every_sink_once(world: World, job: Stream, tmp_path: Path) -> None:
     content_id = str(uuid4())
     world.execute(
         "insert into content (id, slug, title, content_type, length_seconds, publish_ts) "

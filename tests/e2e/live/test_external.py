@@ -2,7 +2,8 @@
 
 import pytest
 from tests.e2e.support.processes import PATIENCE, await_that
-from tests.e2e.support.world import CATCH_UP_SECONDS, StreamJob, World
+from tests.e2e.support.streams import Stream
+from tests.e2e.support.world import CATCH_UP_SECONDS, World
 
 from engagement.streaming.batches import EXTERNAL_BATCH
 
@@ -11,12 +12,12 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300 * PATIENCE)]
 SINK = "external"
 
 
-def await_reason(job: StreamJob, text: str) -> None:
+def await_reason(job: Stream, text: str) -> None:
     """Wait until the query says why it waits."""
     await_that(lambda: text in str(job.status(SINK).get("reason")), 60, lambda: f"{job.status(SINK)}\n{job.tail()}")
 
 
-def test_a_driver_killed_while_it_sends_repeats_at_most_a_round(world: World, job: StreamJob) -> None:
+def test_a_driver_killed_while_it_sends_repeats_at_most_a_round(world: World, job: Stream) -> None:
     """Power loss between a request, its answer and the record of it."""
     receiver = world.receiver
     with world.load(rate=400):
@@ -35,7 +36,7 @@ def test_a_driver_killed_while_it_sends_repeats_at_most_a_round(world: World, jo
     assert 0 < repeats <= EXTERNAL_BATCH
 
 
-def test_outages_of_the_receiver_lose_nothing(world: World, job: StreamJob) -> None:
+def test_outages_of_the_receiver_lose_nothing(world: World, job: Stream) -> None:
     receiver = world.receiver
     with world.load(rate=400):
         for faults, reason in (
@@ -54,7 +55,7 @@ def test_outages_of_the_receiver_lose_nothing(world: World, job: StreamJob) -> N
 
 
 def test_a_job_whose_receiver_hangs_ends_when_told_to_and_a_receiver_that_dies_is_outlasted(
-    world: World, job: StreamJob
+    world: World, job: Stream
 ) -> None:
     receiver = world.receiver
     receiver.fail({"delay_seconds": 60.0})

@@ -19,7 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.contract.page_support import CHROMIUM, chromium
 from tests.e2e.support.processes import PATIENCE, JobProcess, await_that
 from tests.e2e.support.prometheus import PROMETHEUS, Prometheus, running_prometheus
-from tests.e2e.support.world import TOPIC, StreamJob, World
+from tests.e2e.support.streams import Stream
+from tests.e2e.support.world import TOPIC, World
 from tests.prometheus.expressions import dashboard_expressions, metric_names, rule_expressions
 
 from engagement.monitoring.catalogue import METRICS
@@ -114,7 +115,7 @@ def watch(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wa
 
 
 @pytest.fixture
-def quiet(watch: Watch, job: StreamJob) -> Watch:
+def quiet(watch: Watch, job: Stream) -> Watch:
     """With the job running, and nothing wrong to begin with."""
     assert job.is_alive
     await_that(
@@ -125,7 +126,7 @@ def quiet(watch: Watch, job: StreamJob) -> Watch:
     return watch
 
 
-def test_each_metric_of_a_rule_or_panel_is_in_a_real_scrape(world: World, quiet: Watch, job: StreamJob) -> None:
+def test_each_metric_of_a_rule_or_panel_is_in_a_real_scrape(world: World, quiet: Watch, job: Stream) -> None:
     with world.load():
         job.await_batches(3)
         seldom = {metric.sample for metric in METRICS.values() if not metric.always}
@@ -170,7 +171,7 @@ def test_connect_hangs_and_so_the_source_falls_silent(world: World, quiet: Watch
     quiet.await_all(HEALED_SECONDS, "healthy", ("source", 1.0), "-EngagementSourceSilent")
 
 
-def test_the_receiver_hangs(world: World, quiet: Watch, job: StreamJob) -> None:
+def test_the_receiver_hangs(world: World, quiet: Watch, job: Stream) -> None:
     """It takes connections all the same; so it is the sink that finds out, by EXTERNAL_SYSTEM_TIMEOUT."""
     failed = "engagement_requests_total,outcome=failed,sink=external"
     with world.load():

@@ -3,13 +3,15 @@
 import random
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from tests.e2e.support import checkpoints
 from tests.e2e.support.processes import PATIENCE, await_that
-from tests.e2e.support.world import CATCH_UP_SECONDS, START_SECONDS, TABLES, StreamJob, World
+from tests.e2e.support.streams import START_SECONDS, Stream, StreamJob
+from tests.e2e.support.world import CATCH_UP_SECONDS, TABLES, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300 * PATIENCE)]
 
@@ -19,27 +21,37 @@ MOST_AFTER_PLAN_SECONDS = {"redis": 0.15, **dict.fromkeys(TABLES, 1.5)}
 """Micro-batches take as long."""
 
 
-def kill_everything(job: StreamJob) -> None:
+@pytest.fixture
+def alone(world: World, job: Stream) -> Iterator[StreamJob]:
+    """The streaming job as a process of its own, in place of the world's, which goes on from where this one ends."""
+    world.without_job()
+    running = StreamJob(world.job_environment(), world.redis, world.home / "logs" / "alone.log", job.sinks)
+    running.start_and_wait()
+    yield running
+    running.kill()
+
+
+def kill_everything(job: Stream) -> None:
     """Power loss."""
     job.kill()
 
 
-def kill_python(job: StreamJob) -> None:
+def kill_python(job: Stream) -> None:
     """Only the driver's Python dies; its JVM has to notice."""
-    job.interrupt(signal.SIGKILL)
-    job.wait(10)
-    psutil.wait_procs(job.family(), timeout=30)
-    assert not job.family(), "the JVM lives on without its driver"
+    job.process.interrupt(signal.SIGKILL)
+    job.process.wait(10)
+    psutil.wait_procs(job.process.family(), timeout=30)
+    assert not job.process.family(), "the JVM lives on without its driver"
 
 
-def kill_java(job: StreamJob) -> None:
+def kill_java(job: Stream) -> None:
     """Only the JVM dies; the driver's Python has to end by itself, as failed."""
-    job.java().kill()
-    assert job.wait(30) == 1, job.tail()
-    psutil.wait_procs(job.family(), timeout=10)
+    job.process.java().kill()
+    assert job.process.wait(30) == 1, job.tail()
+    psutil.wait_procs(job.process.family(), timeout=10)
 
 
-def await_mid_batch(job: StreamJob, sink: str) -> None:
+def await_mid_batch(job: Stream, sink: str) -> None:
     """Return at a random moment after a micro-batch was planned and before it is noted as done."""
     checkpoint = job.checkpoint(sink)
     seen = checkpoints.numbers(checkpoint / "offsets")[-1]
@@ -51,17 +63,20 @@ def await_mid_batch(job: StreamJob, sink: str) -> None:
     time.sleep(random.uniform(0, MOST_AFTER_PLAN_SECONDS[sink]))
 
 
-def test_a_driver_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(world: World, job: StreamJob) -> None:
+def test_a_driver_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(
+    world: World, alone: Stream, job: Stream
+) -> None:
     """While rows, letters, streams, requests or fence are on their way; the warehouse dies once too."""
     kills = random.sample([kill_everything, kill_everything, kill_python, kill_java], 4)
+    heirs = [alone, alone, alone, job]
     with world.watch():
-        for kill, sink in zip(kills, ("redis", *TABLES), strict=True):
+        for kill, sink, heir in zip(kills, ("redis", *TABLES), heirs, strict=True):
             with world.load(rate=400):
-                job.await_batches_of_all(1)
-                await_mid_batch(job, sink)
-                kill(job)
-                job.start_and_wait()
-                job.await_batches(2)
+                alone.await_batches_of_all(1)
+                await_mid_batch(alone, sink)
+                kill(alone)
+                heir.start_and_wait()
+                heir.await_batches(2)
             world.oracle.await_equality(CATCH_UP_SECONDS, least_events=500)
         with world.load():
             await_mid_batch(job, "warehouse")
@@ -72,17 +87,19 @@ def test_a_driver_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(worl
         world.await_equality()
 
 
-def test_sigterm_finishes_the_batch_and_the_next_start_repeats_nothing(world: World, job: StreamJob) -> None:
+def test_sigterm_finishes_the_batch_and_the_next_start_repeats_nothing(
+    world: World, alone: StreamJob, job: Stream
+) -> None:
     with world.load():
-        job.await_batches_of_all(1)
-        said_before = len(job.text())
-        assert job.stop() == 0, job.tail()
-    said = job.text()[said_before:]
+        alone.await_batches_of_all(1)
+        said_before = len(alone.text())
+        assert alone.stop() == 0, alone.tail()
+    said = alone.text()[said_before:]
     assert "ERROR" not in said, said
     assert "Traceback" not in said, said
-    assert {sink: job.status(sink)["state"] for sink in job.sinks} == dict.fromkeys(job.sinks, "stopped")
-    psutil.wait_procs(job.family(), timeout=FAREWELL_SECONDS)
-    assert not job.family(), "left running"
+    assert {sink: alone.status(sink)["state"] for sink in alone.sinks} == dict.fromkeys(alone.sinks, "stopped")
+    psutil.wait_procs(alone.process.family(), timeout=FAREWELL_SECONDS)
+    assert not alone.process.family(), "left running"
     job.start_and_wait()
     world.oracle.await_equality(CATCH_UP_SECONDS)
     rows = job.status()["rows"]
@@ -90,11 +107,11 @@ def test_sigterm_finishes_the_batch_and_the_next_start_repeats_nothing(world: Wo
     assert rows["already_delivered"] == 0
 
 
-def test_a_second_driver_on_the_same_checkpoint_is_refused(world: World, job: StreamJob) -> None:
+def test_a_second_driver_on_the_same_checkpoint_is_refused(world: World, job: Stream) -> None:
     second = StreamJob(world.job_environment(), world.redis, world.home / "logs" / "second.log")
     second.start()
     try:
-        assert second.wait(START_SECONDS) == 1, second.tail()
+        assert second.process.wait(START_SECONDS) == 1, second.tail()
     finally:
         second.kill()
     assert "another streaming job is using the checkpoint" in second.text()
@@ -102,9 +119,7 @@ def test_a_second_driver_on_the_same_checkpoint_is_refused(world: World, job: St
     world.oracle.await_equality(CATCH_UP_SECONDS)
 
 
-def test_a_second_driver_with_a_checkpoint_of_its_own_does_no_harm(
-    world: World, job: StreamJob, tmp_path: Path
-) -> None:
+def test_a_second_driver_with_a_checkpoint_of_its_own_does_no_harm(world: World, job: Stream, tmp_path: Path) -> None:
     environment = world.job_environment(CHECKPOINT_PATH=str(tmp_path))
     second = StreamJob(environment, world.redis, world.home / "logs" / "second.log", job.sinks)
     with world.watch():

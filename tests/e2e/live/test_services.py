@@ -5,7 +5,8 @@ import time
 
 import pytest
 from tests.e2e.support.processes import PATIENCE, await_that
-from tests.e2e.support.world import CATCH_UP_SECONDS, StreamJob, World
+from tests.e2e.support.streams import Stream
+from tests.e2e.support.world import CATCH_UP_SECONDS, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300 * PATIENCE)]
 
@@ -13,7 +14,7 @@ ALL_SERVICES = ["bigquery", "receiver", "kafka", "redis", "postgres", "connect"]
 LOST_SECONDS = 3.0
 
 
-def test_an_emptied_redis_is_counted_again_from_kafka(world: World, job: StreamJob) -> None:
+def test_an_emptied_redis_is_counted_again_from_kafka(world: World, job: Stream) -> None:
     with world.watch():
         with world.load():
             job.await_batches(2)
@@ -25,7 +26,7 @@ def test_an_emptied_redis_is_counted_again_from_kafka(world: World, job: StreamJ
     assert world.redis.exists(f"content_meta:{top[0]}")
 
 
-def test_a_killed_redis_comes_back_with_everything(world: World, job: StreamJob) -> None:
+def test_a_killed_redis_comes_back_with_everything(world: World, job: Stream) -> None:
     with world.watch():
         with world.load():
             job.await_batches(2)
@@ -37,7 +38,7 @@ def test_a_killed_redis_comes_back_with_everything(world: World, job: StreamJob)
     assert job.is_alive
 
 
-def test_a_redis_that_lost_its_newest_seconds_gets_them_again(world: World, job: StreamJob) -> None:
+def test_a_redis_that_lost_its_newest_seconds_gets_them_again(world: World, job: Stream) -> None:
     log = world.home / "redis" / "appendonly.aof"
     with world.watch():
         with world.load():
@@ -53,7 +54,7 @@ def test_a_redis_that_lost_its_newest_seconds_gets_them_again(world: World, job:
     assert job.is_alive
 
 
-def test_killed_services_cost_no_row(world: World, job: StreamJob) -> None:
+def test_killed_services_cost_no_row(world: World, job: Stream) -> None:
     """Each that rows come through, then all at once."""
     with world.watch():
         for services in (["postgres"], ["connect"], ["kafka"], ALL_SERVICES):

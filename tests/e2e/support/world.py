@@ -1,11 +1,9 @@
 """The embedded stack of one test session, the streaming job in it, and short names for what tests do to both."""
 
-import json
 import os
 import shutil
-import signal
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,14 +12,15 @@ import psutil
 import psycopg2
 from psycopg2.extensions import connection as Connection
 from redis import Redis
-from tests.e2e.support import checkpoints
 from tests.e2e.support.lake import LakeOracle
 from tests.e2e.support.ledger import Ledger
 from tests.e2e.support.oracle import Oracle, Verdict
-from tests.e2e.support.processes import PROJECT, JobProcess, await_that, leftovers
+from tests.e2e.support.processes import PROJECT, leftovers
 from tests.e2e.support.receiver import ReceiverOracle
+from tests.e2e.support.streams import STATUS_KEY
 from tests.e2e.support.topic import Topic
 from tests.e2e.support.warehouse import WarehouseOracle
+from tests.e2e.support.warm import PausableStream, WarmProcess
 from tests.e2e.support.watcher import Watcher
 from tests.e2e.support.workload import Event, Workload, content_ids, insert, make_contents
 
@@ -32,12 +31,9 @@ from engagement.embedded.stack import Stack
 WINDOW_MINUTES = 2
 CONTENT_REFRESH_SECONDS = 4
 SNAPSHOT_ROWS = 300
-START_SECONDS = 180.0
-STOP_SECONDS = 40.0
 FIRST_BOARD_SECONDS = 40.0
-BATCHES_SECONDS = 60.0
+RESET_SECONDS = 60.0
 CATCH_UP_SECONDS = 90.0
-STATUS_KEY = "engagement:status"
 TOPIC = "engagement-events"
 TABLES = ("warehouse", "lake", "external")
 """Sinks that keep every row version, or pass it on and keep a record of that."""
@@ -48,71 +44,6 @@ def host_environment() -> dict[str, str]:
     """The tests' own environment without any setting of a project that may run on the same machine."""
     kept = {name: os.environ[name] for name in _HOST_VARIABLES if name in os.environ}
     return {**kept, "PYTHONPATH": f"{PROJECT / 'lib'}{os.pathsep}{PROJECT}"}
-
-
-class StreamJob(JobProcess):
-    """`stream` with its own checkpoint; knows through Redis whether it runs."""
-
-    def __init__(
-        self, environment: Mapping[str, str], client: Redis, log: Path, sinks: Sequence[str] = ("redis",)
-    ) -> None:
-        super().__init__("stream", ("--sinks", ",".join(sinks)), environment, log)
-        self.sinks = sinks
-        self._client = client
-        self._checkpoints = Path(environment["CHECKPOINT_PATH"])
-
-    def checkpoint(self, sink: str) -> Path:
-        """The checkpoint of one sink's query."""
-        return self._checkpoints / sink
-
-    def status(self, sink: str = "redis") -> dict[str, object]:
-        """What a query says about itself; empty when nothing is known."""
-        text = self._client.hget(STATUS_KEY, sink)
-        return dict(json.loads(str(text))) if text else {}
-
-    def start_and_wait(self) -> float:
-        """Start it and wait until all its queries run; returns the seconds that took."""
-        return self.await_running(self.start)
-
-    def await_running(self, start: Callable[[], None]) -> float:
-        """Wait until all queries run that `start` begins anew; returns the seconds that took."""
-        before = {sink: self.status(sink).get("started_at") for sink in self.sinks}
-        start()
-
-        def runs(sink: str) -> bool:
-            assert self.is_alive, f"the streaming job ended while starting:\n{self.tail()}"
-            status = self.status(sink)
-            return status.get("state") == "running" and status.get("started_at") != before[sink]
-
-        return await_that(
-            lambda: all(runs(sink) for sink in self.sinks),
-            START_SECONDS,
-            lambda: f"not every query runs: {[self.status(sink) for sink in self.sinks]}\n{self.tail()}",
-        )
-
-    def stop(self) -> int:
-        """SIGTERM, as a service manager does; returns the exit code."""
-        self.interrupt(signal.SIGTERM)
-        return self.wait(STOP_SECONDS)
-
-    def commits(self, sink: str = "redis") -> int:
-        """Id of a query's newest finished micro-batch, -1 without any."""
-        return (checkpoints.numbers(self.checkpoint(sink) / "commits") or [-1])[-1]
-
-    def await_batches(self, count: int, sink: str = "redis", limit_seconds: float = BATCHES_SECONDS) -> None:
-        """Wait until a query has finished so many more micro-batches."""
-        target = self.commits(sink) + count
-        told = f"no new micro-batch of {sink}"
-        await_that(lambda: self.commits(sink) >= target, limit_seconds, lambda: f"{told}\n{self.tail()}")
-
-    def await_batches_of_all(self, count: int, limit_seconds: float = BATCHES_SECONDS) -> None:
-        """Wait until each query has finished so many more micro-batches."""
-        targets = {sink: self.commits(sink) + count for sink in self.sinks}
-
-        def behind() -> list[str]:
-            return [sink for sink, target in targets.items() if self.commits(sink) < target]
-
-        await_that(lambda: not behind(), limit_seconds, lambda: f"no new micro-batch of {behind()}\n{self.tail()}")
 
 
 class World:
@@ -131,7 +62,7 @@ class World:
         """The first comparison: nothing but the connector's snapshot."""
 
     def open(self) -> None:
-        """Start everything; the connector's first snapshot finds contents and rows in the tables."""
+        """Start the services; the connector's first snapshot finds contents and rows in the tables."""
         self._source.up()
         self._source.site.release_ports()  # or the stack, which has a site of its own, would leave this port
         with closing(self.connect()) as database:
@@ -150,11 +81,37 @@ class World:
         token = self.env["EXTERNAL_SYSTEM_TOKEN"]
         self.receiver = ReceiverOracle(topic, address, token, Path(self.env["LAKE_PATH"]))
         log = self.home / "logs" / "stream.log"
-        self.job = StreamJob(self.job_environment(), self.redis, log, self._sinks)
+        self.process = WarmProcess(self.job_environment(), self.home / "orders", log)
+        self.job = PausableStream(self.process, self.job_environment(), self.redis, self._sinks)
+
+    def begin(self) -> None:
+        """Start the streaming job: what its board must hold first is the snapshot."""
         self.job.start_and_wait()
         with suppress(AssertionError):  # the test of the snapshot judges it; here it would fail all others too
             self.oracle.await_equality(FIRST_BOARD_SECONDS)
         self.first_board = self.oracle.newest
+
+    def with_job(self) -> PausableStream:
+        """The streaming job, running, its board equal to the reference; reset when a test has left it otherwise."""
+        self.redis.connection_pool.disconnect()  # a test that ran out of time may have left half an answer in it
+        self.stack.up()
+        self.receiver.heal()
+        if not self.job.is_alive:
+            self.redis.delete(STATUS_KEY)  # of other tests' jobs: whoever watches would miss their sign of life
+            self.job.start_and_wait()
+        try:
+            self.oracle.await_equality(RESET_SECONDS, least_events=0)
+        except AssertionError:
+            self.job.kill()
+            self.redis.flushall()
+            self.job.start_and_wait()
+            self.oracle.await_equality(RESET_SECONDS, least_events=0)
+        return self.job
+
+    def without_job(self) -> None:
+        """Let it wait: its process is free for another stream."""
+        if self.job.is_alive:
+            assert self.job.stop() == 0, self.job.tail()
 
     def close(self, *, keep_logs: bool) -> None:
         """Stop everything; the folder stays when somebody may want to look at its logs."""

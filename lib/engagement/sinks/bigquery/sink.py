@@ -116,7 +116,7 @@ class WarehouseSink:
             tasks = self._write(changes, replace(plan, versions_there=self._rest.text("versions_there")))
         refused = [row for task in tasks for row in task.refused]
         if refused:
-            # Before the fence moves: a crash in between adds the same letters again, which are merged by their place.
+            # Before the fence moves: a crash in between adds the same letters again, and none twice.
             self._letters.add(changes.messages, refused, identity)
         after = before.after(ranges)
         # Without a step there is no row to add, and the claim would be one of nothing.

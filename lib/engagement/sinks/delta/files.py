@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,11 +17,8 @@ from pyarrow.fs import FileSystem, LocalFileSystem
 
 ROWS_PER_FILE = 250_000
 """Rows that a task holds until it writes them."""
-_BOUNDED = ("event_id", "version")
-"""Columns whose bounds a commit tells, where a table has them: readers that look for single events skip other files."""
-BOUNDS = (("delta.dataSkippingStatsColumns", ",".join(_BOUNDED)),)
-"""Property of the tables that have them: else delta-rs takes it that files hold nothing of the other columns, and finds
-no row by them."""
+EVENT_BOUNDS = ("event_id", "version")
+"""Columns of events whose bounds a commit tells: readers that look for single ones skip other files."""
 _NO_DAY = "__HIVE_DEFAULT_PARTITION__"
 _LAST_DAY = 2_932_896
 """9999-12-31 in days since 1970: other engines know no later one, and a broker's time can lie beyond."""
@@ -31,6 +28,14 @@ FILE_FIELD = pa.struct(
 )
 FILE_DDL = "STRUCT<path: STRING, size: BIGINT, day: STRING, stats: STRING, at_ms: BIGINT>"
 """FILE_FIELD in Spark's words."""
+
+
+def bounds_property(columns: Sequence[str]) -> tuple[str, str]:
+    """Property of a table whose commits tell the bounds of these columns.
+
+    Without it, delta-rs takes it that files hold nothing of the other columns, and finds no row by them.
+    """
+    return "delta.dataSkippingStatsColumns", ",".join(columns)
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,14 @@ class Folder:
 class FileWriter:
     """Collects rows and writes them as files of `folder`, one per UTC day of the time in `day_of`."""
 
-    def __init__(self, folder: Folder, partition_by: str, day_of: str, at_ms: int) -> None:
+    def __init__(
+        self, folder: Folder, partition_by: str, day_of: str, at_ms: int, bounded: Sequence[str] = EVENT_BOUNDS
+    ) -> None:
         self._folder = folder
         self._partition_by = partition_by
         self._day_of = day_of
         self._at_ms = at_ms
+        self._bounded = bounded
         self._waiting: list[pa.RecordBatch] = []
         self._rows = 0
         self.files: list[dict[str, Any]] = []
@@ -80,7 +88,7 @@ class FileWriter:
             name = f"{of_day}/part-{uuid.uuid4()}.parquet"
             file_system.create_dir(f"{root}/{of_day}", recursive=True)
             size = write_parquet(file_system, f"{root}/{name}", group)
-            stats = json.dumps(_stats(group))
+            stats = json.dumps(_stats(group, self._bounded))
             self.files.append({"path": name, "size": size, "day": day, "stats": stats, "at_ms": self._at_ms})
 
 
@@ -114,8 +122,8 @@ def _by_day(rows: pa.Table, day_of: str) -> Iterator[tuple[str | None, pa.Table]
         yield (None if sorted_days[start] > _LAST_DAY else str(day)), group
 
 
-def _stats(rows: pa.Table) -> dict[str, Any]:
-    bounds = {name: pc.min_max(rows[name]).as_py() for name in _BOUNDED if name in rows.column_names}
+def _stats(rows: pa.Table, bounded: Sequence[str]) -> dict[str, Any]:
+    bounds = {name: pc.min_max(rows[name]).as_py() for name in bounded}
     return {
         "numRecords": rows.num_rows,
         "minValues": {name: bound["min"] for name, bound in bounds.items()},

@@ -20,7 +20,7 @@ from engagement.sinks.delta.tables import LakeTable
 
 _NEWEST_COMMITS = 10
 """Where the fence is looked for first: behind it lies at most some upkeep."""
-_OTHER_BACKFILL = "another backfill wrote to it meanwhile; looking again"
+_OTHER_WRITER = "another writer added to it meanwhile; looking again"
 
 
 class DeltaLog:
@@ -62,7 +62,7 @@ class DeltaLog:
         state what is missing has to look again.
         """
         following = (self._table.transaction_version(app) or 0) + 1
-        self._append(files, metadata, Transaction(app, following), _OTHER_BACKFILL)
+        self._append(files, metadata, Transaction(app, following), _OTHER_WRITER)
         return following
 
     def append_beside(self, files: Sequence[Mapping[str, Any]], chunk: str) -> None:
@@ -75,7 +75,7 @@ class DeltaLog:
         told = self._fences(_NEWEST_COMMITS) or self._fences(None)
         fence = _farthest(told, told[0].topic_id) if told else None
         metadata = fence.to_carried(chunk) if fence else json.dumps({"backfill": chunk})
-        self._append(files, metadata, None, _OTHER_BACKFILL)
+        self._append(files, metadata, None, _OTHER_WRITER)
 
     def may_hold(self, column: str, first: int, last: int) -> bool:
         """Whether a file may have a value between these two, by its bounds; true where it tells none."""
@@ -91,6 +91,11 @@ class DeltaLog:
         unknown = pa.nulls(files.num_rows, pa.int64())
         columns = {name: files[own] if own in files.column_names else unknown for name, own in told.items()}
         return pa.table({"path": files["path"], **columns})
+
+    def read(self, columns: Sequence[str], where: pc.Expression) -> pa.Table:
+        """Some columns of some rows, as this state has them."""
+        with translated(self._sink):
+            return self._table.to_pyarrow_table(columns=list(columns), filters=where)
 
     @property
     def is_plain(self) -> bool:

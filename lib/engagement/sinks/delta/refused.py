@@ -1,7 +1,8 @@
 """Dead letters of a sink of its own: row versions that the transform accepted and a destination did not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -10,9 +11,11 @@ from pyspark.sql import functions as F
 
 from engagement.identity import BatchIdentity
 from engagement.schemas import DEAD_LETTER, DeadLetterCode
-from engagement.sinks.delta.tables import dead_letters_table, merge_dead_letters, stored_dead_letters
+from engagement.sinks.delta.letters import add_letters
+from engagement.sinks.delta.tables import dead_letters_table, stored_dead_letters
 from engagement.sinks.spark_faults import spark_translated
 from engagement.small_frames import small_frame
+from engagement.transform.instant import to_micros
 
 _REFUSED = pa.schema(
     [("kafka_partition", pa.int32()), ("kafka_offset", pa.int64()), ("detail", pa.string()), ("attempts", pa.int32())]
@@ -58,9 +61,10 @@ class RefusedRows:
     lake: str
     sink: str
     code: DeadLetterCode
+    clock: Callable[[], datetime]
 
     def add(self, messages: DataFrame, refused: Sequence[Mapping[str, Any]], identity: BatchIdentity) -> None:
-        """Merge letters of rows that were tried once; a replay adds none twice.
+        """Add letters of rows that were tried once; a replay adds none twice.
 
         In: NARROW_MESSAGES; rows with kafka_partition, kafka_offset and detail. Raises: TransientSinkError.
         """
@@ -69,4 +73,4 @@ class RefusedRows:
         with spark_translated(self.sink):
             table.prepare()
             letters = refused_letters(messages, rows, self.sink, self.code, str(identity))
-            merge_dead_letters(messages.sparkSession, table, letters)
+            add_letters(messages.sparkSession, table, letters, to_micros(self.clock()) // 1000)

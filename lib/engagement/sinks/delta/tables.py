@@ -13,10 +13,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from engagement.errors import PermanentSinkError
-from engagement.retry import RetryPolicy, Surroundings, call_with_retry
 from engagement.schemas import DEAD_LETTER
 from engagement.sinks.delta.faults import translated
-from engagement.sinks.spark_faults import spark_translated
+from engagement.sinks.delta.files import bounds_property
 
 KAFKA_DATE = "kafka_date"
 FENCED = (("delta.setTransactionRetentionDuration", "interval 30 days"),)
@@ -44,11 +43,8 @@ DEAD_LETTERS = T.StructType(
     ]
 )
 """`dead_letters`: one row per (topic, kafka_partition, kafka_offset, stage)."""
-
-_PLACE = ("topic", "kafka_partition", "kafka_offset", "stage")
-_MERGES = RetryPolicy(attempts=8, base_seconds=0.2, cap_seconds=2.0)
-"""Several sinks and backfills add letters at the same time, and Delta lets one of two merges pass."""
-
+LETTER_BOUNDS = ("kafka_partition", "kafka_offset")
+"""Columns of letters whose bounds a commit tells: who looks for a place skips other files."""
 
 _PREPARING = threading.Lock()
 """Two queries of a job share the table of dead letters, and Delta lets only one of them make it."""
@@ -114,7 +110,8 @@ class LakeTable:
 
 def dead_letters_table(sink: str, lake: str) -> LakeTable:
     """The table of dead letters, which every sink that refuses something adds to."""
-    return LakeTable(sink, f"{lake}/dead_letters", DEAD_LETTERS, KAFKA_DATE, FENCED)
+    properties = (*FENCED, bounds_property(LETTER_BOUNDS))
+    return LakeTable(sink, f"{lake}/dead_letters", DEAD_LETTERS, KAFKA_DATE, properties)
 
 
 def stored_dead_letters(refused: DataFrame, batch_id: str, sink: str | None, attempts: Column) -> DataFrame:
@@ -128,20 +125,3 @@ def stored_dead_letters(refused: DataFrame, batch_id: str, sink: str | None, att
         F.lit(None).cast(DEAD_LETTERS["history"].dataType).alias("history"),
         F.to_date("kafka_ts").alias(KAFKA_DATE),
     )
-
-
-def merge_dead_letters(spark: SparkSession, table: LakeTable, letters: DataFrame, *, of_rows: bool = False) -> None:
-    """Add the letters (DEAD_LETTERS) that the table lacks; what it has keeps its status.
-
-    `of_rows`: these are rows of PostgreSQL's table, refused at whatever time they were read, so a letter of another day
-    is the same. Raises: TransientSinkError.
-    """
-    columns = _PLACE if of_rows else (KAFKA_DATE, *_PLACE)
-    same = " and ".join(f"stored.{name} = new.{name}" for name in columns)
-
-    def merge() -> None:
-        with spark_translated(table.sink):
-            stored = table.open(spark).alias("stored")
-            stored.merge(letters.alias("new"), same).whenNotMatchedInsertAll().execute()
-
-    call_with_retry(merge, _MERGES, Surroundings())

@@ -5,7 +5,7 @@ are version 0, older for the receiver than whatever the stream sends of them. Wh
 
 * before or between requests, or after an answer: what was acknowledged and is not in the table yet is sent again, with
   the same keys; that is at most what one round sends (BUDGET_SECONDS).
-* between the dead letters and the commit: letters are merged by the event, so the repetition adds none twice.
+* between the dead letters and the commit: letters are known by the event, so the repetition adds none twice.
 * after the commit: the rows are there, and the repetition sends none of their events.
 
 Beside the stream: its fence lies in the commits of the same table, so ours carry it along, unchanged; see
@@ -27,8 +27,9 @@ from engagement.errors import TransientSinkError
 from engagement.retry import RetryPolicy, Surroundings, call_with_retry
 from engagement.schemas import TABLE_TOPIC, Kind
 from engagement.sinks.base import Additions, Chunk, Loaded
+from engagement.sinks.delta.letters import add_letters
 from engagement.sinks.delta.log import DeltaLog
-from engagement.sinks.delta.tables import LakeTable, dead_letters_table, merge_dead_letters
+from engagement.sinks.delta.tables import LakeTable, dead_letters_table
 from engagement.sinks.external.chunk_task import ChunkPlan, make_chunk_task
 from engagement.sinks.external.deliveries import (
     NO_TOPIC,
@@ -45,6 +46,7 @@ from engagement.sinks.external.sink import BUDGET_SECONDS
 from engagement.sinks.external.task import SendPlan
 from engagement.sinks.held import is_version, without
 from engagement.sinks.spark_faults import spark_translated
+from engagement.transform.instant import to_micros
 
 _COMMITS = RetryPolicy(attempts=8, base_seconds=0.2, cap_seconds=2.0)
 """To give up here would mean to send again."""
@@ -164,10 +166,11 @@ class ExternalLoader:
         """Store the outcomes of a round: dead letters first. Raises: TransientSinkError."""
         if part.rejected:
             ids = sorted({row["kafka_offset"] for row in part.rejected})
-            messages = table_messages(chunk.changes.frame().where(F.col("event_id").isin(ids)), self._waiting.clock())
+            now = self._waiting.clock()
+            messages = table_messages(chunk.changes.frame().where(F.col("event_id").isin(ids)), now)
             one_each = {row["kafka_offset"]: row for row in part.rejected}
             letters = rejected_letters(messages, [*one_each.values()], chunk.name)
-            merge_dead_letters(self._spark, self.dead_letters, letters, of_rows=True)
+            add_letters(self._spark, self.dead_letters, letters, to_micros(now) // 1000, of_rows=True)
         if part.files:
             append = partial(self._append, chunk.name, part)
             call_with_retry(append, _COMMITS, Surroundings())

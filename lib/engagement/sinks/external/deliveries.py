@@ -14,7 +14,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from engagement.schemas import NARROW_MESSAGES, ROW_COLUMNS, TABLE_TOPIC, DeadLetterCode
 from engagement.sinks.delta.fence import DeltaFence
-from engagement.sinks.delta.files import BOUNDS, FileWriter, Folder
+from engagement.sinks.delta.files import EVENT_BOUNDS, FileWriter, Folder, bounds_property
 from engagement.sinks.delta.refused import refused_letters
 from engagement.sinks.delta.tables import FENCED, LakeTable
 from engagement.sinks.external.lane import Outcome
@@ -63,7 +63,7 @@ _FREQUENT_COMMITS = (
 
 def deliveries_table(lake: str) -> LakeTable:
     """The table in a lake."""
-    properties = (*FENCED, *BOUNDS, *_FREQUENT_COMMITS)
+    properties = (*FENCED, bounds_property(EVENT_BOUNDS), *_FREQUENT_COMMITS)
     return LakeTable(SINK, f"{lake}/deliveries", DELIVERIES, DELIVERY_DATE, properties)
 
 

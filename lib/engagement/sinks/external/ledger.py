@@ -11,13 +11,15 @@ from pyspark.sql import DataFrame, SparkSession
 
 from engagement.identity import BatchIdentity, OffsetRange
 from engagement.sinks.delta.fence import DeltaFence
+from engagement.sinks.delta.letters import add_letters
 from engagement.sinks.delta.log import DeltaLog
-from engagement.sinks.delta.tables import dead_letters_table, merge_dead_letters
+from engagement.sinks.delta.tables import dead_letters_table
 from engagement.sinks.delta.upkeep import Upkeep, UpkeepPlan
 from engagement.sinks.external.deliveries import deliveries_table, islands, rejected_letters
 from engagement.sinks.external.options import SINK
 from engagement.sinks.external.outcomes import Part
 from engagement.sinks.spark_faults import spark_translated
+from engagement.transform.instant import to_micros
 
 
 class DeliveryLedger:
@@ -28,6 +30,7 @@ class DeliveryLedger:
         self.deliveries = deliveries_table(lake)
         self.dead_letters = dead_letters_table(SINK, lake)
         self._upkeep = Upkeep(spark, (self.deliveries,), upkeep, clock)
+        self._clock = clock
         self.topic_id = ""
         self._log: DeltaLog | None = None
         self._known: Standing | None = None
@@ -75,8 +78,8 @@ class DeliveryLedger:
             self.commit([file for part in parts for file in part.files], before.fence, after, identity)
 
     def add_letters(self, letters: DataFrame) -> None:
-        """Merge dead letters into their table: a replay adds none twice. Raises: TransientSinkError."""
-        merge_dead_letters(self._spark, self.dead_letters, letters)
+        """Add dead letters to their table: a replay adds none twice. Raises: TransientSinkError."""
+        add_letters(self._spark, self.dead_letters, letters, to_micros(self._clock()) // 1000)
 
     def commit(
         self, files: Sequence[Mapping[str, Any]], before: DeltaFence, after: DeltaFence, identity: BatchIdentity

@@ -11,12 +11,13 @@ stream and other backfills do at the same time.
 The rows are written by the tasks that read them, as the stream's are. Only where the table may hold some of a chunk's
 events already do they come back to Spark, to be compared with it.
 
-Dead letters come after the rows, merged by their place, so that a crash in between adds none twice.
+Dead letters come after the rows, and only those whose place is free, so that a crash in between adds none twice.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from pyspark.sql import DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
@@ -24,8 +25,9 @@ from pyspark.sql import functions as F
 from engagement.schemas import Kind
 from engagement.sinks.base import Additions, Chunk, Loaded
 from engagement.sinks.delta.files import Folder
+from engagement.sinks.delta.letters import add_letter_files
 from engagement.sinks.delta.log import DeltaLog
-from engagement.sinks.delta.tables import DEAD_LETTERS, dead_letters_table, merge_dead_letters
+from engagement.sinks.delta.tables import dead_letters_table
 from engagement.sinks.held import is_version, without
 from engagement.sinks.lake.chunk_files import WRITTEN_DDL, ChunkPlan, write_chunk
 from engagement.sinks.lake.tables import EVENT_DATE, SINK, events_table, in_days
@@ -60,7 +62,7 @@ class LakeLoader:
             log = DeltaLog(self.events)
             read, tasks = self._write(chunk, self._held(chunk, log))
             self._append(log, tasks, chunk)
-            letters = [address for task in tasks for address in task.letters]
+            letters = [file.asDict() for task in tasks for file in task.letters]
             if letters:
                 self._add_dead_letters(letters)
             return Loaded(read, self._added.total(chunk), sum(task.refused for task in tasks))
@@ -106,6 +108,5 @@ class LakeLoader:
             number = log.append_next(files, APP, json.dumps({"backfill": chunk.name}))
             self._added.add(chunk, str(number), sum(task.rows for task in tasks))
 
-    def _add_dead_letters(self, files: Sequence[str]) -> None:
-        letters = self._spark.read.schema(DEAD_LETTERS).parquet(*files)
-        merge_dead_letters(self._spark, self.dead_letters, letters, of_rows=True)
+    def _add_dead_letters(self, files: Sequence[Mapping[str, Any]]) -> None:
+        add_letter_files(self._spark, self.dead_letters, files, to_micros(self._clock()) // 1000, of_rows=True)

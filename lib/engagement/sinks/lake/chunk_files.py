@@ -10,16 +10,16 @@ from functools import partial
 import pyarrow as pa
 
 from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD, FileWriter, Folder
+from engagement.sinks.delta.letters import letter_writer
 from engagement.sinks.lake.letters import to_letters
 from engagement.sinks.lake.tables import EVENT_DATE, to_file_rows
-from engagement.sinks.lake.writer import write_letters
 from engagement.sinks.outcomes import count_refused, is_version
 from engagement.transform.changes import Task
 
-WRITTEN_DDL = f"rows BIGINT, refused BIGINT, files ARRAY<{FILE_DDL}>, letters ARRAY<STRING>"
+WRITTEN_DDL = f"rows BIGINT, refused BIGINT, files ARRAY<{FILE_DDL}>, letters ARRAY<{FILE_DDL}>"
 """One row a task: row versions and dead letters among its rows, the files of both."""
 _WRITTEN = pa.schema(
-    [("rows", pa.int64()), ("refused", pa.int64()), ("files", pa.list_(FILE_FIELD)), ("letters", pa.list_(pa.string()))]
+    [("rows", pa.int64()), ("refused", pa.int64()), ("files", pa.list_(FILE_FIELD)), ("letters", pa.list_(FILE_FIELD))]
 )
 _ANY_PLACE = -(2**63)
 """A row whose id is refused as negative has it as its place."""
@@ -45,7 +45,7 @@ def write_chunk(plan: ChunkPlan) -> Task:
 def _write(batches: Iterable[pa.RecordBatch], *, plan: ChunkPlan) -> Iterator[pa.RecordBatch]:
     writer = FileWriter(plan.events, EVENT_DATE, "event_ts", plan.processed_us // 1000)
     rows = refused = 0
-    letters: list[pa.RecordBatch] = []
+    letters = letter_writer(plan.dead_letters, plan.processed_us // 1000)
     for batch in batches:
         versions = batch.filter(is_version(batch))
         rows += versions.num_rows
@@ -53,9 +53,8 @@ def _write(batches: Iterable[pa.RecordBatch], *, plan: ChunkPlan) -> Iterator[pa
         count = count_refused(batch)
         if count:
             refused += count
-            letters.append(to_letters(batch, _ANY_PLACE, plan.name))
+            letters.add(to_letters(batch, _ANY_PLACE, plan.name))
     writer.finish()
-    written = {"rows": rows, "refused": refused, "files": writer.files}
-    yield pa.RecordBatch.from_pylist(
-        [{**written, "letters": write_letters(plan.dead_letters, letters)}], schema=_WRITTEN
-    )
+    letters.finish()
+    written = {"rows": rows, "refused": refused, "files": writer.files, "letters": letters.files}
+    yield pa.RecordBatch.from_pylist([written], schema=_WRITTEN)

@@ -3,16 +3,17 @@
 Guarantee: every row version once, every dead letter once. Where a crash can fall, and why the replay repairs it:
 
 * before the dead letters' commit: files that no table names, which vacuum removes; the replay writes everything.
-* between the two commits: dead letters are merged by their place in Kafka, so the replay adds none twice.
+* between the two commits: dead letters are known by their place in Kafka, so the replay adds none twice.
 * after the events' commit: it carries the fence, so the replay finds its rows below it and writes none.
 
 Two drivers: see delta/fence.py. Time bound: one trigger and one micro-batch; readers see a commit whole or not at all.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
@@ -21,8 +22,9 @@ from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.sinks.base import CommitTimes, PartitionSummary
 from engagement.sinks.delta.fence import DeltaFence
 from engagement.sinks.delta.files import Folder
+from engagement.sinks.delta.letters import add_letter_files
 from engagement.sinks.delta.log import DeltaLog
-from engagement.sinks.delta.tables import DEAD_LETTERS, LakeTable, dead_letters_table, merge_dead_letters
+from engagement.sinks.delta.tables import LakeTable, dead_letters_table
 from engagement.sinks.delta.upkeep import Upkeep, UpkeepPlan
 from engagement.sinks.lake.tables import EVENT_DATE, EVENTS, SINK, events_table
 from engagement.sinks.lake.writer import REPORT_DDL, TaskReport, WritePlan, make_task, read_reports, write_again
@@ -46,7 +48,7 @@ class LakeOptions:
 
 
 class LakeSink:
-    """Appends to `enriched_events`, merges into `dead_letters`; opens nothing before `open`."""
+    """Appends to `enriched_events`, adds what is new to `dead_letters`; opens nothing before `open`."""
 
     name = SINK
     content_first = True
@@ -112,9 +114,9 @@ class LakeSink:
             spans = [(report.summary.partition, report.span) for report in reports]
             if may_repeat(spans, before.places):
                 reports = self._without_repeats(reports, plan)
-            letters = [address for report in reports for address in report.letters]
+            letters = [file for report in reports for file in report.letters]
             if letters:
-                self._add_dead_letters(letters)
+                self._add_dead_letters(letters, plan)
         after = before.after(ranges, last_places(spans))
         # Without a step there is no row to add, and a commit would spend the transaction id of the next one.
         if after != before:
@@ -154,9 +156,8 @@ class LakeSink:
         counted = [replace(report, summary=_keeping(report.summary, left), files=()) for report in reports]
         return [*counted, *(TaskReport(PartitionSummary(-1, 0, 0), files=report.files) for report in anew)]
 
-    def _add_dead_letters(self, files: Sequence[str]) -> None:
-        letters = self._spark.read.schema(DEAD_LETTERS).parquet(*files)
-        merge_dead_letters(self._spark, self.dead_letters, letters)
+    def _add_dead_letters(self, files: Sequence[Mapping[str, Any]], plan: WritePlan) -> None:
+        add_letter_files(self._spark, self.dead_letters, files, plan.at_ms)
 
     def _fence(self, log: DeltaLog) -> DeltaFence:
         """The newest fence; that of a topic that was deleted since and made again says nothing about this one."""

@@ -9,7 +9,7 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from engagement.schemas import ENRICHED_EVENT
-from engagement.sinks.delta.files import BOUNDS
+from engagement.sinks.delta.files import EVENT_BOUNDS, bounds_property
 from engagement.sinks.delta.tables import FENCED, LakeTable
 
 SINK = "lake"
@@ -23,7 +23,7 @@ EVENT_FILE: pa.Schema = to_arrow_schema(ENRICHED_EVENT, timezone="UTC")
 
 def events_table(lake: str) -> LakeTable:
     """The table of row versions."""
-    properties = (*FENCED, *BOUNDS, ("delta.appendOnly", "true"))
+    properties = (*FENCED, bounds_property(EVENT_BOUNDS), ("delta.appendOnly", "true"))
     return LakeTable(SINK, f"{lake}/enriched_events", EVENTS, EVENT_DATE, properties)
 
 

@@ -5,7 +5,6 @@ commit names them; those of attempts that died, or that Spark ran beside another
 them.
 """
 
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +15,8 @@ import pyarrow.compute as pc
 
 from engagement.identity import Fence
 from engagement.sinks.base import PartitionSummary
-from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD, FileWriter, Folder, write_parquet
+from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD, FileWriter, Folder
+from engagement.sinks.delta.letters import letter_writer
 from engagement.sinks.lake.letters import to_letters
 from engagement.sinks.lake.tables import EVENT_DATE, EVENT_FILE, to_file_rows
 from engagement.sinks.outcomes import OUTCOME_DDL, OUTCOME_FIELDS, OutcomeCounts, row_versions, to_summary
@@ -24,13 +24,8 @@ from engagement.sinks.source_log import SPAN_DDL, SPAN_FIELDS, LogSpan, from_row
 from engagement.transform.changes import Task
 from engagement.transform.partitions import by_partition
 
-WAITING = "waiting"
-"""Folder of refused messages that the driver is about to merge into their table; what a crash leaves there, vacuum
-removes."""
-_REPORT = pa.schema(
-    [*OUTCOME_FIELDS, *SPAN_FIELDS, ("files", pa.list_(FILE_FIELD)), ("letters", pa.list_(pa.string()))]
-)
-REPORT_DDL = f"{OUTCOME_DDL}, {SPAN_DDL}, files ARRAY<{FILE_DDL}>, letters ARRAY<STRING>"
+_REPORT = pa.schema([*OUTCOME_FIELDS, *SPAN_FIELDS, ("files", pa.list_(FILE_FIELD)), ("letters", pa.list_(FILE_FIELD))])
+REPORT_DDL = f"{OUTCOME_DDL}, {SPAN_DDL}, files ARRAY<{FILE_DDL}>, letters ARRAY<{FILE_DDL}>"
 """What a task answers: a row per partition; the first of them names the files of all."""
 
 
@@ -48,7 +43,12 @@ class WritePlan:
 
     def writer(self) -> FileWriter:
         """What a task writes its rows with."""
-        return FileWriter(self.events, EVENT_DATE, "event_ts", self.processed_us // 1000)
+        return FileWriter(self.events, EVENT_DATE, "event_ts", self.at_ms)
+
+    @property
+    def at_ms(self) -> int:
+        """Time of processing, as files have it."""
+        return self.processed_us // 1000
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class TaskReport:
     span: LogSpan = field(default_factory=LogSpan)
     files: Sequence[Mapping[str, Any]] = ()
     """Rows of FILE_FIELD."""
-    letters: Sequence[str] = ()
-    """Addresses of files of refused messages."""
+    letters: Sequence[Mapping[str, Any]] = ()
+    """Rows of FILE_FIELD: refused messages."""
 
 
 def make_task(plan: WritePlan) -> Task:
@@ -70,9 +70,8 @@ def make_task(plan: WritePlan) -> Task:
 
 def write_partitions(batches: Iterable[pa.RecordBatch], *, plan: WritePlan) -> Iterator[pa.RecordBatch]:
     """Write what comes; nothing when nothing comes. Raises: OSError."""
-    writer = plan.writer()
+    writer, letters = plan.writer(), letter_writer(plan.dead_letters, plan.at_ms)
     counted = dict[int, tuple[OutcomeCounts, LogSpan]]()
-    letters: list[pa.RecordBatch] = []
     for partition, changes in by_partition(batch for batch in batches if batch.num_rows):
         counts, span = counted.setdefault(partition, (OutcomeCounts(partition), LogSpan()))
         following = plan.fence.get(partition, 0)
@@ -81,12 +80,12 @@ def write_partitions(batches: Iterable[pa.RecordBatch], *, plan: WritePlan) -> I
             versions = row_versions(batch, following)
             span.add(versions)
             writer.add(to_file_rows(versions, plan.processed_us))
-            letters.append(to_letters(batch, following, plan.batch_id))
+            letters.add(to_letters(batch, following, plan.batch_id))
     writer.finish()
-    written = write_letters(plan.dead_letters, letters)
+    letters.finish()
     rows = [{**counts.row(), **span.row(), "files": [], "letters": []} for counts, span in counted.values()]
     if rows:
-        rows[0] |= {"files": writer.files, "letters": written}
+        rows[0] |= {"files": writer.files, "letters": letters.files}
         yield pa.RecordBatch.from_pylist(rows, schema=_REPORT)
 
 
@@ -109,15 +108,3 @@ def write_again(batches: Iterable[pa.RecordBatch], *, plan: WritePlan) -> Iterat
 def read_reports(rows: Iterable[Mapping[str, Any]]) -> list[TaskReport]:
     """Read collected rows of REPORT_DDL (`row.asDict(recursive=True)` of Spark, or Arrow's to_pylist)."""
     return [TaskReport(to_summary(row), from_row(row), row["files"], row["letters"]) for row in rows]
-
-
-def write_letters(folder: Folder, letters: Sequence[pa.RecordBatch]) -> list[str]:
-    """Write refused messages (LETTER_FILE) where the driver finds them; addresses of the files. Raises: OSError."""
-    rows = [batch for batch in letters if batch.num_rows]
-    if not rows:
-        return []
-    file_system, root = folder.opened()
-    name = f"{WAITING}/{uuid.uuid4()}.parquet"
-    file_system.create_dir(f"{root}/{WAITING}", recursive=True)
-    write_parquet(file_system, f"{root}/{name}", pa.Table.from_batches(rows))
-    return [f"{folder.address}/{name}"]

@@ -14,8 +14,8 @@ from tests.contract.receiving import Receiving, start_receiver
 from tests.e2e.support.connectors import Connector
 from tests.e2e.support.processes import PATIENCE, JobProcess, await_that
 from tests.e2e.support.topic import Topic
-from tests.e2e.support.warm import WarmJob
-from tests.e2e.support.world import StreamJob, World
+from tests.e2e.support.warm import PausableStream, WarmProcess
+from tests.e2e.support.world import World
 
 from engagement.monitoring.catalogue import DRIFT_ROWS
 from engagement.monitoring.measures import read_measures
@@ -36,7 +36,7 @@ Newest = dict[int, tuple[Any, ...]]
 class Deployment:
     """A connector, a streaming job and sinks of their own, over the world's table."""
 
-    def __init__(self, world: World, folder: Path, warm: WarmJob) -> None:
+    def __init__(self, world: World, folder: Path, warm: WarmProcess) -> None:
         self.world, self.folder, self.warm = world, folder, warm
         self.connector = Connector(world, "later")
         self.lake = folder / "a lake"
@@ -47,8 +47,8 @@ class Deployment:
             RECONCILE_YOUNG_SECONDS=str(YOUNG_SECONDS),
         )  # fmt: skip
         self.redis = Redis.from_url(self.environment["REDIS_URL"], decode_responses=True)
-        log = world.home / "logs" / "deployment.log"
-        self.stream = StreamJob(self.environment, self.redis, log, ("redis", "warehouse", "lake"))
+        sinks = ("redis", "warehouse", "lake")
+        self.stream = PausableStream(world.process, self.environment, self.redis, sinks)
 
     def in_chunks(self) -> None:
         """From now on a backfill of the table is a handful of chunks."""
@@ -129,30 +129,28 @@ def _chunk_rows(world: World) -> int:
         return max(700, int(row[0]) if row else 0)
 
 
-def done(warm: WarmJob, environment: Mapping[str, str], name: str, *arguments: str, expected: int = 0) -> str:
+def done(warm: WarmProcess, environment: Mapping[str, str], name: str, *arguments: str, expected: int = 0) -> str:
     """Run a command to its end; what it said."""
     code, said = warm.run(COMMAND_SECONDS, environment, name, *arguments)
     assert code == expected, said
     return said
 
 
-@pytest.fixture(scope="module")
-def warm(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmJob]:
-    running = WarmJob(world.job_environment(), tmp_path_factory.mktemp("warm") / "orders")
-    running.start()
-    yield running
-    running.kill()
+@pytest.fixture
+def job(world: World) -> PausableStream:
+    """The streaming job, running, its board equal to the reference."""
+    return world.with_job()
 
 
 @pytest.fixture
-def deployment(world: World, job: StreamJob, warm: WarmJob, tmp_path: Path) -> Iterator[Deployment]:
-    assert job.stop() == 0, job.tail()
+def deployment(world: World, warm: WarmProcess, tmp_path: Path) -> Iterator[Deployment]:
+    world.without_job()
     found = Deployment(world, tmp_path, warm)
     found.connector.make_topic()
     try:
         yield found
     finally:
-        found.stream.kill()
+        found.stream.release()
         found.connector.remove()
         found.redis.flushdb()
         found.redis.close()
@@ -210,7 +208,7 @@ def test_stream_from_now_and_backfill_before_hold_everything_once_and_reconcile_
 
 
 def test_the_ranking_is_compared_and_counted_again_while_it_runs(
-    world: World, job: StreamJob, warm: WarmJob, tmp_path: Path
+    world: World, job: PausableStream, warm: WarmProcess, tmp_path: Path
 ) -> None:
     environment = world.job_environment(ENGAGEMENT_HOME=str(tmp_path), RECONCILE_YOUNG_SECONDS=str(YOUNG_SECONDS))
     with world.load(rate=150):
@@ -229,9 +227,10 @@ def receiving(tmp_path: Path) -> Iterator[Receiving]:
 
 
 def test_history_goes_to_the_receiver_and_what_it_lacks_is_sent(
-    world: World, job: StreamJob, warm: WarmJob, receiving: Receiving, tmp_path: Path
+    world: World, warm: WarmProcess, receiving: Receiving, tmp_path: Path
 ) -> None:
-    assert job.is_alive
+    with world.load():
+        pass  # history, whatever tests there were before
     environment = world.job_environment(
         ENGAGEMENT_HOME=str(tmp_path), LAKE_PATH=str(tmp_path / "a lake"), EXTERNAL_SYSTEM_INSTALLATION="history",
         EXTERNAL_SYSTEM_BACKFILL_RATE="20000", RECONCILE_YOUNG_SECONDS="1", **receiving.env,

@@ -17,7 +17,8 @@ from tests.builders import Message as FuzzMessage
 from tests.e2e.support.lake import LakeOracle
 from tests.e2e.support.processes import PATIENCE, await_that
 from tests.e2e.support.topic import Topic
-from tests.e2e.support.world import StreamJob, World
+from tests.e2e.support.warm import PausableStream
+from tests.e2e.support.world import World
 from tests.reference.fuzz import mutations
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400 * PATIENCE)]
@@ -43,8 +44,9 @@ TOPIC_CONFIG = {
 
 
 @pytest.fixture
-def fuzz_job(world: World, tmp_path: Path) -> Iterator[StreamJob]:
+def fuzz_job(world: World, tmp_path: Path) -> Iterator[PausableStream]:
     """A job on a topic, checkpoint and Redis database of its own, running before the first message."""
+    world.without_job()
     make_topic(world.env["KAFKA_BOOTSTRAP_SERVERS"])
     url = world.env["REDIS_URL"].rsplit("/", 1)[0] + "/1"
     environment = world.job_environment(
@@ -52,12 +54,12 @@ def fuzz_job(world: World, tmp_path: Path) -> Iterator[StreamJob]:
         REDIS_URL=url, REDIS_DB="1", BIGQUERY_DATASET_ID=DATASET,
     )  # fmt: skip
     with closing(Redis.from_url(url, decode_responses=True)) as client:
-        job = StreamJob(environment, client, world.home / "logs" / "fuzz.log", ("redis", "warehouse", "lake"))
+        job = PausableStream(world.process, environment, client, ("redis", "warehouse", "lake"))
         try:
             job.start_and_wait()
             yield job
         finally:
-            job.kill()
+            job.release()
             client.flushdb()
 
 
@@ -129,7 +131,7 @@ def produce(servers: str, count: int) -> None:
 
 
 def test_every_fuzzed_message_has_exactly_the_outcome_of_the_reference(
-    world: World, fuzz_job: StreamJob, tmp_path: Path
+    world: World, fuzz_job: PausableStream, tmp_path: Path
 ) -> None:
     servers = world.env["KAFKA_BOOTSTRAP_SERVERS"]
     produce(servers, MESSAGES)

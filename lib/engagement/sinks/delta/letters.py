@@ -1,0 +1,137 @@
+"""Dead letters into their table: the tasks' files, named by a commit once the table has no letter of theirs.
+
+Guarantee: a letter is there once, however often and by how many writers it is added, and keeps what an operator has
+noted on it. Letters are known by their place: topic, partition, offset and the stage that refused them.
+
+Why two writers cannot both add one: who adds looks up which of the places the table has, and commits as the transaction
+of one application (`APP`) that follows the one it knew before the look. Of two that went on from the same one the
+second fails, and looks again. Nobody else adds places: operators change letters, upkeep moves them to larger files and
+removes old days.
+
+Where a crash can fall: before the commit there are files that no table names, and vacuum removes them. After it, the
+repetition finds the places and adds nothing.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from functools import partial, reduce
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from engagement.retry import RetryPolicy, Surroundings, call_with_retry
+from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD, FileWriter, Folder
+from engagement.sinks.delta.log import DeltaLog
+from engagement.sinks.delta.tables import DEAD_LETTERS, KAFKA_DATE, LETTER_BOUNDS, LakeTable
+from engagement.sinks.spark_faults import spark_translated
+from engagement.small_frames import small_frame
+
+APP = "engagement-letters"
+LETTER_FILE: pa.Schema = pa.schema(
+    [field for field in to_arrow_schema(DEAD_LETTERS, timezone="UTC") if field.name != KAFKA_DATE]
+)
+"""DEAD_LETTERS as its files hold them: the day is in their path."""
+_PLACE = ("topic", "kafka_partition", "kafka_offset", "stage")
+_PLACES = pa.schema([(KAFKA_DATE, pa.date32()), *((name, LETTER_FILE.field(name).type) for name in _PLACE)])
+_WRITTEN_DDL = f"files ARRAY<{FILE_DDL}>"
+_WRITTEN = pa.schema([("files", pa.list_(FILE_FIELD))])
+_LOOKS = RetryPolicy(attempts=8, base_seconds=0.2, cap_seconds=2.0)
+"""Several sinks and backfills add letters at the same time, and of two that do, one passes."""
+
+Files = Sequence[Mapping[str, Any]]
+"""Rows of FILE_FIELD."""
+
+
+def letter_writer(folder: Folder, at_ms: int) -> FileWriter:
+    """Writes letters (LETTER_FILE) as files of their table's folder that it does not name yet."""
+    return FileWriter(folder, KAFKA_DATE, "kafka_ts", at_ms, LETTER_BOUNDS)
+
+
+def add_letters(
+    spark: SparkSession, table: LakeTable, letters: DataFrame, at_ms: int, *, of_rows: bool = False
+) -> None:
+    """Add the letters (DEAD_LETTERS) that the table lacks. `at_ms`, `of_rows` and errors: see `add_letter_files`."""
+    with spark_translated(table.sink):
+        files = _written(letters, table, at_ms)
+    add_letter_files(spark, table, files, at_ms, of_rows=of_rows)
+
+
+def add_letter_files(spark: SparkSession, table: LakeTable, files: Files, at_ms: int, *, of_rows: bool = False) -> None:
+    """Add the letters of files of `letter_writer` that the table lacks; what it has keeps its status.
+
+    `at_ms`: now. `of_rows`: these are rows of PostgreSQL's table, refused at whatever time they were read, so a letter
+    of another day is the same; a topic that was deleted and made again gives a place to another message.
+    Raises: TransientSinkError.
+    """
+    columns = _PLACE if of_rows else tuple(_PLACES.names)
+
+    def look_and_add() -> None:
+        log = DeltaLog(table)
+        with spark_translated(table.sink):
+            held = _held(log, files, of_rows=of_rows)
+            lacking = _lacking(spark, table, files, held.select(columns), at_ms) if held.num_rows else files
+        if lacking:
+            log.append_next(lacking, APP, json.dumps({"letters": sum(_stats(file)["numRecords"] for file in lacking)}))
+
+    if files:
+        call_with_retry(look_and_add, _LOOKS, Surroundings())
+
+
+def _held(log: DeltaLog, files: Files, *, of_rows: bool) -> pa.Table:
+    """The places that the table has within the bounds of any of the files. Out: _PLACES."""
+    spans: dict[tuple[int, int], tuple[int, int]] = {}
+    for file in files:
+        (low, first), (high, last) = _bounds(file)
+        known = spans.get((low, high), (first, last))
+        spans[low, high] = min(first, known[0]), max(last, known[1])
+    partition, offset = (pc.field(name) for name in LETTER_BOUNDS)
+    around = [
+        (partition >= low) & (partition <= high) & (offset >= first) & (offset <= last)
+        for (low, high), (first, last) in spans.items()
+    ]
+    near = reduce(pc.Expression.__or__, around)
+    if not of_rows:
+        days = pa.array([file["day"] and date.fromisoformat(file["day"]) for file in files], pa.date32())
+        near &= pc.field(KAFKA_DATE).isin(days)
+    return log.read(_PLACES.names, near).cast(_PLACES)
+
+
+def _lacking(spark: SparkSession, table: LakeTable, files: Files, held: pa.Table, at_ms: int) -> Files:
+    """The same letters without those that are held, in other files; those of before are named by no commit."""
+    written = [f"{table.path}/{file['path']}" for file in files]
+    letters = spark.read.schema(DEAD_LETTERS).option("basePath", table.path).parquet(*written)
+    rows = list(zip(*(column.to_pylist() for column in held.columns), strict=True))
+    there = F.broadcast(small_frame(spark, held.schema, rows))
+    same = reduce(Column.__and__, [letters[name].eqNullSafe(there[name]) for name in held.column_names])
+    return _written(letters.join(there, on=same, how="left_anti"), table, at_ms)
+
+
+def _written(letters: DataFrame, table: LakeTable, at_ms: int) -> Files:
+    task = partial(_write, folder=Folder(table.path), at_ms=at_ms)
+    rows = letters.select(*LETTER_FILE.names).mapInArrow(task, _WRITTEN_DDL).collect()
+    return [file.asDict() for row in rows for file in row.files]
+
+
+def _write(batches: Iterable[pa.RecordBatch], *, folder: Folder, at_ms: int) -> Iterator[pa.RecordBatch]:
+    """One Spark task's letters into files. In: LETTER_FILE, by Spark. Raises: OSError."""
+    writer = letter_writer(folder, at_ms)
+    for batch in batches:
+        columns = [batch.column(field.name).cast(field.type) for field in LETTER_FILE]
+        writer.add(pa.RecordBatch.from_arrays(columns, schema=LETTER_FILE))
+    writer.finish()
+    yield pa.RecordBatch.from_pylist([{"files": writer.files}], schema=_WRITTEN)
+
+
+def _bounds(file: Mapping[str, Any]) -> tuple[Sequence[int], Sequence[int]]:
+    """A file's smallest and largest partition and offset."""
+    stats = _stats(file)
+    return [stats["minValues"][name] for name in LETTER_BOUNDS], [stats["maxValues"][name] for name in LETTER_BOUNDS]
+
+
+def _stats(file: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(file["stats"]))
