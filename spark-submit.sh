@@ -132,7 +132,11 @@ set_up() {
   find_java
   say "  jars: Spark's Kafka source, Kafka, Debezium"
   "$python" -m engagement.embedded.jars || exit 1
-  archive_classes
+  archive_classes &
+  local archiving=$! outcome=0
+  [[ $command != test ]] || (set_up_tests) || outcome=$?
+  wait "$archiving"
+  ((outcome == 0)) || exit "$outcome"
   fingerprint "$lock" "$project/conf/jars.lock" >"$venv/.ready"
   rm -f "$venv/.incomplete"
   say "  done in $SECONDS s"
@@ -177,8 +181,8 @@ export JAVA_HOME
 
 if [[ $command == test ]]; then
   cd -- "$project"
-  # Everything takes two workers; tests/conftest.py says which tests share one.
-  (($#)) || set -- -n 2 --no-loadscope-reorder
+  # Everything takes three workers, since many tests wait for something; tests/conftest.py says which of them share one.
+  (($#)) || set -- -n 3 --no-loadscope-reorder
   exec "$python" -m pytest "$@"
 fi
 # How long it took to get here: the set-up, for the report of `demo`.
