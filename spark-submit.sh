@@ -181,8 +181,8 @@ export JAVA_HOME
 
 if [[ $command == test ]]; then
   cd -- "$project"
-  # Everything takes three workers, since many tests wait for something; tests/conftest.py says which of them share one.
-  (($#)) || set -- -n 3 --no-loadscope-reorder
+  # Everything takes two workers; tests/conftest.py says which tests share one.
+  (($#)) || set -- -n 2 --no-loadscope-reorder
   exec "$python" -m pytest "$@"
 fi
 # How long it took to get here: the set-up, for the report of `demo`.

@@ -3,6 +3,7 @@
 The libraries are loaded once before the forks, which keeps a hundred clean imports within seconds.
 """
 
+import gc
 import importlib
 import json
 import logging
@@ -14,9 +15,10 @@ from contextlib import suppress
 from types import TracebackType
 
 LIBRARIES = (
-    "confluent_kafka.admin", "delta.tables", "deltalake", "duckdb", "fastapi", "filelock", "google.cloud.bigquery",
-    "google.cloud.bigquery_storage_v1", "msgpack", "pandas", "prometheus_client", "psutil",
-    "psycopg2.extras", "pyarrow", "pydantic", "pyspark.sql.functions", "redis", "requests", "rich.live", "uvicorn",
+    "confluent_kafka.admin", "delta.tables", "deltalake", "dotenv", "duckdb", "fastapi", "filelock",
+    "google.cloud.bigquery", "google.cloud.bigquery_storage_v1", "msgpack", "pandas", "prometheus_client", "psutil",
+    "psycopg2.extras", "pyarrow.parquet", "pydantic", "pyspark.sql.functions", "redis", "requests", "rich.live",
+    "uvicorn", "yaml",
 )  # fmt: skip
 ACTS = (
     "socket.connect", "socket.bind", "subprocess.Popen", "os.system", "os.fork", "os.posix_spawn", "os.putenv",
@@ -30,6 +32,7 @@ def main(names: list[str]) -> None:
     for library in LIBRARIES:
         with suppress(ImportError):  # a library that is not installed is not used either, or its user says so
             importlib.import_module(library)
+    gc.freeze()  # or each child's collector would go through all of them
     sys.stdout.write(json.dumps({name: _in_child(name) for name in names}))
 
 
