@@ -1,5 +1,6 @@
 """A table's log through delta-rs: who makes the table, what its files tell, and which of two commits passes."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,6 +9,7 @@ from deltalake import DeltaTable
 from pyspark.sql import types as T
 
 from engagement.errors import PermanentSinkError, TransientSinkError
+from engagement.sinks.delta import files
 from engagement.sinks.delta.files import FileWriter, Folder
 from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import LakeTable
@@ -90,3 +92,15 @@ def test_of_two_that_go_on_from_one_state_the_second_is_told_to_look_again(table
     stranger.append_next(written(table, 2), "another application", "{}")
     assert DeltaLog(table).append_next(written(table, 3), APP, "{}") == 2
     assert ids_in(table) == [1, 2, 3]
+
+
+def test_large_rows_are_written_before_they_fill_the_memory(table: LakeTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "BYTES_PER_FILE", 1000)
+    writer = FileWriter(Folder(table.path), "event_date", "event_ts", 0, ["event_id"])
+    for number in range(6):
+        row = {"event_id": number, "event_ts": 0, "raw_value": b"x" * 400}
+        schema = pa.schema(
+            [("event_id", pa.int64()), ("event_ts", pa.timestamp("us", "UTC")), ("raw_value", pa.binary())]
+        )
+        writer.add(pa.RecordBatch.from_pylist([row], schema=schema))
+    assert [json.loads(str(file["stats"]))["numRecords"] for file in writer.files] == [3, 3]

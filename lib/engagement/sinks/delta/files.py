@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 from pyarrow.fs import FileSystem, LocalFileSystem
 
-ROWS_PER_FILE = 250_000
-"""Rows that a task holds until it writes them."""
+ROWS_PER_FILE, BYTES_PER_FILE = 250_000, 128 * 2**20
+"""What a task holds at most until it writes it; messages that were refused may be large."""
 EVENT_BOUNDS = ("event_id", "version")
 """Columns of events whose bounds a commit tells: readers that look for single ones skip other files."""
 _NO_DAY = "__HIVE_DEFAULT_PARTITION__"
@@ -65,7 +65,7 @@ class FileWriter:
         self._at_ms = at_ms
         self._bounded = bounded
         self._waiting: list[pa.RecordBatch] = []
-        self._rows = 0
+        self._rows = self._bytes = 0
         self.files: list[dict[str, Any]] = []
         """Rows of FILE_FIELD: what was written."""
 
@@ -74,14 +74,15 @@ class FileWriter:
         if rows.num_rows:
             self._waiting.append(rows)
             self._rows += rows.num_rows
-        if self._rows >= ROWS_PER_FILE:
+            self._bytes += rows.nbytes
+        if self._rows >= ROWS_PER_FILE or self._bytes >= BYTES_PER_FILE:
             self.finish()
 
     def finish(self) -> None:
         """Write what waits. Raises: OSError."""
         if not self._waiting:
             return
-        rows, self._waiting, self._rows = pa.Table.from_batches(self._waiting), [], 0
+        rows, self._waiting, self._rows, self._bytes = pa.Table.from_batches(self._waiting), [], 0, 0
         file_system, root = self._folder.opened()
         for day, group in _by_day(rows, self._day_of):
             of_day = f"{self._partition_by}={day or _NO_DAY}"
