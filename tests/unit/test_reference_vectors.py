@@ -1,14 +1,19 @@
 """The reference agrees with the written vectors: what it says of mutated messages can then be believed."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from tests.reference.decode import Image, Outcome, decode
+from tests.reference.fuzz import mutations
 from tests.reference.scoring import enrich
-from tests.reference.strict_json import as_text
+from tests.reference.strict_json import Document, JsonError, as_text, read_any_depth, read_json
 from tests.reference.vectors import message_vectors, scoring_vectors, vector_message
 
 _OFFSET = 41
@@ -63,3 +68,24 @@ def test_every_code_of_the_transform_has_a_vector() -> None:
         *("E_TOO_LARGE", "E_UTF8", "E_JSON", "E_JSON_STRICT", "E_ENVELOPE", "E_ID", "E_UUID", "E_EVENT_TYPE"),
         *("E_TS", "E_TS_FUTURE", "E_TS_RANGE", "E_TYPE_DURATION", "E_RANGE_DURATION"),
     }
+
+
+def _read(reader: Callable[[str], Document], text: str) -> Document | None:
+    try:
+        return reader(text)
+    except JsonError:
+        return None
+
+
+def test_both_readers_of_the_reference_read_mutated_messages_alike() -> None:
+    values = (message.value for message in islice(mutations(20261126), 4_000) if message.value is not None)
+    for text in (value.decode(errors="replace") for value in values):
+        assert _read(read_json, text) == _read(read_any_depth, text), text
+
+
+@given(st.text(alphabet='{}[]:,"\\ \t01-+.eEuabnulltruefsNIy\x00\x1f\ufeff', max_size=30))
+@example('{"a":1,"a":{"b":[],"b":2}} ]')
+@example('["\\ud83d\\ude00\\u12"]')
+@example("-01.5E+7")
+def test_both_readers_of_the_reference_read_any_text_alike(text: str) -> None:
+    assert _read(read_json, text) == _read(read_any_depth, text)
