@@ -36,14 +36,21 @@ class Stack:
     `home` is ENGAGEMENT_HOME. `env` holds the caller's own variables: one that names a service (DATABASE_URL,
     KAFKA_BOOTSTRAP_SERVERS, KAFKA_CONNECT_URL, REDIS_URL, BIGQUERY_EMULATOR_HOST, or BIGQUERY_PROJECT_ID with
     GOOGLE_APPLICATION_CREDENTIALS, EXTERNAL_SYSTEM_URL) wins, and that service is not started.
+    `kinds` are the services there are, `names` those of them that are wanted; None: all.
     Every method may be called from several processes at once; they take turns.
     """
 
-    def __init__(self, home: Path, env: Mapping[str, str], names: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        env: Mapping[str, str],
+        names: Collection[str] | None = None,
+        kinds: Collection[type[Service]] = SERVICES,
+    ) -> None:
         self.home = home.absolute()
         self._given = dict(env)
         self._site = Site(self.home, self._given)
-        self._services = [service(self._site) for service in SERVICES if names is None or service.name in names]
+        self._services = [kind(self._site) for kind in kinds if names is None or kind.name in names]
 
     @property
     def env_file(self) -> Path:

@@ -24,9 +24,10 @@ from tests.e2e.support.warm import PausableStream, WarmProcess
 from tests.e2e.support.watcher import Watcher
 from tests.e2e.support.workload import Event, Workload, content_ids, insert, make_contents
 
+from engagement.embedded.connect import Connect
 from engagement.embedded.postgres import Postgres
 from engagement.embedded.site import Site
-from engagement.embedded.stack import Stack
+from engagement.embedded.stack import SERVICES, Stack
 
 WINDOW_MINUTES = 2
 CONTENT_REFRESH_SECONDS = 4
@@ -46,6 +47,14 @@ def host_environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": f"{PROJECT / 'lib'}{os.pathsep}{PROJECT}"}
 
 
+class Unhurried(Connect):
+    """With a connector that looks for news less often: it takes a tenth of a processor for looking every 30 ms."""
+
+    def connector(self) -> dict[str, str]:
+        """The project's own, but for that."""
+        return {**super().connector(), "poll.interval.ms": "200"}
+
+
 class World:
     """One stack with rows that were there before the connector came; the constructor starts nothing."""
 
@@ -56,7 +65,7 @@ class World:
         self.window = timedelta(minutes=WINDOW_MINUTES)
         self.ledger = Ledger()
         self._host = host_environment()
-        self.stack = Stack(self.home, self._host)
+        self.stack = Stack(self.home, self._host, kinds=[Unhurried if kind is Connect else kind for kind in SERVICES])
         self._source = Postgres(Site(self.home, self._host))
         self.first_board: Verdict | None = None
         """The first comparison: nothing but the connector's snapshot."""
