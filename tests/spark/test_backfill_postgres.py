@@ -203,7 +203,7 @@ def test_a_backfill_that_is_killed_goes_on_and_ends_with_each_row_once(
     execute(database, _MANY, {"content": CONTENT_ID, "rows": ROWS})
     environment = {
         **host_environment(), "DATABASE_URL": database_url, "ENGAGEMENT_HOME": str(tmp_path),
-        "LAKE_PATH": str(tmp_path / "a lake"), "BACKFILL_BATCH_SIZE": "500", "SPARK_MASTER": "local[2]", "TZ": "UTC",
+        "LAKE_PATH": str(tmp_path / "a lake"), "BACKFILL_BATCH_SIZE": "200", "SPARK_MASTER": "local[2]", "TZ": "UTC",
     }  # fmt: skip
     arguments = ("--start-date", "2025-08-01", "--end-date", "2025-08-11", "--sinks", "lake")
     chance = random.Random()
@@ -216,7 +216,7 @@ def test_a_backfill_that_is_killed_goes_on_and_ends_with_each_row_once(
         else:
             wanted = chunks_done(tmp_path) + chance.randrange(1, 3)
             await_that(partial(has_done, tmp_path, wanted), 120, job.tail)
-            threading.Event().wait(chance.uniform(0, 1.5))  # somewhere within a chunk
+            threading.Event().wait(chance.uniform(0, 0.3))  # somewhere within a chunk
             job.kill()
     assert "going on with" in job.text()
     lake = DeltaTable(str(tmp_path / "a lake" / "enriched_events")).to_pyarrow_table(columns=["event_id", "version"])

@@ -1,5 +1,6 @@
 """What a destination refuses becomes a dead letter of its own, with the message as it came, once."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.spark.tables import rows_of
 from engagement.identity import BatchIdentity
 from engagement.schemas import DeadLetterCode
 from engagement.sinks.delta.files import Folder
-from engagement.sinks.delta.letters import LETTER_FILE, add_letter_files, letter_writer
+from engagement.sinks.delta.letters import LETTER_FILE, LetterWriter, add_letter_files
 from engagement.sinks.delta.refused import RefusedRows
 from engagement.sinks.delta.tables import dead_letters_table
 from engagement.transform.instant import to_micros
@@ -70,15 +71,21 @@ class Letters:
         self.table = dead_letters_table("lake", str(folder))
         self.table.prepare()
 
-    def add(self, *offsets: int, at: datetime | None = NOW, of_rows: bool = False) -> list[str]:
-        """Add letters, as a micro-batch or a chunk does; the files that tasks had written."""
+    def add(
+        self, *places: int | tuple[int, int], at: datetime | None = NOW, stage: str = "decode", of_rows: bool = False
+    ) -> list[str]:
+        """Add letters at offsets of partition 1, or partitions and offsets, as a micro-batch or a chunk does.
+
+        Returns the files that tasks had written.
+        """
         at_us = _BEYOND_ALL_DAYS if at is None else to_micros(at)
         columns = {
-            "topic": "events", "kafka_partition": 1, "kafka_ts": at_us, "stage": "decode", "code": "E_JSON",
+            "topic": "events", "kafka_ts": at_us, "stage": stage, "code": "E_JSON",
             "raw_value": b"{", "attempts": 1, "batch_id": "one", "status": "new",
         }  # fmt: skip
-        writer = letter_writer(Folder(self.table.path), MS)
-        rows = [{**columns, "kafka_offset": offset} for offset in offsets]
+        writer = LetterWriter(Folder(self.table.path), MS)
+        pairs = [place if isinstance(place, tuple) else (1, place) for place in places]
+        rows = [{**columns, "kafka_partition": partition, "kafka_offset": offset} for partition, offset in pairs]
         writer.add(pa.RecordBatch.from_pylist(rows, schema=LETTER_FILE))
         writer.finish()
         add_letter_files(self._spark, self.table, writer.files, MS, of_rows=of_rows)
@@ -100,8 +107,21 @@ def test_of_letters_that_partly_are_there_the_others_are_added(letters: Letters)
     assert letters.offsets() == [1, 3, 5, 7]
 
 
-def test_files_of_letters_that_are_all_new_are_committed_as_they_are(letters: Letters) -> None:
-    written = [*letters.add(1, 9), *letters.add(2), *letters.add(3, at=NOW + timedelta(days=1))]
+@pytest.mark.parametrize(
+    "more",
+    [
+        lambda letters: letters.add(10),
+        lambda letters: letters.add(3, at=NOW + timedelta(days=1)),
+        lambda letters: letters.add(1, 9, stage="warehouse"),
+        # Between the offsets of both partitions, the table has others of either.
+        lambda letters: letters.add((0, 10), (1, 10_000)),
+    ],
+    ids=["later", "another day", "another stage", "partitions that are far apart"],
+)
+def test_files_of_letters_that_are_all_new_are_committed_as_they_are(
+    letters: Letters, more: Callable[[Letters], list[str]]
+) -> None:
+    written = [*letters.add((0, 9), (0, 11), (1, 1), (1, 9), (1, 9_000)), *more(letters)]
     assert {Path(uri).name for uri in DeltaTable(letters.table.path).file_uris()} == {Path(n).name for n in written}
 
 

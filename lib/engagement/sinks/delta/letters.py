@@ -47,9 +47,34 @@ Files = Sequence[Mapping[str, Any]]
 """Rows of FILE_FIELD."""
 
 
-def letter_writer(folder: Folder, at_ms: int) -> FileWriter:
-    """Writes letters (LETTER_FILE) as files of their table's folder that it does not name yet."""
-    return FileWriter(folder, KAFKA_DATE, "kafka_ts", at_ms, LETTER_BOUNDS)
+class LetterWriter:
+    """Writes letters (LETTER_FILE) as files of their table's folder that it does not name yet.
+
+    Each Kafka partition has its own, so that bounds tell places: those of several would hold what lies between them.
+    """
+
+    def __init__(self, folder: Folder, at_ms: int) -> None:
+        self._folder = folder
+        self._at_ms = at_ms
+        self._writers: dict[int, FileWriter] = {}
+
+    def add(self, letters: pa.RecordBatch) -> None:
+        """Take letters; they are written sooner or later. Raises: OSError."""
+        partitions = letters.column("kafka_partition")
+        for number in pc.unique(partitions).to_pylist():
+            if number not in self._writers:
+                self._writers[number] = FileWriter(self._folder, KAFKA_DATE, "kafka_ts", self._at_ms, LETTER_BOUNDS)
+            self._writers[number].add(letters.filter(pc.equal(partitions, number)))
+
+    def finish(self) -> None:
+        """Write what waits. Raises: OSError."""
+        for writer in self._writers.values():
+            writer.finish()
+
+    @property
+    def files(self) -> list[Mapping[str, Any]]:
+        """Rows of FILE_FIELD: what was written."""
+        return [file for writer in self._writers.values() for file in writer.files]
 
 
 def add_letters(
@@ -62,7 +87,7 @@ def add_letters(
 
 
 def add_letter_files(spark: SparkSession, table: LakeTable, files: Files, at_ms: int, *, of_rows: bool = False) -> None:
-    """Add the letters of files of `letter_writer` that the table lacks; what it has keeps its status.
+    """Add the letters of files of LetterWriter that the table lacks; what it has keeps its status.
 
     `at_ms`: now. `of_rows`: these are rows of PostgreSQL's table, refused at whatever time they were read, so a letter
     of another day is the same; a topic that was deleted and made again gives a place to another message.
@@ -84,21 +109,21 @@ def add_letter_files(spark: SparkSession, table: LakeTable, files: Files, at_ms:
 
 def _held(log: DeltaLog, files: Files, *, of_rows: bool) -> pa.Table:
     """The places that the table has within the bounds of any of the files. Out: _PLACES."""
-    spans: dict[tuple[int, int], tuple[int, int]] = {}
-    for file in files:
-        (low, first), (high, last) = _bounds(file)
-        known = spans.get((low, high), (first, last))
-        spans[low, high] = min(first, known[0]), max(last, known[1])
-    partition, offset = (pc.field(name) for name in LETTER_BOUNDS)
-    around = [
-        (partition >= low) & (partition <= high) & (offset >= first) & (offset <= last)
-        for (low, high), (first, last) in spans.items()
-    ]
+    spans: dict[int, tuple[int, int]] = {}
+    bounds = [_stats(file) for file in files]
+    for low, high in ((bound["minValues"], bound["maxValues"]) for bound in bounds):
+        first, last = spans.get(low["kafka_partition"], (low["kafka_offset"], high["kafka_offset"]))
+        spans[low["kafka_partition"]] = min(first, low["kafka_offset"]), max(last, high["kafka_offset"])
+    partition, offset = pc.field("kafka_partition"), pc.field("kafka_offset")
+    around = [(partition == number) & (offset >= first) & (offset <= last) for number, (first, last) in spans.items()]
     near = reduce(pc.Expression.__or__, around)
     if not of_rows:
         days = pa.array([file["day"] and date.fromisoformat(file["day"]) for file in files], pa.date32())
         near &= pc.field(KAFKA_DATE).isin(days)
-    return log.read(_PLACES.names, near).cast(_PLACES)
+    held = log.read(_PLACES.names, near).cast(_PLACES)
+    # Not within the expression: of files that delta-rs has written again, Arrow can compare no text before a cast.
+    stages = pa.array([bound["minValues"]["stage"] for bound in bounds])
+    return held.filter(pc.is_in(held["stage"], stages))
 
 
 def _lacking(spark: SparkSession, table: LakeTable, files: Files, held: pa.Table, at_ms: int) -> Files:
@@ -119,18 +144,12 @@ def _written(letters: DataFrame, table: LakeTable, at_ms: int) -> Files:
 
 def _write(batches: Iterable[pa.RecordBatch], *, folder: Folder, at_ms: int) -> Iterator[pa.RecordBatch]:
     """One Spark task's letters into files. In: LETTER_FILE, by Spark. Raises: OSError."""
-    writer = letter_writer(folder, at_ms)
+    writer = LetterWriter(folder, at_ms)
     for batch in batches:
         columns = [batch.column(field.name).cast(field.type) for field in LETTER_FILE]
         writer.add(pa.RecordBatch.from_arrays(columns, schema=LETTER_FILE))
     writer.finish()
     yield pa.RecordBatch.from_pylist([{"files": writer.files}], schema=_WRITTEN)
-
-
-def _bounds(file: Mapping[str, Any]) -> tuple[Sequence[int], Sequence[int]]:
-    """A file's smallest and largest partition and offset."""
-    stats = _stats(file)
-    return [stats["minValues"][name] for name in LETTER_BOUNDS], [stats["maxValues"][name] for name in LETTER_BOUNDS]
 
 
 def _stats(file: Mapping[str, Any]) -> dict[str, Any]:

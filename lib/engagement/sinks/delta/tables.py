@@ -43,7 +43,7 @@ DEAD_LETTERS = T.StructType(
     ]
 )
 """`dead_letters`: one row per (topic, kafka_partition, kafka_offset, stage)."""
-LETTER_BOUNDS = ("kafka_partition", "kafka_offset")
+LETTER_BOUNDS = ("kafka_partition", "kafka_offset", "stage")
 """Columns of letters whose bounds a commit tells: who looks for a place skips other files."""
 
 _PREPARING = threading.Lock()

@@ -10,7 +10,7 @@ from functools import partial
 import pyarrow as pa
 
 from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD, FileWriter, Folder
-from engagement.sinks.delta.letters import letter_writer
+from engagement.sinks.delta.letters import LetterWriter
 from engagement.sinks.lake.letters import to_letters
 from engagement.sinks.lake.tables import EVENT_DATE, to_file_rows
 from engagement.sinks.outcomes import count_refused, is_version
@@ -45,7 +45,7 @@ def write_chunk(plan: ChunkPlan) -> Task:
 def _write(batches: Iterable[pa.RecordBatch], *, plan: ChunkPlan) -> Iterator[pa.RecordBatch]:
     writer = FileWriter(plan.events, EVENT_DATE, "event_ts", plan.processed_us // 1000)
     rows = refused = 0
-    letters = letter_writer(plan.dead_letters, plan.processed_us // 1000)
+    letters = LetterWriter(plan.dead_letters, plan.processed_us // 1000)
     for batch in batches:
         versions = batch.filter(is_version(batch))
         rows += versions.num_rows

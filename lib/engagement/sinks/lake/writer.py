@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from engagement.identity import Fence
 from engagement.sinks.base import PartitionSummary
 from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD, FileWriter, Folder
-from engagement.sinks.delta.letters import letter_writer
+from engagement.sinks.delta.letters import LetterWriter
 from engagement.sinks.lake.letters import to_letters
 from engagement.sinks.lake.tables import EVENT_DATE, EVENT_FILE, to_file_rows
 from engagement.sinks.outcomes import OUTCOME_DDL, OUTCOME_FIELDS, OutcomeCounts, row_versions, to_summary
@@ -70,7 +70,7 @@ def make_task(plan: WritePlan) -> Task:
 
 def write_partitions(batches: Iterable[pa.RecordBatch], *, plan: WritePlan) -> Iterator[pa.RecordBatch]:
     """Write what comes; nothing when nothing comes. Raises: OSError."""
-    writer, letters = plan.writer(), letter_writer(plan.dead_letters, plan.at_ms)
+    writer, letters = plan.writer(), LetterWriter(plan.dead_letters, plan.at_ms)
     counted = dict[int, tuple[OutcomeCounts, LogSpan]]()
     for partition, changes in by_partition(batch for batch in batches if batch.num_rows):
         counts, span = counted.setdefault(partition, (OutcomeCounts(partition), LogSpan()))
