@@ -33,6 +33,7 @@ INITDB_SECONDS = 120.0
 CONNECT_SECONDS = 5
 # Where root keeps the data when `nobody` cannot reach the project (a clone under /root).
 ROOT_FALLBACK = Path("/var/lib")
+_WRONG_PASSWORD = "password authentication failed"  # noqa: S105 - how PostgreSQL says it
 SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
@@ -67,6 +68,7 @@ class Postgres(Service):
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._user = UNPRIVILEGED if os.geteuid() == 0 else None
+        self._locked_out = False
 
     @property
     def folder(self) -> Path:
@@ -114,9 +116,22 @@ class Postgres(Service):
         """Log in."""
         try:
             self._connect("postgres", SUPERUSER).close()
-        except psycopg2.OperationalError:
+        except psycopg2.OperationalError as refused:
+            self._locked_out = _WRONG_PASSWORD in str(refused)
             return False
         return True
+
+    def _ready(self) -> bool:
+        ready = super()._ready()
+        if self._locked_out:  # no waiting changes that
+            self.stop()
+            raise StackError(
+                self.name,
+                f"its data in {self.folder} has another password than {self.site.secrets_file}: "
+                "an ENGAGEMENT_HOME of the same name was removed by hand",
+                hint=f"Bring the file with its passwords back, or give the data up: rm -r '{self.folder}'",
+            )
+        return ready
 
     def settle(self) -> None:
         """Roles, database, tables, index, publication: everything in sql/postgres."""

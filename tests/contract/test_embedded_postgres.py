@@ -1,0 +1,31 @@
+"""The embedded PostgreSQL and what is left of a home that somebody removed by hand."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from engagement.embedded.postgres import Postgres
+from engagement.embedded.site import Site
+from engagement.errors import StackError
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def test_data_whose_passwords_are_gone_is_named_at_once_and_kept(tmp_path: Path) -> None:
+    home = tmp_path / "engagement home"
+    first = Postgres(Site(home, {}))
+    try:
+        first.up()
+        first.stop()
+        shutil.rmtree(home / "secrets")
+        again = Postgres(Site(home, {}))
+        with pytest.raises(StackError, match="another password") as told:
+            again.up()
+        assert f"rm -r '{again.folder}'" in str(told.value)
+        assert not again.is_running()
+        assert (again.folder / "data" / "PG_VERSION").is_file()
+    finally:
+        first.stop()
+        for folder in first.purge_folders():
+            shutil.rmtree(folder)
