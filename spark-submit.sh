@@ -136,9 +136,9 @@ set_up() {
   local archiving=$! outcome=0
   [[ $command != test ]] || (set_up_tests) || outcome=$?
   wait "$archiving"
-  ((outcome == 0)) || exit "$outcome"
   fingerprint "$lock" "$project/conf/jars.lock" >"$venv/.ready"
   rm -f "$venv/.incomplete"
+  ((outcome == 0)) || exit "$outcome" # what jobs need is there all the same
   say "  done in $SECONDS s"
 }
 

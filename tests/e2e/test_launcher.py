@@ -17,7 +17,8 @@ FAKE_PYTHON = """#!/bin/bash
 echo "$*" >> "$CALLS"
 case "$1 $2" in
   "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
-  "-m pip") [[ -z ${BROKEN_NETWORK:-} ]] || { echo "no network"; exit 1; } ;;
+  "-m pip")
+    if [[ -n ${BROKEN_NETWORK:-} || ( -n ${NO_TESTS:-} && $* == *-dev.lock ) ]]; then echo "no network"; exit 1; fi ;;
   "-m engagement.embedded.java")
     [[ -f $JAVA_MARK ]] || { touch "$JAVA_MARK"; exit 1; }
     echo "${JAVA_HOME:-/opt/java}" ;;
@@ -106,6 +107,13 @@ def test_without_an_archive_of_classes_jobs_start_all_the_same(project: Path) ->
     assert answer.returncode == 0
     assert "jobs start without it" in answer.stderr
     assert calls(project)[-1] == "-m jobs.show"
+
+
+def test_packages_of_the_tests_that_cannot_be_had_leave_the_set_up_of_the_jobs(project: Path) -> None:
+    assert start(project, "test", env=environment(project, NO_TESTS="1")).returncode == 1
+    before = len(calls(project))
+    assert start(project, "show").returncode == 0
+    assert calls(project)[before:] == ["-m jobs.show"]
 
 
 def test_another_java_gets_an_archive_of_its_own(project: Path, tmp_path: Path) -> None:

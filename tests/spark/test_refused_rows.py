@@ -34,7 +34,7 @@ def test_refused_rows_are_kept_with_their_bytes_and_only_once(spark: SparkSessio
     headers = ("__debezium.oldkey", 'a,"b')
     sent = [Message(created(id=n).value, offset=n, headers=headers) for n in (1, 2, 3)]
     messages = frames.changes(spark, sent).messages
-    refused = RefusedRows(spark, str(tmp_path), "warehouse", DeadLetterCode.E_WAREHOUSE_REJECT, lambda: NOW)
+    refused = RefusedRows(str(tmp_path), "warehouse", DeadLetterCode.E_WAREHOUSE_REJECT, lambda: NOW)
     rows = [{"kafka_partition": 0, "kafka_offset": 2, "detail": "FIELDS_ERROR: odd"}]
     for _ in range(2):
         refused.add(messages, rows, IDENTITY)
@@ -53,7 +53,7 @@ def test_several_that_add_letters_at_once_all_get_theirs_in(spark: SparkSession,
 
     def add(sink: str) -> None:
         messages = frames.changes(spark, [Message(created(id=1).value, offset=0)]).messages
-        refused = RefusedRows(spark, str(tmp_path), sink, DeadLetterCode.E_WAREHOUSE_REJECT, lambda: NOW)
+        refused = RefusedRows(str(tmp_path), sink, DeadLetterCode.E_WAREHOUSE_REJECT, lambda: NOW)
         refused.add(messages, [{"kafka_partition": 0, "kafka_offset": 0, "detail": "odd"}], IDENTITY)
 
     with ThreadPoolExecutor(len(sinks)) as pool:
@@ -88,7 +88,7 @@ class Letters:
         rows = [{**columns, "kafka_partition": partition, "kafka_offset": offset} for partition, offset in pairs]
         writer.add(pa.RecordBatch.from_pylist(rows, schema=LETTER_FILE))
         writer.finish()
-        add_letter_files(self._spark, self.table, writer.files, MS, of_rows=of_rows)
+        add_letter_files(self._spark, self.table, writer.files, of_rows=of_rows)
         return [str(file["path"]) for file in writer.files]
 
     def offsets(self) -> list[int]:

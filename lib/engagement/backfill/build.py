@@ -177,7 +177,7 @@ def common_fence(settings: Settings, sinks: Sequence[str], spark: SparkSession) 
         ask: dict[str, Callable[[], Fence]] = {
             "lake": lambda: _fence_of(LakeSink(spark, LakeOptions(lake), topic_id, _nobody, now)),
             "warehouse": lambda: _fence_of(
-                WarehouseSink(warehouse, WAREHOUSE_SQL, topic_id, _nobody, now, refused_rows(spark, settings))
+                WarehouseSink(warehouse, WAREHOUSE_SQL, topic_id, _nobody, now, refused_rows(settings))
             ),
             RECEIVER: lambda: _delivered(deliveries_table(lake), topic_id()),
         }

@@ -104,9 +104,9 @@ def build_job(
     return job
 
 
-def refused_rows(spark: SparkSession, settings: Settings) -> RefusedRows:
+def refused_rows(settings: Settings) -> RefusedRows:
     """Where rows go that BigQuery refuses."""
-    return RefusedRows(spark, settings.paths.lake_path, "warehouse", DeadLetterCode.E_WAREHOUSE_REJECT, _now)
+    return RefusedRows(settings.paths.lake_path, "warehouse", DeadLetterCode.E_WAREHOUSE_REJECT, _now)
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _warehouse_query(shared: _Shared) -> RunningQuery:
 
     def make(report: QueryReport) -> Sink:
         sql, options = PROJECT / "sql" / "bigquery", warehouse_options(settings)
-        letters = refused_rows(shared.spark, shared.settings)
+        letters = refused_rows(shared.settings)
         return WarehouseSink(options, sql, shared.positions.topic_id, report.visible, _now, letters)
 
     return _slow_query(shared, "warehouse", make, *flushes(settings))

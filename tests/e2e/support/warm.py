@@ -60,29 +60,30 @@ class WarmProcess(JobProcess):
 class PausableStream(Stream):
     """An order for a warm process, which waits for the next one once SIGTERM has ended it, and dies if killed."""
 
+    process: WarmProcess
+
     def __init__(
         self, process: WarmProcess, environment: Mapping[str, str], client: Redis, sinks: Sequence[str]
     ) -> None:
         super().__init__(process, environment, client, sinks)
-        self._warm = process
         self._environment = environment
         self._code: Path | None = None
 
     @property
     def is_alive(self) -> bool:
         """Whether the order is being carried out."""
-        return self._code is not None and self._warm.is_alive and not self._code.exists()
+        return self._code is not None and self.process.is_alive and not self._code.exists()
 
     def start(self) -> None:
         """Give the order; returns at once."""
         assert not self.is_alive, "it runs already"
-        self._code = self._warm.give(_STREAM, ("--sinks", ",".join(self.sinks)), self._environment)
+        self._code = self.process.give(_STREAM, ("--sinks", ",".join(self.sinks)), self._environment)
 
     def stop(self) -> int:
         """SIGTERM; returns the command's exit code."""
         assert self._code is not None, "not started"
-        self._warm.interrupt()
-        return self._warm.await_end(self._code, STOP_SECONDS)
+        self.process.interrupt()
+        return self.process.await_end(self._code, STOP_SECONDS)
 
     def release(self) -> None:
         """Let the process wait for another order, or kill it where the command does not end."""

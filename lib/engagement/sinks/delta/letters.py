@@ -13,6 +13,7 @@ repetition finds the places and adds nothing.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import partial, reduce
@@ -30,6 +31,7 @@ from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import DEAD_LETTERS, KAFKA_DATE, LETTER_BOUNDS, LakeTable
 from engagement.sinks.spark_faults import spark_translated
 from engagement.small_frames import small_frame
+from engagement.transform.partitions import by_partition
 
 APP = "engagement-letters"
 LETTER_FILE: pa.Schema = pa.schema(
@@ -54,17 +56,14 @@ class LetterWriter:
     """
 
     def __init__(self, folder: Folder, at_ms: int) -> None:
-        self._folder = folder
-        self._at_ms = at_ms
-        self._writers: dict[int, FileWriter] = {}
+        new = partial(FileWriter, folder, KAFKA_DATE, "kafka_ts", at_ms, LETTER_BOUNDS)
+        self._writers: defaultdict[int, FileWriter] = defaultdict(new)
 
     def add(self, letters: pa.RecordBatch) -> None:
         """Take letters; they are written sooner or later. Raises: OSError."""
-        partitions = letters.column("kafka_partition")
-        for number in pc.unique(partitions).to_pylist():
-            if number not in self._writers:
-                self._writers[number] = FileWriter(self._folder, KAFKA_DATE, "kafka_ts", self._at_ms, LETTER_BOUNDS)
-            self._writers[number].add(letters.filter(pc.equal(partitions, number)))
+        for partition, pieces in by_partition([letters]):
+            for piece in pieces:
+                self._writers[partition].add(piece)
 
     def finish(self) -> None:
         """Write what waits. Raises: OSError."""
@@ -80,18 +79,17 @@ class LetterWriter:
 def add_letters(
     spark: SparkSession, table: LakeTable, letters: DataFrame, at_ms: int, *, of_rows: bool = False
 ) -> None:
-    """Add the letters (DEAD_LETTERS) that the table lacks. `at_ms`, `of_rows` and errors: see `add_letter_files`."""
+    """Add the letters (DEAD_LETTERS) that the table lacks. `at_ms`: now; `of_rows`, errors: see `add_letter_files`."""
     with spark_translated(table.sink):
         files = _written(letters, table, at_ms)
-    add_letter_files(spark, table, files, at_ms, of_rows=of_rows)
+    add_letter_files(spark, table, files, of_rows=of_rows)
 
 
-def add_letter_files(spark: SparkSession, table: LakeTable, files: Files, at_ms: int, *, of_rows: bool = False) -> None:
+def add_letter_files(spark: SparkSession, table: LakeTable, files: Files, *, of_rows: bool = False) -> None:
     """Add the letters of files of LetterWriter that the table lacks; what it has keeps its status.
 
-    `at_ms`: now. `of_rows`: these are rows of PostgreSQL's table, refused at whatever time they were read, so a letter
-    of another day is the same; a topic that was deleted and made again gives a place to another message.
-    Raises: TransientSinkError.
+    `of_rows`: these are rows of PostgreSQL's table, refused at whatever time they were read, so a letter of another day
+    is the same; a topic that was deleted and made again gives a place to another message. Raises: TransientSinkError.
     """
     columns = _PLACE if of_rows else tuple(_PLACES.names)
 
@@ -99,7 +97,7 @@ def add_letter_files(spark: SparkSession, table: LakeTable, files: Files, at_ms:
         log = DeltaLog(table)
         with spark_translated(table.sink):
             held = _held(log, files, of_rows=of_rows)
-            lacking = _lacking(spark, table, files, held.select(columns), at_ms) if held.num_rows else files
+            lacking = _lacking(spark, table, files, held.select(columns)) if held.num_rows else files
         if lacking:
             log.append_next(lacking, APP, json.dumps({"letters": sum(_stats(file)["numRecords"] for file in lacking)}))
 
@@ -126,14 +124,14 @@ def _held(log: DeltaLog, files: Files, *, of_rows: bool) -> pa.Table:
     return held.filter(pc.is_in(held["stage"], stages))
 
 
-def _lacking(spark: SparkSession, table: LakeTable, files: Files, held: pa.Table, at_ms: int) -> Files:
+def _lacking(spark: SparkSession, table: LakeTable, files: Files, held: pa.Table) -> Files:
     """The same letters without those that are held, in other files; those of before are named by no commit."""
     written = [f"{table.path}/{file['path']}" for file in files]
     letters = spark.read.schema(DEAD_LETTERS).option("basePath", table.path).parquet(*written)
     rows = list(zip(*(column.to_pylist() for column in held.columns), strict=True))
     there = F.broadcast(small_frame(spark, held.schema, rows))
     same = reduce(Column.__and__, [letters[name].eqNullSafe(there[name]) for name in held.column_names])
-    return _written(letters.join(there, on=same, how="left_anti"), table, at_ms)
+    return _written(letters.join(there, on=same, how="left_anti"), table, files[0]["at_ms"])
 
 
 def _written(letters: DataFrame, table: LakeTable, at_ms: int) -> Files:

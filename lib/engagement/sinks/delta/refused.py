@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from engagement.identity import BatchIdentity
@@ -57,7 +57,6 @@ def refused_letters(
 class RefusedRows:
     """Adds what one sink refuses to the lake's table of dead letters; touches nothing before `add`."""
 
-    spark: SparkSession
     lake: str
     sink: str
     code: DeadLetterCode

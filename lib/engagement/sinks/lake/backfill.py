@@ -109,4 +109,4 @@ class LakeLoader:
             self._added.add(chunk, str(number), sum(task.rows for task in tasks))
 
     def _add_dead_letters(self, files: Sequence[Mapping[str, Any]]) -> None:
-        add_letter_files(self._spark, self.dead_letters, files, to_micros(self._clock()) // 1000, of_rows=True)
+        add_letter_files(self._spark, self.dead_letters, files, of_rows=True)

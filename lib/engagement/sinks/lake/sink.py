@@ -9,11 +9,10 @@ Guarantee: every row version once, every dead letter once. Where a crash can fal
 Two drivers: see delta/fence.py. Time bound: one trigger and one micro-batch; readers see a commit whole or not at all.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
@@ -115,8 +114,7 @@ class LakeSink:
             if may_repeat(spans, before.places):
                 reports = self._without_repeats(reports, plan)
             letters = [file for report in reports for file in report.letters]
-            if letters:
-                self._add_dead_letters(letters, plan)
+            add_letter_files(self._spark, self.dead_letters, letters)
         after = before.after(ranges, last_places(spans))
         # Without a step there is no row to add, and a commit would spend the transaction id of the next one.
         if after != before:
@@ -155,9 +153,6 @@ class LakeSink:
             left[report.summary.partition] += report.summary.delivered
         counted = [replace(report, summary=_keeping(report.summary, left), files=()) for report in reports]
         return [*counted, *(TaskReport(PartitionSummary(-1, 0, 0), files=report.files) for report in anew)]
-
-    def _add_dead_letters(self, files: Sequence[Mapping[str, Any]], plan: WritePlan) -> None:
-        add_letter_files(self._spark, self.dead_letters, files, plan.at_ms)
 
     def _fence(self, log: DeltaLog) -> DeltaFence:
         """The newest fence; that of a topic that was deleted since and made again says nothing about this one."""

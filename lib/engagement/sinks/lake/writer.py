@@ -43,12 +43,11 @@ class WritePlan:
 
     def writer(self) -> FileWriter:
         """What a task writes its rows with."""
-        return FileWriter(self.events, EVENT_DATE, "event_ts", self.at_ms)
+        return FileWriter(self.events, EVENT_DATE, "event_ts", self.processed_us // 1000)
 
-    @property
-    def at_ms(self) -> int:
-        """Time of processing, as files have it."""
-        return self.processed_us // 1000
+    def letter_writer(self) -> LetterWriter:
+        """What a task writes refused messages with."""
+        return LetterWriter(self.dead_letters, self.processed_us // 1000)
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def make_task(plan: WritePlan) -> Task:
 
 def write_partitions(batches: Iterable[pa.RecordBatch], *, plan: WritePlan) -> Iterator[pa.RecordBatch]:
     """Write what comes; nothing when nothing comes. Raises: OSError."""
-    writer, letters = plan.writer(), LetterWriter(plan.dead_letters, plan.at_ms)
+    writer, letters = plan.writer(), plan.letter_writer()
     counted = dict[int, tuple[OutcomeCounts, LogSpan]]()
     for partition, changes in by_partition(batch for batch in batches if batch.num_rows):
         counts, span = counted.setdefault(partition, (OutcomeCounts(partition), LogSpan()))
