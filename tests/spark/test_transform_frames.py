@@ -2,6 +2,7 @@
 
 import gc
 import os
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,14 +130,31 @@ def test_an_empty_catalogue_knows_no_content(spark: SparkSession) -> None:
     assert [tuple(r) for r in changes.frame().select("flags", "slug").collect()] == [(["content_missing"], None)]
 
 
-def test_shared_contents_go_with_the_last_reference_and_not_before(spark: SparkSession) -> None:
+def test_shared_contents_go_with_the_next_share_after_the_last_reference(spark: SparkSession) -> None:
     changes = frames.changes(spark, [created()])
     path = Path(changes.contents.variable._path)
+    frames.changes(spark, [created()])
     assert changes.frame().select("slug").first() == (CONTENT_ROWS[0]["slug"],)
     assert path.exists()
     del changes
     gc.collect()
+    frames.changes(spark, [created()])
     assert not path.exists()
+
+
+def test_shared_contents_that_are_collected_within_a_call_to_spark_leave_it_alone(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = [frames.changes(spark, [created()])]
+    receive = socket.SocketIO.readinto
+
+    def readinto(stream: socket.SocketIO, into: memoryview) -> int | None:
+        held.clear()  # as the collector may do wherever Python runs
+        return receive(stream, into)
+
+    monkeypatch.setattr(socket.SocketIO, "readinto", readinto)
+    assert spark.range(3).count() == 3
+    assert not held
 
 
 def test_sinks_that_give_way_have_workers_of_a_lower_priority(spark: SparkSession) -> None:

@@ -1,6 +1,7 @@
 """The catalogue as events are joined with it: on the workers a look-up by id, on the way there a broadcast variable."""
 
 import weakref
+from collections import deque
 from functools import cached_property
 
 import pyarrow as pa
@@ -36,14 +37,26 @@ class SharedContents:
     """Contents on their way to the workers: sent to each once, not with every micro-batch.
 
     Spark keeps a file and a copy per executor for every broadcast variable until it is destroyed. A variable that is
-    destroyed under a running task fails it; so this one goes with the last reference: whoever holds one may use it.
+    destroyed under a running task fails it; so this one goes with the next share after the last reference: whoever
+    holds one may use it.
     """
 
     def __init__(self, context: SparkContext, table: pa.Table) -> None:
+        _destroy_what_was_let_go()
         self.variable: Broadcast[Contents] = context.broadcast(Contents(table))
-        weakref.finalize(self, _let_go, context, self.variable).atexit = False  # Spark has gone by then
+        # Python may collect in the middle of a call to Spark's JVM, where a second call on the same connection breaks
+        # it and fails the first; so what collects only notes the variable.
+        weakref.finalize(self, _let_go.append, (context, self.variable)).atexit = False
 
 
-def _let_go(context: SparkContext, variable: Broadcast[Contents]) -> None:
-    if context._jsc is not None:  # one that was stopped has let go of everything
-        variable.destroy()
+_let_go: deque[tuple[SparkContext, Broadcast[Contents]]] = deque()
+
+
+def _destroy_what_was_let_go() -> None:
+    while True:
+        try:
+            context, variable = _let_go.popleft()
+        except IndexError:
+            return
+        if context._jsc is not None:  # one that was stopped has let go of everything
+            variable.destroy()
