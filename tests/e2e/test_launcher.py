@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
+MORE_LOCKS = ("requirements-dev.lock", "requirements-java.lock")
 FAKE_PYTHON = """#!/bin/bash
 echo "$*" >> "$CALLS"
 case "$1 $2" in
   "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
   "-m pip")
-    if [[ -n ${BROKEN_NETWORK:-} || ( -n ${NO_TESTS:-} && $* == *-dev.lock ) ]]; then echo "no network"; exit 1; fi ;;
+    for missing in ${MISSING:-}; do
+      if [[ $* == *"/$missing" ]]; then echo "no network"; exit 1; fi
+    done ;;
   "-m engagement.embedded.java")
     [[ -f $JAVA_MARK ]] || { touch "$JAVA_MARK"; exit 1; }
     echo "${JAVA_HOME:-/opt/java}" ;;
@@ -35,7 +38,7 @@ def project(tmp_path: Path) -> Path:
     for folder in ("conf", "jobs", "lib"):
         (project / folder).mkdir(parents=True)
     shutil.copy(PROJECT / "spark-submit.sh", project)
-    for name in ("requirements.lock", "requirements-dev.lock", "requirements-java.lock", "jars.lock"):
+    for name in ("requirements.lock", "requirements-spark.lock", *MORE_LOCKS, "jars.lock"):
         (project / "conf" / name).write_text(f"{name}\n")
     (project / "jobs" / "show.py").write_text("")
     (project / "jobs" / "stack.py").write_text("")
@@ -93,7 +96,7 @@ def test_the_first_start_sets_up_and_the_second_goes_straight_to_the_job(project
     start(project, "show")
     assert [line.split()[1] for line in first] == [
         "venv",
-        "pip",
+        *["pip"] * 3,
         "engagement.embedded.java",
         "engagement.embedded.jars",
         "engagement.embedded.class_archive",
@@ -110,7 +113,7 @@ def test_without_an_archive_of_classes_jobs_start_all_the_same(project: Path) ->
 
 
 def test_packages_of_the_tests_that_cannot_be_had_leave_the_set_up_of_the_jobs(project: Path) -> None:
-    assert start(project, "test", env=environment(project, NO_TESTS="1")).returncode == 1
+    assert start(project, "test", env=environment(project, MISSING="requirements-dev.lock")).returncode == 1
     before = len(calls(project))
     assert start(project, "show").returncode == 0
     assert calls(project)[before:] == ["-m jobs.show"]
@@ -125,9 +128,10 @@ def test_another_java_gets_an_archive_of_its_own(project: Path, tmp_path: Path) 
 
 def test_packages_are_installed_by_hash_only(project: Path) -> None:
     start(project, "show")
-    (pip,) = (line for line in calls(project) if line.startswith("-m pip"))
-    assert "--require-hashes" in pip
-    assert pip.endswith("conf/requirements.lock")
+    asked = [line for line in calls(project) if line.startswith("-m pip")]
+    locked = [line for line in asked if "--require-hashes" in line]
+    assert {line.split("conf/")[-1] for line in locked} == {"requirements.lock", "requirements-spark.lock"}
+    assert [("--no-index" in line, line.endswith(".whl")) for line in asked if line not in locked] == [(True, True)]
 
 
 def test_arguments_and_the_exit_code_pass_through(project: Path) -> None:
@@ -158,7 +162,7 @@ def test_it_finds_its_project_through_a_link(project: Path, tmp_path: Path) -> N
 
 
 def test_an_interrupted_set_up_starts_over_and_keeps_the_jars(project: Path) -> None:
-    start(project, "show", env=environment(project, BROKEN_NETWORK="1"))
+    start(project, "show", env=environment(project, MISSING="requirements.lock requirements-spark.lock"))
     (project / ".venv" / "half").touch()
     (project / ".venv" / "jars").mkdir()
     answer = start(project, "show")
@@ -167,15 +171,16 @@ def test_an_interrupted_set_up_starts_over_and_keeps_the_jars(project: Path) -> 
     assert (project / ".venv" / "jars").exists()
 
 
-def test_a_failed_set_up_shows_why_and_does_not_start_the_job(project: Path) -> None:
-    answer = start(project, "show", env=environment(project, BROKEN_NETWORK="1"))
+@pytest.mark.parametrize("missing", ["requirements.lock", "requirements-spark.lock"])
+def test_a_failed_set_up_shows_why_and_does_not_start_the_job(project: Path, missing: str) -> None:
+    answer = start(project, "show", env=environment(project, MISSING=missing))
     assert answer.returncode == 1
     assert "no network" in answer.stderr
     assert "setup.log" in answer.stderr
     assert not any("jobs.show" in line for line in calls(project))
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "jars.lock"])
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-spark.lock", "jars.lock"])
 def test_a_changed_lock_is_installed(project: Path, name: str) -> None:
     start(project, "show")
     (project / "conf" / name).write_text("changed\n")
