@@ -1,11 +1,15 @@
-"""Which sinks a job runs: those that were named, else those that have an address."""
+"""Which sinks a job runs: those that were named, else those that have an address; none that another job runs."""
+
+import threading
+from pathlib import Path
 
 import pytest
 
-from engagement.errors import ConfigError
-from engagement.settings import BigQuerySettings, ExternalSettings, Settings
+from engagement.delivery.checkpoint import Checkpoint
+from engagement.errors import ConfigError, PermanentError
+from engagement.settings import BigQuerySettings, ExternalSettings, PathSettings, Settings
 from engagement.sinks.external.options import ExternalOptions
-from engagement.streaming import SINKS, sinks_to_run
+from engagement.streaming import SINKS, build, build_job, sinks_to_run
 from engagement.streaming.batches import flushes, postings
 from engagement.streaming.external import external_options
 from engagement.streaming.options import warehouse_options
@@ -92,3 +96,14 @@ def test_an_interval_shorter_than_a_look_is_the_look() -> None:
     look, size = postings(ExternalSettings(interval_seconds=0.5))
     assert look == 0.5
     assert size.spark_options().keys() == {"maxOffsetsPerTrigger"}
+
+
+def test_a_second_driver_is_refused_before_spark_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "prepared_session", lambda *_, **__: pytest.fail("Spark was started"))
+    first = Checkpoint(tmp_path, "lake")
+    first.lock()
+    try:
+        with pytest.raises(PermanentError, match="another streaming job is using the checkpoint"):
+            build_job(Settings(paths=PathSettings(checkpoint_path=tmp_path)), ("redis", "lake"), (), threading.Event())
+    finally:
+        first.unlock()

@@ -49,6 +49,11 @@ class Checkpoint:
         """Give the folder back."""
         self._lock.release()
 
+    def ensure_free(self) -> None:
+        """Raises: PermanentError when another driver holds it now."""
+        self.lock()
+        self.unlock()
+
     def generation(self) -> str:
         """The id Spark gave this checkpoint when it was made. Raises: ContractError if it cannot be read."""
         try:

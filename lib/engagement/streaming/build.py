@@ -77,7 +77,13 @@ def sinks_to_run(settings: Settings, named: Sequence[str] = ()) -> tuple[str, ..
 def build_job(
     settings: Settings, sinks: Sequence[str], spark_options: Sequence[str], stop: threading.Event
 ) -> StreamingJob:
-    """Start Spark and put the job together; nothing else is opened before it runs."""
+    """Start Spark and put the job together; nothing else is opened before it runs.
+
+    Raises: PermanentError when another driver has one of the checkpoints: here, ten seconds before each query takes its
+    own, so that nobody waits for Spark to hear it.
+    """
+    for name in sinks:
+        Checkpoint(settings.paths.checkpoint_path, name).ensure_free()
     json_logs = writes_json(settings.monitoring.log_format, sys.stderr)
     master = settings.processing.spark_master
     spark = prepared_session("engagement-stream", spark_options, master, json_logs=json_logs)
