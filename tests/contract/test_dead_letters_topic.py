@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from tests.builders import CONTENT_ID, created, envelope, message, row
@@ -56,6 +56,11 @@ class Bench:
 
     def store(self, *letters: Stored) -> LetterTable:
         return store(self.lake, [replace(letter, topic=self.topic) for letter in letters])
+
+    def run(self, table: LetterTable) -> tuple[ReplayTopic, Replayer]:
+        """A run within this process."""
+        topic = ReplayTopic(self.topic, {"bootstrap.servers": self.broker}, time.monotonic)
+        return topic, Replayer(table, {TRANSFORM: topic}, "me", lambda: datetime.now(UTC), lambda _tally: None)
 
     def replay(self, *words: str, dies: str = "") -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
@@ -142,11 +147,7 @@ def test_after_kill_9_the_next_run_brings_effect_and_status_together(bench: Benc
 def test_of_two_runs_at_once_the_earlier_sends_nothing_more(bench: Bench) -> None:
     table = bench.store(*(Stored(GOOD, n) for n in range(3)))
 
-    def run() -> tuple[ReplayTopic, Replayer]:
-        topic = ReplayTopic(bench.topic, {"bootstrap.servers": bench.broker}, time.monotonic)
-        return topic, Replayer(table, {TRANSFORM: topic}, "me", lambda: datetime.now(UTC), lambda _tally: None)
-
-    (first, earlier), (_, later) = run(), run()
+    (first, earlier), (_, later) = bench.run(table), bench.run(table)
     assert first.sent_before() == {}
     overtaken = False
     send = first.send
@@ -161,6 +162,23 @@ def test_of_two_runs_at_once_the_earlier_sends_nothing_more(bench: Bench) -> Non
     with pytest.raises(PermanentError, match="taken over"):
         earlier.run(Selection(statuses=("new",)))
     assert overtaken
+    assert bench.offsets() == [0, 1, 2]
+
+
+def test_a_run_that_is_overtaken_while_it_sends_says_so_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client hears of it from the broker, which may be between any two messages."""
+    table = bench.store(*(Stored(GOOD, n) for n in range(3)))
+    (first, earlier), (_, later) = bench.run(table), bench.run(table)
+    produce = first._produce
+
+    def produce_until_it_is_heard(producer: Producer, replay: Replay, offsets: dict[LetterId, int]) -> None:
+        assert later.run(Selection(statuses=("new",))).sent == 3
+        while True:
+            produce(producer, replay, offsets)
+
+    monkeypatch.setattr(first, "_produce", produce_until_it_is_heard)
+    with pytest.raises(PermanentError, match="taken over"):
+        earlier.run(Selection(statuses=("new",)))
     assert bench.offsets() == [0, 1, 2]
 
 

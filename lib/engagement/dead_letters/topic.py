@@ -9,7 +9,7 @@ after TRANSACTION_MS; a transaction takes far less than a second.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -149,15 +149,16 @@ class ReplayTopic:
 def _transaction(producer: Producer) -> Iterator[None]:
     """Commit what is produced inside; end it at once when that fails, since readers wait for the end."""
     producer.begin_transaction()
-    committed = False
     try:
         yield
         producer.commit_transaction(_CALL_SECONDS)
-        committed = True
-    finally:
-        if not committed:
-            with suppress(KafkaException):  # the broker ends it by itself; what made it fail is already on its way
-                producer.abort_transaction(_CALL_SECONDS)
+    except BaseException as failure:
+        try:
+            producer.abort_transaction(_CALL_SECONDS)
+        except KafkaException as why:  # the broker ends it by itself
+            if isinstance(failure, KafkaException) and failure.args[0].code() == KafkaError._FATAL:
+                raise why from failure  # what produces within says only that it can no more
+        raise
 
 
 @contextmanager
