@@ -17,6 +17,7 @@ from pyspark import daemon, worker  # noqa: F401
 import engagement.sinks.bigquery.writer
 import engagement.sinks.external.task
 import engagement.sinks.lake.chunk_files
+import engagement.sinks.lake.writer
 import engagement.sinks.redis.writer
 import engagement.sources.table_copy
 import engagement.transform.changes  # noqa: F401
