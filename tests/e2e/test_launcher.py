@@ -6,11 +6,14 @@ asked to do. The real set-up, with its downloads, is what a fresh clone runs.
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
 import pytest
+from tests.e2e.support.processes import await_that
 
 PROJECT = Path(__file__).resolve().parents[2]
 MORE_LOCKS = ("requirements-dev.lock", "requirements-java.lock")
@@ -19,13 +22,16 @@ echo "$*" >> "$CALLS"
 case "$1 $2" in
   "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
   "-m pip")
+    if [[ $3 == "${SLOW:-}" ]]; then echo $$ >"$SLOW_PID"; exec sleep 60; fi
     for missing in ${MISSING:-}; do
       if [[ $* == *"/$missing" ]]; then echo "no network"; exit 1; fi
     done ;;
   "-m engagement.embedded.java")
     [[ -f $JAVA_MARK ]] || { touch "$JAVA_MARK"; exit 1; }
     echo "${JAVA_HOME:-/opt/java}" ;;
-  "-m engagement.embedded.class_archive") [[ -z ${NO_ARCHIVE:-} ]] || exit 1 ;;
+  "-m engagement.embedded.class_archive")
+    if [[ ${SLOW:-} == archive ]]; then echo $$ >"$SLOW_PID"; exec sleep 60; fi
+    [[ -z ${NO_ARCHIVE:-} ]] || exit 1 ;;
   "-m jobs.show") shift 2; printf '<%s>' "$@"; echo; env; exit "${SHOW_EXIT:-0}" ;;
 esac
 """
@@ -178,6 +184,20 @@ def test_a_failed_set_up_shows_why_and_does_not_start_the_job(project: Path, mis
     assert "no network" in answer.stderr
     assert "setup.log" in answer.stderr
     assert not any("jobs.show" in line for line in calls(project))
+
+
+@pytest.mark.parametrize("slow", ["wheel", "archive"])
+def test_ctrl_c_ends_also_what_a_set_up_does_beside(project: Path, tmp_path: Path, slow: str) -> None:
+    noted = tmp_path / "slow"
+    env = environment(project, SLOW=slow, SLOW_PID=str(noted))
+    command = [str(project / "spark-submit.sh"), "show"]
+    with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        await_that(lambda: noted.exists() and bool(noted.read_text()), 30, "it does not begin")
+        beside = psutil.Process(int(noted.read_text()))
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) != 0
+    psutil.wait_procs([beside], timeout=10)
+    assert not beside.is_running()
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-spark.lock", "jars.lock"])

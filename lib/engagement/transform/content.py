@@ -46,7 +46,7 @@ class SharedContents:
         self.variable: Broadcast[Contents] = context.broadcast(Contents(table))
         # Python may collect in the middle of a call to Spark's JVM, where a second call on the same connection breaks
         # it and fails the first; so what collects only notes the variable.
-        weakref.finalize(self, _let_go.append, (context, self.variable)).atexit = False
+        weakref.finalize(self, _let_go.append, (context, self.variable))
 
 
 _let_go: deque[tuple[SparkContext, Broadcast[Contents]]] = deque()
