@@ -48,6 +48,12 @@ def test_a_second_driver_is_refused_by_name_of_the_folder(tmp_path: Path) -> Non
     second.unlock()
 
 
+def test_a_place_where_no_folder_can_be_is_named_with_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PermanentError, match=r"CHECKPOINT_PATH cannot hold a checkpoint: .*file.*: Not a directory"):
+        Checkpoint(tmp_path / "file" / "checkpoints", "redis").lock()
+
+
 def test_a_folder_that_does_not_exist_is_not_damaged(tmp_path: Path) -> None:
     assert Checkpoint(tmp_path, "redis").damage(TOPIC, {0: (0, 9)}) is None
 

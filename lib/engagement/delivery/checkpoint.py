@@ -34,15 +34,19 @@ class Checkpoint:
         """Take the folder for this process alone; the lock dies with the process.
 
         The file-system checkpoint manager is four times faster than Spark's default but has no guard against two
-        drivers; this is that guard. Raises: PermanentError when another driver holds it.
+        drivers; this is that guard. Raises: PermanentError when another driver holds it, or no folder can be there.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise PermanentError(
                 f"another streaming job is using the checkpoint {self.path}; stop it first, "
                 f"or give this one its own CHECKPOINT_PATH"
+            ) from error
+        except OSError as error:
+            raise PermanentError(
+                f"CHECKPOINT_PATH cannot hold a checkpoint: {self.path.parent}: {error.strerror or error}"
             ) from error
 
     def unlock(self) -> None:
