@@ -76,6 +76,10 @@ install() { # what, lock
 # is jars, and it is unpacked at once; so it is not compressed (16 instead of 39 s).
 install_packages() {
   local wheels=$venv/wheels outcome=0
+  if is_ready "$venv/.ready-spark" "$spark_lock"; then # nor need it be made again when another lock has changed
+    install "Python packages" "$lock"
+    return
+  fi
   locked_pip "Spark" "$spark_lock" wheel --wheel-dir "$wheels" \
     --config-settings=--build-option=--compression=stored &
   (install "Python packages" "$lock") || outcome=$?
@@ -84,6 +88,7 @@ install_packages() {
   "$python" -m pip install --no-compile --no-deps --no-index --quiet --disable-pip-version-check "$wheels"/*.whl \
     >>"$setup_log" 2>&1 || fail "Set-up failed: Spark could not be installed; see $setup_log."
   rm -rf "$wheels"
+  fingerprint "$spark_lock" >"$venv/.ready-spark"
 }
 
 # What a finished set-up was made from: a changed lock makes it run again.

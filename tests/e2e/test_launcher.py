@@ -209,6 +209,15 @@ def test_a_changed_lock_is_installed(project: Path, name: str) -> None:
     assert any("pip install" in line for line in calls(project)[before:])
 
 
+@pytest.mark.parametrize(("name", "wheels"), [("requirements.lock", 0), ("jars.lock", 0), ("requirements-spark.lock", 1)])
+def test_the_wheel_of_spark_is_made_again_for_another_spark_only(project: Path, name: str, wheels: int) -> None:
+    start(project, "show")
+    (project / "conf" / name).write_text("changed\n")
+    before = len(calls(project))
+    start(project, "show")
+    assert sum("pip wheel" in line for line in calls(project)[before:]) == wheels
+
+
 def test_java_is_fetched_only_when_there_is_none(project: Path, tmp_path: Path) -> None:
     start(project, "show")
     assert not any("requirements-java.lock" in line for line in calls(project))
