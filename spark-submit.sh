@@ -76,7 +76,7 @@ install() { # what, lock
 # is jars, and it is unpacked at once; so it is not compressed (16 instead of 39 s).
 install_packages() {
   local wheels=$venv/wheels outcome=0
-  if is_ready "$venv/.ready-spark" "$spark_lock"; then # nor need it be made again when another lock has changed
+  if is_ready "$venv/.ready-spark" "$spark_lock"; then # another lock has changed
     install "Python packages" "$lock"
     return
   fi

@@ -190,12 +190,17 @@ def test_a_failed_set_up_shows_why_and_does_not_start_the_job(project: Path, mis
 def test_ctrl_c_ends_also_what_a_set_up_does_beside(project: Path, tmp_path: Path, slow: str) -> None:
     noted = tmp_path / "slow"
     env = environment(project, SLOW=slow, SLOW_PID=str(noted))
-    command = [str(project / "spark-submit.sh"), "show"]
+    # Whoever runs the tests in the background has them ignore Ctrl-C, and all that they start.
+    command = ["env", "--default-signal=INT", str(project / "spark-submit.sh"), "show"]
     with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, start_new_session=True) as process:
-        await_that(lambda: noted.exists() and bool(noted.read_text()), 30, "it does not begin")
-        beside = psutil.Process(int(noted.read_text()))
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(30) != 0
+        try:
+            await_that(lambda: noted.exists() and bool(noted.read_text()), 30, "it does not begin")
+            beside = psutil.Process(int(noted.read_text()))
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.wait(30) != 0
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
     psutil.wait_procs([beside], timeout=10)
     assert not beside.is_running()
 
@@ -209,7 +214,9 @@ def test_a_changed_lock_is_installed(project: Path, name: str) -> None:
     assert any("pip install" in line for line in calls(project)[before:])
 
 
-@pytest.mark.parametrize(("name", "wheels"), [("requirements.lock", 0), ("jars.lock", 0), ("requirements-spark.lock", 1)])
+@pytest.mark.parametrize(
+    ("name", "wheels"), [("requirements.lock", 0), ("jars.lock", 0), ("requirements-spark.lock", 1)]
+)
 def test_the_wheel_of_spark_is_made_again_for_another_spark_only(project: Path, name: str, wheels: int) -> None:
     start(project, "show")
     (project / "conf" / name).write_text("changed\n")
