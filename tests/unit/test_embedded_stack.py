@@ -106,6 +106,21 @@ def test_two_stacks_that_start_at_once_get_different_ports(tmp_path: Path) -> No
     assert len(ports) == 2
 
 
+def test_the_port_of_a_killed_service_is_kept_for_it_while_its_stack_is_up(tmp_path: Path) -> None:
+    with socket.create_server((LOOPBACK, 0)) as briefly:
+        usual = briefly.getsockname()[1]
+    one = Site(tmp_path / "one", {})
+    for is_up in (True, False):
+        two = Site(tmp_path / f"two {is_up}", {})
+        assert one.choose_port("redis", usual) == usual  # whoever was told of it finds the service there again
+        (env_file := Stack(one.home, {}).env_file).touch()
+        one.release_ports()
+        if not is_up:
+            env_file.unlink()
+        assert (two.choose_port("kafka", usual) == usual) != is_up
+        two.release_ports()
+
+
 def test_a_port_reserved_in_one_thread_is_free_after_another_released_it(tmp_path: Path) -> None:
     with socket.create_server((LOOPBACK, 0)) as briefly:
         usual = briefly.getsockname()[1]

@@ -18,6 +18,8 @@ from filelock import FileLock, Timeout
 from engagement.embedded.process import write_private
 
 LOOPBACK = "127.0.0.1"
+ENV_FILE = "stack.env"
+"""In the folder of a stack that is up: its settings."""
 PASSWORD_BYTES = 24
 KEEP_SECONDS, KEEP_POLL_SECONDS = 5.0, 0.05
 
@@ -61,7 +63,7 @@ class Site:
         return self._ports().get(name, usual)
 
     def choose_port(self, name: str, usual: int) -> int:
-        """Settle the port of a service that is about to start, and keep others of us off it until `release_ports`.
+        """Settle the port of a service that is about to start, and keep others of us off it as long as the stack is up.
 
         The one it had is worth a wait: a killed server's children may hold it for a moment, and whoever runs beside the
         stack knows no other.
@@ -97,15 +99,29 @@ class Site:
         return {str(k): int(v) for k, v in json.loads(path.read_text()).items()} if path.is_file() else {}
 
     def _reserve(self, port: int) -> bool:
-        """Take the port's lock file, so that two stacks that start at once do not both see it free."""
+        """Take the port's lock file, so that two stacks that start at once do not both see it free, and sign for it.
+
+        The signature outlasts the lock: nothing listens where a service was killed, and yet its clients look for it.
+        """
+        path = Path(tempfile.gettempdir()) / f"engagement-{os.getuid()}-port-{port}.lock"
+        owner = path.with_suffix(".home")
         try:
-            path = Path(tempfile.gettempdir()) / f"engagement-{os.getuid()}-port-{port}.lock"
             # Taken in the thread that starts a service, given back in another one.
             lock = FileLock(path, timeout=0, thread_local=False)
             self._reserved.enter_context(lock.acquire())
+            if self._belongs_to_another(owner, port) or not _is_free(port):
+                return False
+            write_private(owner, str(self.home))
         except (Timeout, OSError):
             return False
-        return _is_free(port)
+        return True
+
+    def _belongs_to_another(self, owner: Path, port: int) -> bool:
+        """Whether the port is that of another stack that is up."""
+        if not owner.is_file():
+            return False
+        other = Site(Path(owner.read_text()), {})
+        return other.home != self.home and (other.home / ENV_FILE).is_file() and port in other._ports().values()
 
 
 def _is_free(port: int) -> bool:
