@@ -158,10 +158,10 @@ class World:
             "REDIS_AGGREGATION_WINDOW_MINUTES": str(WINDOW_MINUTES),
             "CONTENT_REFRESH_SECONDS": str(CONTENT_REFRESH_SECONDS),
             # A micro-batch costs much the same for ten rows as for a hundred, and others use these processors too.
-            "PROCESSING_INTERVAL_SECONDS": "0.4",
+            "PROCESSING_INTERVAL_SECONDS": "0.8",
             "LAKE_INTERVAL_SECONDS": "2",
             "BIGQUERY_MAX_BATCH_TIME_SECONDS": "2",
-            "EXTERNAL_SYSTEM_INTERVAL_SECONDS": "1",
+            "EXTERNAL_SYSTEM_INTERVAL_SECONDS": "2",
             "EXTERNAL_SYSTEM_TIMEOUT": "2",
             # These jobs live for seconds: they never earn back what the optimizing compiler costs.
             "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
