@@ -118,6 +118,9 @@ def test_the_port_of_a_killed_service_is_kept_for_it_while_its_stack_is_up(tmp_p
         if not is_up:
             env_file.unlink()
         assert (two.choose_port("kafka", usual) == usual) != is_up
+        if is_up:  # also while the other one still starts
+            assert one.choose_port("redis", usual) == usual
+            one.release_ports()
         two.release_ports()
 
 

@@ -71,7 +71,9 @@ class Site:
         self._await_former_port(name)
         with self._files:
             ports = self._ports()
-            port = next((port for port in (ports.get(name), usual) if port and self._reserve(port)), None)
+            former = ports.get(name)
+            port = former if former and self._reserve(former, KEEP_SECONDS) else None
+            port = port or (usual if usual != former and self._reserve(usual) else None)
             while port is None:
                 candidate = _any_free_port()
                 port = candidate if self._reserve(candidate) else None
@@ -98,22 +100,25 @@ class Site:
         path = self.home / "ports.json"
         return {str(k): int(v) for k, v in json.loads(path.read_text()).items()} if path.is_file() else {}
 
-    def _reserve(self, port: int) -> bool:
+    def _reserve(self, port: int, patience_seconds: float = 0.0) -> bool:
         """Take the port's lock file, so that two stacks that start at once do not both see it free, and sign for it.
 
         The signature outlasts the lock: nothing listens where a service was killed, and yet its clients look for it.
+        Another stack that finds it there leaves the lock at once, so one's own port is worth `patience_seconds`.
         """
         path = Path(tempfile.gettempdir()) / f"engagement-{os.getuid()}-port-{port}.lock"
         owner = path.with_suffix(".home")
-        try:
-            # Taken in the thread that starts a service, given back in another one.
-            lock = FileLock(path, timeout=0, thread_local=False)
-            self._reserved.enter_context(lock.acquire())
-            if self._belongs_to_another(owner, port) or not _is_free(port):
+        with ExitStack() as taken:
+            try:
+                # Taken in the thread that starts a service, given back in another one.
+                lock = FileLock(path, timeout=patience_seconds, poll_interval=KEEP_POLL_SECONDS, thread_local=False)
+                taken.enter_context(lock.acquire())
+                if self._belongs_to_another(owner, port) or not _is_free(port):
+                    return False
+                write_private(owner, str(self.home))
+            except (Timeout, OSError):
                 return False
-            write_private(owner, str(self.home))
-        except (Timeout, OSError):
-            return False
+            self._reserved.push(taken.pop_all())
         return True
 
     def _belongs_to_another(self, owner: Path, port: int) -> bool:
