@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -27,6 +28,9 @@ _ENFORCED = {
 _WORTH_COMPILING = 50_000
 """Rows. Compiling costs a query about a second at first, and each of its tasks the text of the code; see also
 spark.sql.codegen.factoryMode in conf/spark-defaults.conf."""
+
+_NAMED_IN_SHORT = ("PythonSQLUtils", "PythonUtils", "SimplePythonFunction")
+"""Java's classes that pyspark asks for by these names whenever a pass through Python is planned."""
 
 _LOCAL = {
     # Driver and executors are one process: nothing of it listens to the network.
@@ -81,9 +85,17 @@ def start_session(
     if threading.current_thread() is threading.main_thread():
         # pyspark has put its own handler there, which cancels jobs; ours finishes the micro-batch.
         signal.signal(signal.SIGINT, interrupt)
+    _know_classes(session)
     # Driver logging is set by conf/log4j2.properties; this silences what the shell entry point adds.
     session.sparkContext.setLogLevel("WARN")
     return session
+
+
+def _know_classes(session: SparkSession) -> None:
+    """Ask for them once: Java tries each package that pyspark imports, in every jar, 3 ms of each micro-batch."""
+    java: Any = session.sparkContext._jvm
+    for name in _NAMED_IN_SHORT:
+        setattr(java, name, getattr(java, name))
 
 
 def compile_for(session: SparkSession, rows: int) -> None:

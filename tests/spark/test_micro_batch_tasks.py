@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from py4j.java_gateway import JVMView
 from pyspark.sql import SparkSession
 from tests.builders import created
 from tests.spark import frames
@@ -44,6 +45,19 @@ def test_code_is_compiled_for_many_rows_in_the_session_of_the_micro_batch_alone(
     of_query = spark.newSession()  # Spark gives each query one of its own
     assert changes_of(of_query, Workers.FIRST, messages).messages.sparkSession.conf.get(setting) == mode
     assert spark.conf.get(setting) == "NO_CODEGEN"
+
+
+def test_planning_a_pass_through_python_looks_no_class_up_by_a_short_name(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Java would look for it in every package that pyspark imports, and in every jar."""
+    changes = changes_of(spark, Workers.FIRST, 1)
+    asked: list[str] = []
+    answer = JVMView.__getattr__
+    monkeypatch.setattr(JVMView, "__getattr__", lambda view, name: asked.append(name) or answer(view, name))
+    changes.each_partition(iter, "n BIGINT")
+    assert asked  # by whole names, which costs Java a look
+    assert [name for name in asked if "." not in name] == []
 
 
 def changes_of(spark: SparkSession, workers: Workers, messages: int) -> Changes:
