@@ -65,27 +65,26 @@ class Site:
     def choose_port(self, name: str, usual: int) -> int:
         """Settle the port of a service that is about to start, and keep others of us off it as long as the stack is up.
 
-        The one it had is worth a wait: a killed server's children may hold it for a moment, and whoever runs beside the
-        stack knows no other.
+        The one it had is worth a wait: a killed server's children may hold it for a moment, or another stack that looks
+        whose it is; and whoever runs beside the stack knows no other.
         """
-        self._await_former_port(name)
+        port = self._reserve_former_port(name)
         with self._files:
-            ports = self._ports()
-            former = ports.get(name)
-            port = former if former and self._reserve(former, KEEP_SECONDS) else None
-            port = port or (usual if usual != former and self._reserve(usual) else None)
+            port = port or (usual if self._reserve(usual) else None)
             while port is None:
                 candidate = _any_free_port()
                 port = candidate if self._reserve(candidate) else None
-            ports[name] = port
-            write_private(self.home / "ports.json", json.dumps(ports, indent=1))
+            write_private(self.home / "ports.json", json.dumps({**self._ports(), name: port}, indent=1))
             return port
 
-    def _await_former_port(self, name: str) -> None:
+    def _reserve_former_port(self, name: str) -> int | None:
         port, given_up = self._ports().get(name), time.monotonic() + KEEP_SECONDS
-        while port and not _is_free(port) and time.monotonic() < given_up:
+        while port and time.monotonic() < given_up:
+            if self._reserve(port):
+                return port
             if self.cancelled.wait(KEEP_POLL_SECONDS):
-                return
+                break
+        return None
 
     def release_ports(self) -> None:
         """Let go of the reservations; the services hold their ports themselves now."""
@@ -100,18 +99,18 @@ class Site:
         path = self.home / "ports.json"
         return {str(k): int(v) for k, v in json.loads(path.read_text()).items()} if path.is_file() else {}
 
-    def _reserve(self, port: int, patience_seconds: float = 0.0) -> bool:
+    def _reserve(self, port: int) -> bool:
         """Take the port's lock file, so that two stacks that start at once do not both see it free, and sign for it.
 
         The signature outlasts the lock: nothing listens where a service was killed, and yet its clients look for it.
-        Another stack that finds it there leaves the lock at once, so one's own port is worth `patience_seconds`.
+        Who finds another's there leaves the lock at once: that other may be about to take its port again.
         """
         path = Path(tempfile.gettempdir()) / f"engagement-{os.getuid()}-port-{port}.lock"
         owner = path.with_suffix(".home")
         with ExitStack() as taken:
             try:
                 # Taken in the thread that starts a service, given back in another one.
-                lock = FileLock(path, timeout=patience_seconds, poll_interval=KEEP_POLL_SECONDS, thread_local=False)
+                lock = FileLock(path, timeout=0, thread_local=False)
                 taken.enter_context(lock.acquire())
                 if self._belongs_to_another(owner, port) or not _is_free(port):
                     return False
