@@ -16,10 +16,9 @@ import requests
 from filelock import FileLock, Timeout
 
 from engagement.embedded.process import write_private
+from engagement.settings.sources import STACK_FILE
 
 LOOPBACK = "127.0.0.1"
-ENV_FILE = "stack.env"
-"""In the folder of a stack that is up: its settings."""
 PASSWORD_BYTES = 24
 KEEP_SECONDS, KEEP_POLL_SECONDS = 5.0, 0.05
 
@@ -125,7 +124,7 @@ class Site:
         if not owner.is_file():
             return False
         other = Site(Path(owner.read_text()), {})
-        return other.home != self.home and (other.home / ENV_FILE).is_file() and port in other._ports().values()
+        return other.home != self.home and (other.home / STACK_FILE).is_file() and port in other._ports().values()
 
 
 def _is_free(port: int) -> bool:

@@ -18,12 +18,13 @@ from engagement.embedded.process import write_private
 from engagement.embedded.receiver import Receiver
 from engagement.embedded.redis import Redis
 from engagement.embedded.service import Progress, Service, ServiceStatus
-from engagement.embedded.site import ENV_FILE, Site
+from engagement.embedded.site import Site
+from engagement.settings.sources import STACK_FILE
 
 SERVICES: tuple[type[Service], ...] = (Postgres, Kafka, Redis, BigQuery, Receiver, Connect)
 LOCK_SECONDS = 300.0
 # What --purge may remove; ENGAGEMENT_HOME could be set to a folder that holds other things as well.
-PURGED = ("checkpoints", "demo", "lake", "logs", "run", "secrets", "ports.json", ENV_FILE, "stack.lock")
+PURGED = ("checkpoints", "demo", "lake", "logs", "run", "secrets", "ports.json", STACK_FILE, "stack.lock")
 
 
 def silent(_line: str) -> None:
@@ -55,7 +56,7 @@ class Stack:
     @property
     def env_file(self) -> Path:
         """The settings of the running stack; the file exists between `up` and `down`."""
-        return self.home / ENV_FILE
+        return self.home / STACK_FILE
 
     def up(self, progress: Progress = silent) -> None:
         """Start what is missing, at the same time where possible; return when all answer.

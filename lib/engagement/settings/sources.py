@@ -17,6 +17,8 @@ DOTENV = ".env"
 STACK = "running stack"
 DEFAULT = "default"
 DEFAULT_OVERLAY = "local"
+STACK_FILE = "stack.env"
+"""Below the home of a stack that is up: what it tells its clients."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class SettingsFiles:
 
     def stack_env(self, home: str) -> Path:
         """File that a running embedded stack has written below its home folder."""
-        return self.project / home / "stack.env"
+        return self.project / home / STACK_FILE
 
 
 def read_dotenv(files: SettingsFiles) -> Layer:
