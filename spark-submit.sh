@@ -7,7 +7,8 @@ venv=$project/.venv
 python=$venv/bin/python
 lock=$project/conf/requirements.lock
 spark_lock=$project/conf/requirements-spark.lock
-locks=("$lock" "$spark_lock" "$project/conf/jars.lock")
+build_lock=$project/conf/requirements-build.lock
+locks=("$build_lock" "$lock" "$spark_lock" "$project/conf/jars.lock")
 setup_log=$venv/setup.log
 
 say() { printf '%s\n' "$*" >&2; }
@@ -56,34 +57,42 @@ find_python() {
   or with pyenv:  pyenv install 3.11 && pyenv shell 3.11"
 }
 
-# pip with a lock; shows the names as they come, and the last lines of the log when it fails.
+log_of() { # lock
+  printf '%s/setup-%s.log' "$venv" "$(basename "$1" .lock)"
+}
+
+# pip with a lock; shows the names as they come.
 locked_pip() { # what for, lock, pip's command and options
   say "  $1"
-  if ! "$python" -m pip "${@:3}" --require-hashes --no-deps --no-input --disable-pip-version-check \
-    --progress-bar off -r "$2" 2>&1 | tee -a "$setup_log" |
+  "$python" -m pip "${@:3}" --require-hashes --no-deps --no-input --disable-pip-version-check \
+    --progress-bar off -r "$2" 2>&1 | tee "$(log_of "$2")" |
     { grep --line-buffered -oE '^Collecting [A-Za-z0-9._-]+==[^ ]+|^Building .*|^Installing' || true; } |
-    sed -u 's/^Collecting /    /; s/^Building .*/    unpacking Spark/; s/^Installing/    installing/' >&2; then
-    tail -n 15 "$setup_log" >&2
-    fail "Set-up failed; the whole output is in $setup_log. Start again to go on (the first start needs the network)."
-  fi
+    sed -u 's/^Collecting /    /; s/^Building .*/    unpacking Spark/; s/^Installing/    installing/' >&2
+}
+
+give_up() { # lock
+  tail -n 15 "$(log_of "$1")" >&2
+  fail "Set-up failed; the whole output is in $(log_of "$1").
+Start again to go on (the first start needs the network)."
 }
 
 install() { # what, lock
-  locked_pip "$1" "$2" install --no-compile
+  locked_pip "$1" "$2" install --no-compile || give_up "$2"
 }
 
 # Spark comes as source, and is half of the work: its wheel is made while the other packages are installed. Most of it
 # is jars, and it is unpacked at once; so it is not compressed (16 instead of 39 s).
 install_packages() {
-  local wheels=$venv/wheels outcome=0
+  local wheels=$venv/wheels making outcome=0
   if is_ready "$venv/.ready-spark" "$spark_lock"; then # another lock has changed
     install "Python packages" "$lock"
     return
   fi
   locked_pip "Spark" "$spark_lock" wheel --wheel-dir "$wheels" \
-    --config-settings=--build-option=--compression=stored &
+    --no-build-isolation --config-settings=--build-option=--compression=stored &
+  making=$!
   (install "Python packages" "$lock") || outcome=$?
-  wait $! || outcome=$? # also for one that nobody needs any more
+  wait "$making" || give_up "$spark_lock" # after all that the others have said
   ((outcome == 0)) || exit "$outcome"
   "$python" -m pip install --no-compile --no-deps --no-index --quiet --disable-pip-version-check "$wheels"/*.whl \
     >>"$setup_log" 2>&1 || fail "Set-up failed: Spark could not be installed; see $setup_log."
@@ -153,6 +162,8 @@ set_up() {
   mkdir -p "$venv"
   touch "$venv/.incomplete"
   [[ -x $python ]] || "$base" -m venv "$venv" || fail "python3.11 -m venv failed in $venv"
+  # What a Python brings may be too old to make Spark's wheel.
+  install "pip and setuptools" "$build_lock"
   install_packages
   find_java
   say "  jars: Spark's Kafka source, Kafka, Debezium"

@@ -16,6 +16,7 @@ import pytest
 from tests.e2e.support.processes import await_that
 
 PROJECT = Path(__file__).resolve().parents[2]
+LOCKS = ("requirements-build.lock", "requirements.lock", "requirements-spark.lock")
 MORE_LOCKS = ("requirements-dev.lock", "requirements-java.lock")
 FAKE_PYTHON = """#!/bin/bash
 echo "$*" >> "$CALLS"
@@ -44,7 +45,7 @@ def project(tmp_path: Path) -> Path:
     for folder in ("conf", "jobs", "lib"):
         (project / folder).mkdir(parents=True)
     shutil.copy(PROJECT / "spark-submit.sh", project)
-    for name in ("requirements.lock", "requirements-spark.lock", *MORE_LOCKS, "jars.lock"):
+    for name in (*LOCKS, *MORE_LOCKS, "jars.lock"):
         (project / "conf" / name).write_text(f"{name}\n")
     (project / "jobs" / "show.py").write_text("")
     (project / "jobs" / "stack.py").write_text("")
@@ -102,7 +103,7 @@ def test_the_first_start_sets_up_and_the_second_goes_straight_to_the_job(project
     start(project, "show")
     assert [line.split()[1] for line in first] == [
         "venv",
-        *["pip"] * 3,
+        *["pip"] * 4,
         "engagement.embedded.java",
         "engagement.embedded.jars",
         "engagement.embedded.class_archive",
@@ -136,7 +137,7 @@ def test_packages_are_installed_by_hash_only(project: Path) -> None:
     start(project, "show")
     asked = [line for line in calls(project) if line.startswith("-m pip")]
     locked = [line for line in asked if "--require-hashes" in line]
-    assert {line.split("conf/")[-1] for line in locked} == {"requirements.lock", "requirements-spark.lock"}
+    assert {line.split("conf/")[-1] for line in locked} == set(LOCKS)
     assert [("--no-index" in line, line.endswith(".whl")) for line in asked if line not in locked] == [(True, True)]
 
 
@@ -177,12 +178,12 @@ def test_an_interrupted_set_up_starts_over_and_keeps_the_jars(project: Path) -> 
     assert (project / ".venv" / "jars").exists()
 
 
-@pytest.mark.parametrize("missing", ["requirements.lock", "requirements-spark.lock"])
+@pytest.mark.parametrize("missing", LOCKS)
 def test_a_failed_set_up_shows_why_and_does_not_start_the_job(project: Path, missing: str) -> None:
     answer = start(project, "show", env=environment(project, MISSING=missing))
     assert answer.returncode == 1
     assert "no network" in answer.stderr
-    assert "setup.log" in answer.stderr
+    assert f"setup-{missing.removesuffix('.lock')}.log" in answer.stderr.splitlines()[-2]
     assert not any("jobs.show" in line for line in calls(project))
 
 
@@ -205,7 +206,7 @@ def test_ctrl_c_ends_also_what_a_set_up_does_beside(project: Path, tmp_path: Pat
     assert not beside.is_running()
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-spark.lock", "jars.lock"])
+@pytest.mark.parametrize("name", [*LOCKS, "jars.lock"])
 def test_a_changed_lock_is_installed(project: Path, name: str) -> None:
     start(project, "show")
     (project / "conf" / name).write_text("changed\n")

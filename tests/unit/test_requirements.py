@@ -1,12 +1,22 @@
 """The locks of the Python packages: each pins by checksum, and all of them pin alike."""
 
 import re
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-LOCKS = ("requirements.lock", "requirements-spark.lock", "requirements-dev.lock", "requirements-java.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-spark.lock",
+    "requirements-dev.lock",
+    "requirements-java.lock",
+    "requirements-build.lock",
+)
 
 
 def pins(lock: str) -> dict[str, str]:
@@ -24,3 +34,19 @@ def test_the_jobs_and_spark_are_pinned_in_one_lock_each_and_alike_in_that_of_the
     jobs, spark, tests = (pins(lock) for lock in LOCKS[:3])
     assert not jobs.keys() & spark.keys()
     assert (jobs | spark).items() <= tests.items()
+
+
+def test_the_wheel_of_spark_is_made_by_the_setuptools_of_the_jobs() -> None:
+    """Which are installed beside it, and would replace another one in the middle of its work."""
+    tools, jobs = pins("requirements-build.lock"), pins("requirements.lock")
+    assert tools["setuptools"] == jobs["setuptools"]
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.11.2", "3.11.99"])
+def test_the_locks_hold_what_any_python_3_11_needs(python: str) -> None:
+    """Packages ask for others by the Python's last figure too: that of Debian 12 is 3.11.2."""
+    locked = {**pins("requirements.lock"), **pins("requirements-spark.lock")}
+    there = {**default_environment(), "python_full_version": python, "extra": ""}
+    needed = [Requirement(line) for name in locked for line in requires(name) or ()]
+    names = {canonicalize_name(one.name) for one in needed if one.marker is None or one.marker.evaluate(there)}
+    assert names - locked.keys() == set()
