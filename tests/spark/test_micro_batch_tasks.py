@@ -42,9 +42,9 @@ def test_code_is_compiled_for_many_rows_in_the_session_of_the_micro_batch_alone(
     spark: SparkSession, messages: int, mode: str
 ) -> None:
     setting = "spark.sql.codegen.factoryMode"
-    of_query = spark.newSession()  # Spark gives each query one of its own
+    of_query, other = spark.newSession(), spark.newSession()  # Spark gives each query one of its own
     assert changes_of(of_query, Workers.FIRST, messages).messages.sparkSession.conf.get(setting) == mode
-    assert spark.conf.get(setting) == "NO_CODEGEN"
+    assert other.conf.get(setting) == "NO_CODEGEN"
 
 
 def test_planning_a_pass_through_python_looks_no_class_up_by_a_short_name(
