@@ -170,7 +170,7 @@ set_up() {
   "$python" -m engagement.embedded.jars || exit 1
   archive_classes &
   local archiving=$! outcome=0
-  [[ $command != test ]] || (set_up_tests) || outcome=$?
+  (set_up_more) || outcome=$?
   wait "$archiving"
   fingerprint "${locks[@]}" >"$venv/.ready"
   rm -f "$venv/.incomplete"
@@ -178,11 +178,22 @@ set_up() {
   say "  done in $SECONDS s"
 }
 
-set_up_tests() {
-  local dev=$project/conf/requirements-dev.lock
-  is_ready "$venv/.ready-dev" "$dev" && return
-  install "packages for the tests" "$dev"
-  fingerprint "$dev" >"$venv/.ready-dev"
+# Packages that one command alone needs: a lock's name, or nothing.
+more_for() { # command
+  case $1 in
+    test) echo dev ;;
+    notebook) echo notebook ;;
+  esac
+}
+
+has_more() {
+  [[ -z $more ]] || is_ready "$venv/.ready-$more" "$project/conf/requirements-$more.lock"
+}
+
+set_up_more() {
+  has_more && return
+  install "packages for $command" "$project/conf/requirements-$more.lock"
+  fingerprint "$project/conf/requirements-$more.lock" >"$venv/.ready-$more"
 }
 
 # One at a time: the lock is on the project folder itself and goes with the subshell, so that no service inherits it.
@@ -208,10 +219,9 @@ fi
 # Another Spark or another project's modules on this machine must not mix with ours.
 unset SPARK_HOME PYTHONHOME
 export PYTHONPATH=$project/lib:$project TZ=UTC PYSPARK_PYTHON=$python PYSPARK_DRIVER_PYTHON=$python
+more=$(more_for "$command")
 is_set_up || locked set_up
-if [[ $command == test ]]; then
-  is_ready "$venv/.ready-dev" "$project/conf/requirements-dev.lock" || locked set_up_tests
-fi
+has_more || locked set_up_more
 JAVA_HOME=$(java_home)
 export JAVA_HOME
 

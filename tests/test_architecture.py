@@ -27,7 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"dead_letters"}),
     frozenset({"delivery", "monitoring", "embedded", "generator"}),
     frozenset({"streaming", "demo", "worker_daemon"}),
-    frozenset({"backfill"}),
+    frozenset({"backfill", "exploration"}),
     frozenset({"reconcile"}),
     frozenset({"benchmark"}),
     frozenset({"jobs"}),

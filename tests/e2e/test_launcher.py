@@ -17,7 +17,7 @@ from tests.e2e.support.processes import await_that
 
 PROJECT = Path(__file__).resolve().parents[2]
 LOCKS = ("requirements-build.lock", "requirements.lock", "requirements-spark.lock")
-MORE_LOCKS = ("requirements-dev.lock", "requirements-java.lock")
+MORE_LOCKS = ("requirements-dev.lock", "requirements-java.lock", "requirements-notebook.lock")
 FAKE_PYTHON = """#!/bin/bash
 echo "$*" >> "$CALLS"
 case "$1 $2" in
@@ -258,3 +258,13 @@ def test_test_runs_pytest_in_the_project_with_the_packages_for_it(project: Path)
     start(project, "test", "-k", "one thing")
     assert calls(project)[-1] == "-m pytest -k one thing"
     assert any(line.endswith("requirements-dev.lock") for line in calls(project))
+
+
+def test_jupyter_is_installed_for_the_command_that_needs_it(project: Path) -> None:
+    (project / "jobs" / "notebook.py").write_text("")
+    start(project, "show")
+    assert not any("requirements-notebook.lock" in line for line in calls(project))
+    for _ in range(2):
+        start(project, "notebook", "--no-browser")
+    assert sum(line.endswith("requirements-notebook.lock") for line in calls(project)) == 1
+    assert calls(project)[-1] == "-m jobs.notebook --no-browser"

@@ -16,6 +16,7 @@ LOCKS = (
     "requirements-dev.lock",
     "requirements-java.lock",
     "requirements-build.lock",
+    "requirements-notebook.lock",
 )
 
 
@@ -34,6 +35,14 @@ def test_the_jobs_and_spark_are_pinned_in_one_lock_each_and_alike_in_that_of_the
     jobs, spark, tests = (pins(lock) for lock in LOCKS[:3])
     assert not jobs.keys() & spark.keys()
     assert (jobs | spark).items() <= tests.items()
+
+
+def test_notebooks_leave_the_packages_of_jobs_and_tests_as_they_are() -> None:
+    tests, notebooks = pins("requirements-dev.lock"), pins("requirements-notebook.lock")
+    assert {name: notebooks[name] for name in notebooks.keys() & tests} == {
+        name: tests[name] for name in notebooks.keys() & tests
+    }
+    assert "jupyterlab" in notebooks
 
 
 def test_the_wheel_of_spark_is_made_by_the_setuptools_of_the_jobs() -> None:

@@ -1,0 +1,144 @@
+"""What notebooks ask, on real tables, Redis and the emulator; and every cell of the notebooks."""
+
+import ast
+import json
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+import pytest
+from matplotlib import pyplot
+from pyspark.sql import SparkSession
+from redis import Redis
+from tests.builders import CONTENT_ID, LSN, Message, created, envelope, in_order, message, row
+from tests.spark.partner import Partner
+from tests.spark.test_lake_sink import Lake
+from tests.spark.warehouse import Warehouse
+
+from engagement.embedded import redis as embedded_redis
+from engagement.embedded.site import Site
+from engagement.errors import EngagementError
+from engagement.exploration import Exploration, explore
+from engagement.session import PROJECT
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
+
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+STATS = {
+    "events": 2, "play": 1, "pause": 0, "finish": 1, "click": 0, "unique_users": 1, "engagement_seconds": "12.5",
+    "avg_engagement_pct": "41.67", "score": 4.5, "last_event_ts": "2026-11-23T14:59:59Z",
+    "window_start": "2026-11-23T14:50:00Z", "window_end": "2026-11-23T15:00:00Z",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def drawings() -> Iterator[None]:
+    """They go nowhere, and are forgotten."""
+    with mpl.rc_context({"backend": "agg"}):
+        yield
+    pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    service = embedded_redis.Redis(Site(tmp_path_factory.mktemp("home"), {}))
+    service.up()
+    service.site.release_ports()
+    yield service.settings()["REDIS_URL"]
+    service.stop()
+
+
+@pytest.fixture(autouse=True)
+def empty_redis(redis_url: str) -> None:
+    with Redis.from_url(redis_url) as client:
+        client.flushall()
+
+
+@pytest.fixture
+def pipeline(
+    spark: SparkSession, partner: Partner, warehouse: Warehouse, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Exploration:
+    """One whose sinks are empty, under settings of the environment."""
+    service = warehouse.service.settings()
+    environment = {
+        **service, "LAKE_PATH": str(partner.folder), "REDIS_URL": redis_url, "ENGAGEMENT_HOME": str(partner.folder),
+        "BIGQUERY_DATASET_ID": warehouse.options.dataset,
+        # Spark's start writes these; they are given back.
+        "PYSPARK_SUBMIT_ARGS": "", "SPARK_SUBMIT_OPTS": "",
+    }  # fmt: skip
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = explore()
+    assert found.spark is spark
+    return found
+
+
+def fill(pipeline: Exploration, partner: Partner, warehouse: Warehouse, redis_url: str) -> None:
+    """Three events of which one was changed and one deleted, a refused one, and a ranking of one content."""
+    lake = Lake(pipeline.spark, partner.folder)
+    first, second = row(id=1), row(id=2)
+    later = [envelope("u", {**first, "duration_ms": 5}, first, LSN + 16), envelope("d", None, second, LSN + 32)]
+    messages = in_order([*(created(id=n + 1) for n in range(3)), *map(message, later), Message(b"\xff")])
+    lake.deliver(lake.driver(), messages)
+    partner.deliver(partner.driver(), messages)
+    warehouse.deliver(warehouse.driver(), messages)
+    with Redis.from_url(redis_url) as client:
+        client.zadd("top_content_last_10min", {CONTENT_ID: 4.5})
+        client.hset(f"content_stats:{CONTENT_ID}", mapping=STATS)
+
+
+def test_each_question_has_its_answer(
+    pipeline: Exploration, partner: Partner, warehouse: Warehouse, redis_url: str
+) -> None:
+    fill(pipeline, partner, warehouse, redis_url)
+    assert sorted((r.event_id, r.op) for r in pipeline.versions().collect()) == [
+        (1, "c"), (1, "u"), (2, "c"), (2, "d"), (3, "c"),
+    ]  # fmt: skip
+    assert sorted((r.event_id, r.op) for r in pipeline.events().collect()) == [(1, "u"), (3, "c")]
+    assert pipeline.events().columns == pipeline.versions().columns
+    assert [r.code for r in pipeline.dead_letters().collect()] == ["E_UTF8"]
+    assert {r.status for r in pipeline.deliveries().collect()} == {"delivered"}
+    (top,) = pipeline.top_content().to_dict("records")
+    assert (top["rank"], top["content_id"], top["score"], top["finish"]) == (1, CONTENT_ID, 4.5, 1)
+    days = pipeline.days(date(2000, 1, 1), date(2100, 1, 1))
+    assert days["events"].sum() == 2
+
+
+def test_events_are_planned_with_one_exchange(
+    pipeline: Exploration, partner: Partner, warehouse: Warehouse, redis_url: str
+) -> None:
+    fill(pipeline, partner, warehouse, redis_url)
+    plan = pipeline.events()._jdf.queryExecution().executedPlan().toString()
+    assert plan.count("Exchange hashpartitioning(event_id") == 1
+    assert plan.count("Exchange") == 1
+
+
+def test_an_empty_place_says_what_to_do(pipeline: Exploration) -> None:
+    with pytest.raises(EngagementError, match=r"no table .*/enriched_events yet.*spark-submit\.sh demo"):
+        pipeline.events()
+    assert pipeline.top_content().empty
+    assert "title" in pipeline.top_content().columns
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_every_cell_of_a_notebook_runs(
+    path: Path, pipeline: Exploration, partner: Partner, warehouse: Warehouse, redis_url: str
+) -> None:
+    """As Jupyter runs them: one after the other, and the last expression of each is shown."""
+    fill(pipeline, partner, warehouse, redis_url)
+    names: dict[str, Any] = {}
+    shown: list[object] = []
+    for cell in json.loads(path.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            *statements, last = ast.parse("".join(cell["source"])).body
+            rest = [] if isinstance(last, ast.Expr) else [last]
+            exec(compile(ast.Module([*statements, *rest], []), path.name, "exec"), names)  # noqa: S102 our own
+            if isinstance(last, ast.Expr):
+                shown.append(eval(compile(ast.Expression(last.value), path.name, "eval"), names))  # noqa: S307 as well
+    tables = [each for each in shown if isinstance(each, pd.DataFrame)]
+    assert len(tables) >= 5
+    assert [list(each["op"]) for each in tables if "op" in each] == [["c", "d", "u"]]
+    assert pyplot.get_fignums()
