@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
-MOST_LINES = 10
+MOST_LINES, MOST_CHARACTERS = 10, 112
 LOGIC = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.For, ast.While, ast.If, ast.Try, ast.With)
 MAY_IMPORT = {"engagement", "matplotlib", "pyspark"}
 
@@ -38,6 +38,7 @@ def test_a_cell_is_short_and_holds_no_logic(path: Path) -> None:
         found = [type(node).__name__ for node in ast.walk(ast.parse(source_of(cell))) if isinstance(node, LOGIC)]
         assert not found, source_of(cell)
         assert len(cell["source"]) <= MOST_LINES, source_of(cell)
+        assert max(map(len, cell["source"])) <= MOST_CHARACTERS, source_of(cell)
 
 
 @each
