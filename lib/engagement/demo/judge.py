@@ -66,11 +66,12 @@ class Judge:
         return self._at_rest("warehouse", lambda database: warehouse.compare(database, self._sql_folder, after))
 
     def _at_rest(self, name: str, look: Callable[[Connection], VersionComparison | None]) -> VersionComparison | None:
-        deadline = time.monotonic() + _REST_LIMIT_SECONDS
+        deadline, said = time.monotonic() + _REST_LIMIT_SECONDS, ""
         while True:
             with closing(self._connect()) as database:
                 found = look(database)
             if (found is not None and found.is_equal) or time.monotonic() > deadline:
                 return found
-            self._say(f"  the {name} is not at rest yet: {found or 'no rows'}")
+            if said != (said := f"  the {name} is not at rest yet: {found or 'no rows'}"):
+                self._say(said)
             time.sleep(_TABLE_LOOK_SECONDS)
