@@ -1,6 +1,8 @@
 """The embedded PostgreSQL and what is left of a home that somebody removed by hand."""
 
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,26 @@ from engagement.embedded.site import Site
 from engagement.errors import StackError
 
 pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+def closed_to_others() -> Iterator[None]:
+    """As the root of many servers has it: what is made is nobody else's."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("closed_to_others")
+def test_a_strict_umask_does_not_shut_its_user_out(tmp_path: Path) -> None:
+    postgres = Postgres(Site(tmp_path / "home", {}))
+    try:
+        postgres.up()
+        assert postgres.answers()
+    finally:
+        postgres.stop()
+        for folder in postgres.purge_folders():
+            shutil.rmtree(folder)
 
 
 def test_data_whose_passwords_are_gone_is_named_at_once_and_kept(tmp_path: Path) -> None:

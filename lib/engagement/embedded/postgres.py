@@ -97,6 +97,8 @@ class Postgres(Service):
         """Make the data folder once; write the settings each time."""
         port = self.site.choose_port(self.name, USUAL_PORT)
         self.folder.mkdir(parents=True, exist_ok=True)
+        for outside in self.purge_folders():
+            outside.chmod(0o711)  # for its user to pass, whatever root's umask says
         self._own(self.folder)
         if not (self._data / "PG_VERSION").is_file() or not (self._data / "engagement.conf").is_file():
             self._init()
