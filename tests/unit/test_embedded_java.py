@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engagement.embedded.java import find_java, major_version
+from engagement.embedded.java import find_java, major_version, proxy_options
 from engagement.errors import StackError
 
 
@@ -46,3 +46,23 @@ def test_without_java_the_message_says_what_was_looked_at(tmp_path: Path) -> Non
     installed(tmp_path / "old", "11.0.2")
     with pytest.raises(StackError, match=r"no Java 17 or newer.*is version 11"):
         find_java({"JAVA_HOME": str(tmp_path / "old"), "PATH": str(tmp_path / "nothing")}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "host", "port"),
+    [
+        ("http://proxy.example:3128", "proxy.example", 3128),
+        ("proxy.example:3128", "proxy.example", 3128),
+        ("http://proxy.example/", "proxy.example", 80),
+        ("https://proxy.example", "proxy.example", 443),
+        ("http://[::1]:8080", "::1", 8080),
+    ],
+)
+@pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY"])
+def test_java_is_told_of_the_proxy_that_pip_takes(name: str, given: str, host: str, port: int) -> None:
+    assert proxy_options({name: given}) == [f"-Dhttps.proxyHost={host}", f"-Dhttps.proxyPort={port}"]
+
+
+@pytest.mark.parametrize("env", [{}, {"https_proxy": ""}, {"http_proxy": "http://proxy.example:3128"}])
+def test_without_a_proxy_java_is_told_of_none(env: dict[str, str]) -> None:
+    assert proxy_options(env) == []

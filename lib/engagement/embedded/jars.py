@@ -20,7 +20,7 @@ from xml.sax.saxutils import quoteattr
 
 from filelock import FileLock
 
-from engagement.embedded.java import find_java
+from engagement.embedded.java import find_java, proxy_options
 from engagement.errors import StackError
 
 SETS = ("spark", "kafka", "debezium")
@@ -122,7 +122,8 @@ def run_ivy(module: str, settings: str | None, folder: Path, pattern: str) -> Pa
     """
     classpath = [_only(pyspark_jars(), "ivy-[0-9]*.jar"), _only(pyspark_jars(), "commons-cli-[0-9]*.jar")]
     (folder / "ivy.xml").write_text(module)
-    command = [str(find_java(os.environ, Path(sys.prefix))), "-Xmx256m", "-XX:TieredStopAtLevel=1", "-Divy.checksums="]
+    java = str(find_java(os.environ, Path(sys.prefix)))
+    command = [java, "-Xmx256m", "-XX:TieredStopAtLevel=1", "-Divy.checksums=", *proxy_options(os.environ)]
     command += ["-cp", os.pathsep.join(map(str, classpath)), "org.apache.ivy.Main", "-ivy", str(folder / "ivy.xml")]
     if settings is not None:
         (folder / "settings.xml").write_text(settings)

