@@ -14,15 +14,18 @@ from matplotlib import pyplot
 from pyspark.sql import SparkSession
 from redis import Redis
 from tests.builders import CONTENT_ID, LSN, Message, created, envelope, in_order, message, row
+from tests.contract.receiving import Receiving
 from tests.spark.partner import Partner
 from tests.spark.test_lake_sink import Lake
-from tests.spark.warehouse import Warehouse
+from tests.spark.warehouse import Warehouse, start
 
 from engagement.embedded import redis as embedded_redis
+from engagement.embedded.bigquery import BigQuery
 from engagement.embedded.site import Site
 from engagement.errors import EngagementError
 from engagement.exploration import Exploration, explore
 from engagement.session import PROJECT
+from engagement.settings import SettingsFiles, load_settings
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
 
@@ -51,34 +54,36 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     service.stop()
 
 
-@pytest.fixture(autouse=True)
-def empty_redis(redis_url: str) -> None:
-    with Redis.from_url(redis_url) as client:
-        client.flushall()
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pipeline(
-    spark: SparkSession, partner: Partner, warehouse: Warehouse, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Exploration:
-    """One whose sinks are empty, under settings of the environment."""
-    service = warehouse.service.settings()
+    spark: SparkSession,
+    receiving: Receiving,
+    bigquery: BigQuery,
+    redis_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Exploration]:
+    """One whose sinks hold three events, of which one was changed and one deleted, a refused one, and a ranking."""
+    start(bigquery)
+    partner, warehouse = Partner(spark, tmp_path_factory.mktemp("a lake"), receiving), Warehouse(spark, bigquery)
+    fill(Lake(spark, partner.folder), partner, warehouse, redis_url)
     environment = {
-        **service, "LAKE_PATH": str(partner.folder), "REDIS_URL": redis_url, "ENGAGEMENT_HOME": str(partner.folder),
-        "BIGQUERY_DATASET_ID": warehouse.options.dataset,
+        **bigquery.settings(), "LAKE_PATH": str(partner.folder), "REDIS_URL": redis_url,
+        "ENGAGEMENT_HOME": str(partner.folder), "BIGQUERY_DATASET_ID": warehouse.options.dataset,
         # Spark's start writes these; they are given back.
         "PYSPARK_SUBMIT_ARGS": "", "SPARK_SUBMIT_OPTS": "",
     }  # fmt: skip
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    found = explore()
-    assert found.spark is spark
-    return found
+    with pytest.MonkeyPatch.context() as variables:
+        for name, value in environment.items():
+            variables.setenv(name, value)
+        found = explore()
+        assert found.spark is spark
+        yield found
+    for sink in partner.opened:
+        sink.close()
+    warehouse.close()
 
 
-def fill(pipeline: Exploration, partner: Partner, warehouse: Warehouse, redis_url: str) -> None:
-    """Three events of which one was changed and one deleted, a refused one, and a ranking of one content."""
-    lake = Lake(pipeline.spark, partner.folder)
+def fill(lake: Lake, partner: Partner, warehouse: Warehouse, redis_url: str) -> None:
     first, second = row(id=1), row(id=2)
     later = [envelope("u", {**first, "duration_ms": 5}, first, LSN + 16), envelope("d", None, second, LSN + 32)]
     messages = in_order([*(created(id=n + 1) for n in range(3)), *map(message, later), Message(b"\xff")])
@@ -90,10 +95,7 @@ def fill(pipeline: Exploration, partner: Partner, warehouse: Warehouse, redis_ur
         client.hset(f"content_stats:{CONTENT_ID}", mapping=STATS)
 
 
-def test_each_question_has_its_answer(
-    pipeline: Exploration, partner: Partner, warehouse: Warehouse, redis_url: str
-) -> None:
-    fill(pipeline, partner, warehouse, redis_url)
+def test_each_question_has_its_answer(pipeline: Exploration) -> None:
     assert sorted((r.event_id, r.op) for r in pipeline.versions().collect()) == [
         (1, "c"), (1, "u"), (2, "c"), (2, "d"), (3, "c"),
     ]  # fmt: skip
@@ -107,16 +109,15 @@ def test_each_question_has_its_answer(
     assert days["events"].sum() == 2
 
 
-def test_events_are_planned_with_one_exchange(
-    pipeline: Exploration, partner: Partner, warehouse: Warehouse, redis_url: str
-) -> None:
-    fill(pipeline, partner, warehouse, redis_url)
+def test_events_are_planned_with_one_exchange(pipeline: Exploration) -> None:
     plan = pipeline.events()._jdf.queryExecution().executedPlan().toString()
     assert plan.count("Exchange hashpartitioning(event_id") == 1
     assert plan.count("Exchange") == 1
 
 
-def test_an_empty_place_says_what_to_do(pipeline: Exploration) -> None:
+def test_an_empty_place_says_what_to_do(spark: SparkSession, redis_url: str, tmp_path: Path) -> None:
+    environment = {"LAKE_PATH": str(tmp_path / "lake"), "REDIS_URL": f"{redis_url.removesuffix('/0')}/1"}
+    pipeline = Exploration(load_settings(environment, SettingsFiles(tmp_path)), spark)
     with pytest.raises(EngagementError, match=r"no table .*/enriched_events yet.*spark-submit\.sh demo"):
         pipeline.events()
     assert pipeline.top_content().empty
@@ -124,11 +125,9 @@ def test_an_empty_place_says_what_to_do(pipeline: Exploration) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_every_cell_of_a_notebook_runs(
-    path: Path, pipeline: Exploration, partner: Partner, warehouse: Warehouse, redis_url: str
-) -> None:
+@pytest.mark.usefixtures("pipeline")
+def test_every_cell_of_a_notebook_runs(path: Path) -> None:
     """As Jupyter runs them: one after the other, and the last expression of each is shown."""
-    fill(pipeline, partner, warehouse, redis_url)
     names: dict[str, Any] = {}
     shown: list[object] = []
     for cell in json.loads(path.read_text())["cells"]:
