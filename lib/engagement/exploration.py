@@ -30,6 +30,7 @@ APP_ID = "engagement-notebook"
 _WAREHOUSE_SQL = PROJECT / "sql" / "bigquery"
 _LOG = "_delta_log"
 _TOP_COLUMNS = dict.fromkeys(column.name for kind in (RankedContent, ContentStats) for column in fields(kind))
+_NEEDS_STACK = "set it, or start the embedded services: ./spark-submit.sh stack up"
 _HINT = "Fill it first, for instance with: ./spark-submit.sh demo --duration 60"
 
 
@@ -67,9 +68,12 @@ class Exploration:
         """The live ranking, best first, with each content's totals in the window; empty when nobody is there.
 
         Raises:
-            TransientSinkError: Redis does not answer.
+            EngagementError: no Redis is set.
+            TransientSinkError: it does not answer.
 
         """
+        if not self.settings.redis.url.get_secret_value():
+            raise EngagementError(f"REDIS_URL is not set: {_NEEDS_STACK}")
         options = redis_options(self.settings.redis)
         with connect(options) as client:
             reader = EngagementReader(client, options.top_key)
@@ -81,9 +85,12 @@ class Exploration:
         """What the warehouse counts on each UTC day of [start, end), by default the last week up to today.
 
         Raises:
-            TransientSinkError, PermanentSinkError: the warehouse does not answer, or there is none.
+            EngagementError: no warehouse is set.
+            TransientSinkError, PermanentSinkError: it does not answer, or has no such dataset.
 
         """
+        if not (self.settings.bigquery.project_id or self.settings.bigquery.emulator_host):
+            raise EngagementError(f"BIGQUERY_PROJECT_ID is not set: {_NEEDS_STACK}")
         tomorrow = datetime.now(UTC).date() + timedelta(days=1)
         reader = WarehouseReader(warehouse_options(self.settings.bigquery), _WAREHOUSE_SQL)
         try:

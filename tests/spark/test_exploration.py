@@ -124,6 +124,17 @@ def test_an_empty_place_says_what_to_do(spark: SparkSession, redis_url: str, tmp
     assert "title" in pipeline.top_content().columns
 
 
+def test_without_a_stack_the_lake_can_still_be_asked_and_the_others_say_what_to_do(
+    pipeline: Exploration, tmp_path: Path
+) -> None:
+    environment = {"LAKE_PATH": str(pipeline.settings.paths.lake_path), "ENGAGEMENT_HOME": str(tmp_path)}
+    later = Exploration(load_settings(environment, SettingsFiles(tmp_path)), pipeline.spark)
+    assert later.events().count() == 2
+    for question in (later.top_content, later.days):
+        with pytest.raises(EngagementError, match=r"is not set: .*spark-submit\.sh stack up"):
+            question()
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 @pytest.mark.usefixtures("pipeline")
 def test_every_cell_of_a_notebook_runs(path: Path) -> None:
