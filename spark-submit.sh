@@ -83,16 +83,15 @@ install() { # what, lock
 # Spark comes as source, and is half of the work: its wheel is made while the other packages are installed. Most of it
 # is jars, and it is unpacked at once; so it is not compressed (16 instead of 39 s).
 install_packages() {
-  local wheels=$venv/wheels making outcome=0
+  local wheels=$venv/wheels outcome=0
   if is_ready "$venv/.ready-spark" "$spark_lock"; then # another lock has changed
     install "Python packages" "$lock"
     return
   fi
   locked_pip "Spark" "$spark_lock" wheel --wheel-dir "$wheels" \
     --no-build-isolation --config-settings=--build-option=--compression=stored &
-  making=$!
   (install "Python packages" "$lock") || outcome=$?
-  wait "$making" || give_up "$spark_lock" # after all that the others have said
+  wait $! || give_up "$spark_lock" # after all that the others have said
   ((outcome == 0)) || exit "$outcome"
   "$python" -m pip install --no-compile --no-deps --no-index --quiet --disable-pip-version-check "$wheels"/*.whl \
     >>"$setup_log" 2>&1 || fail "Set-up failed: Spark could not be installed; see $setup_log."
@@ -178,14 +177,6 @@ set_up() {
   say "  done in $SECONDS s"
 }
 
-# Packages that one command alone needs: a lock's name, or nothing.
-more_for() { # command
-  case $1 in
-    test) echo dev ;;
-    notebook) echo notebook ;;
-  esac
-}
-
 has_more() {
   [[ -z $more ]] || is_ready "$venv/.ready-$more" "$project/conf/requirements-$more.lock"
 }
@@ -219,7 +210,11 @@ fi
 # Another Spark or another project's modules on this machine must not mix with ours.
 unset SPARK_HOME PYTHONHOME
 export PYTHONPATH=$project/lib:$project TZ=UTC PYSPARK_PYTHON=$python PYSPARK_DRIVER_PYTHON=$python
-more=$(more_for "$command")
+case $command in # packages that it alone needs: their lock
+  test) more=dev ;;
+  notebook) more=notebook ;;
+  *) more="" ;;
+esac
 is_set_up || locked set_up
 has_more || locked set_up_more
 JAVA_HOME=$(java_home)

@@ -7,30 +7,26 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from os import environ
-from pathlib import Path
 
 import pandas as pd
+from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from engagement.command import project_folder
 from engagement.embedded.spark import prepared_session
-from engagement.errors import EngagementError
-from engagement.session import PROJECT
-from engagement.settings import Settings, SettingsFiles, load_settings
+from engagement.errors import ConfigError, EngagementError
+from engagement.settings import Settings, SettingsFiles, load_settings, not_set
 from engagement.sinks.bigquery.reader import DayStats, WarehouseReader
 from engagement.sinks.delta.tables import LakeTable, dead_letters_table
 from engagement.sinks.external.deliveries import deliveries_table
 from engagement.sinks.lake.tables import SINK, events_table
 from engagement.sinks.redis.client import connect
 from engagement.sinks.redis.reader import ContentStats, EngagementReader, RankedContent
-from engagement.streaming.options import redis_options, warehouse_options
+from engagement.streaming.options import WAREHOUSE_SQL, redis_options, warehouse_options
 
 APP_ID = "engagement-notebook"
-_WAREHOUSE_SQL = PROJECT / "sql" / "bigquery"
-_LOG = "_delta_log"
 _TOP_COLUMNS = dict.fromkeys(column.name for kind in (RankedContent, ContentStats) for column in fields(kind))
-_NEEDS_STACK = "set it, or start the embedded services: ./spark-submit.sh stack up"
 _HINT = "Fill it first, for instance with: ./spark-submit.sh demo --duration 60"
 
 
@@ -68,12 +64,12 @@ class Exploration:
         """The live ranking, best first, with each content's totals in the window; empty when nobody is there.
 
         Raises:
-            EngagementError: no Redis is set.
+            ConfigError: no Redis is set.
             TransientSinkError: it does not answer.
 
         """
         if not self.settings.redis.url.get_secret_value():
-            raise EngagementError(f"REDIS_URL is not set: {_NEEDS_STACK}")
+            raise ConfigError([not_set("REDIS_URL")])
         options = redis_options(self.settings.redis)
         with connect(options) as client:
             reader = EngagementReader(client, options.top_key)
@@ -85,14 +81,14 @@ class Exploration:
         """What the warehouse counts on each UTC day of [start, end), by default the last week up to today.
 
         Raises:
-            EngagementError: no warehouse is set.
+            ConfigError: no warehouse is set.
             TransientSinkError, PermanentSinkError: it does not answer, or has no such dataset.
 
         """
-        if not (self.settings.bigquery.project_id or self.settings.bigquery.emulator_host):
-            raise EngagementError(f"BIGQUERY_PROJECT_ID is not set: {_NEEDS_STACK}")
+        if not self.settings.bigquery.is_set:
+            raise ConfigError([not_set("BIGQUERY_PROJECT_ID")])
         tomorrow = datetime.now(UTC).date() + timedelta(days=1)
-        reader = WarehouseReader(warehouse_options(self.settings.bigquery), _WAREHOUSE_SQL)
+        reader = WarehouseReader(warehouse_options(self.settings.bigquery), WAREHOUSE_SQL)
         try:
             found = reader.stats(start or tomorrow - timedelta(days=7), end or tomorrow)
         finally:
@@ -104,7 +100,7 @@ class Exploration:
         return str(self.settings.paths.lake_path)
 
     def _read(self, table: LakeTable) -> DataFrame:
-        if "://" not in table.path and not (Path(table.path) / _LOG).is_dir():
+        if not DeltaTable.is_deltatable(table.path):
             raise EngagementError(f"There is no table {table.path} yet. {_HINT}")
         return table.read(self.spark)
 

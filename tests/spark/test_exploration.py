@@ -1,7 +1,6 @@
 """What notebooks ask, on real tables, Redis and the emulator; and every cell of the notebooks."""
 
 import ast
-import json
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -15,6 +14,7 @@ from pyspark.sql import SparkSession
 from redis import Redis
 from tests.builders import CONTENT_ID, LSN, Message, created, envelope, in_order, message, row
 from tests.contract.receiving import Receiving
+from tests.notebooks import code_cells, each, source_of
 from tests.spark.partner import Partner
 from tests.spark.test_lake_sink import Lake
 from tests.spark.warehouse import Warehouse, start
@@ -24,12 +24,10 @@ from engagement.embedded.bigquery import BigQuery
 from engagement.embedded.site import Site
 from engagement.errors import EngagementError
 from engagement.exploration import Exploration, explore
-from engagement.session import PROJECT
 from engagement.settings import SettingsFiles, load_settings
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
 
-NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 STATS = {
     "events": 2, "play": 1, "pause": 0, "finish": 1, "click": 0, "unique_users": 1, "engagement_seconds": "12.5",
     "avg_engagement_pct": "41.67", "score": 4.5, "last_event_ts": "2026-11-23T14:59:59Z",
@@ -135,20 +133,19 @@ def test_without_a_stack_the_lake_can_still_be_asked_and_the_others_say_what_to_
             question()
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+@each
 @pytest.mark.usefixtures("pipeline")
 def test_every_cell_of_a_notebook_runs(path: Path) -> None:
     """As Jupyter runs them: one after the other, and the last expression of each is shown."""
     names: dict[str, Any] = {}
     shown: list[object] = []
-    for cell in json.loads(path.read_text())["cells"]:
-        if cell["cell_type"] == "code":
-            *statements, last = ast.parse("".join(cell["source"])).body
-            rest = [] if isinstance(last, ast.Expr) else [last]
-            exec(compile(ast.Module([*statements, *rest], []), path.name, "exec"), names)  # noqa: S102 our own
-            if isinstance(last, ast.Expr):
-                shown.append(eval(compile(ast.Expression(last.value), path.name, "eval"), names))  # noqa: S307 as well
-    tables = [each for each in shown if isinstance(each, pd.DataFrame)]
+    for cell in code_cells(path):
+        *statements, last = ast.parse(source_of(cell)).body
+        rest = [] if isinstance(last, ast.Expr) else [last]
+        exec(compile(ast.Module([*statements, *rest], []), path.name, "exec"), names)  # noqa: S102 our own
+        if isinstance(last, ast.Expr):
+            shown.append(eval(compile(ast.Expression(last.value), path.name, "eval"), names))  # noqa: S307 as well
+    tables = [one for one in shown if isinstance(one, pd.DataFrame)]
     assert len(tables) >= 5
-    assert [list(each["op"]) for each in tables if "op" in each] == [["c", "d", "u"]]
+    assert [list(table["op"]) for table in tables if "op" in table] == [["c", "d", "u"]]
     assert pyplot.get_fignums()

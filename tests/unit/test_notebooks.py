@@ -1,26 +1,13 @@
 """The notebooks as they are committed: questions and pictures, no logic of their own, and nobody's results."""
 
 import ast
-import json
 from pathlib import Path
-from typing import Any
 
-import pytest
+from tests.notebooks import NOTEBOOKS, code_cells, each, source_of
 
-NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 MOST_LINES, MOST_CHARACTERS = 10, 112
 LOGIC = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.For, ast.While, ast.If, ast.Try, ast.With)
 MAY_IMPORT = {"engagement", "matplotlib", "pyspark"}
-
-each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-
-
-def code_cells(path: Path) -> list[dict[str, Any]]:
-    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
-
-
-def source_of(cell: dict[str, Any]) -> str:
-    return "".join(cell["source"])
 
 
 def test_there_is_a_notebook() -> None:

@@ -39,9 +39,8 @@ def test_the_jobs_and_spark_are_pinned_in_one_lock_each_and_alike_in_that_of_the
 
 def test_notebooks_leave_the_packages_of_jobs_and_tests_as_they_are() -> None:
     tests, notebooks = pins("requirements-dev.lock"), pins("requirements-notebook.lock")
-    assert {name: notebooks[name] for name in notebooks.keys() & tests} == {
-        name: tests[name] for name in notebooks.keys() & tests
-    }
+    both = notebooks.keys() & tests
+    assert {name: notebooks[name] for name in both} == {name: tests[name] for name in both}
     assert "jupyterlab" in notebooks
 
 

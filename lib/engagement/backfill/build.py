@@ -44,7 +44,7 @@ from engagement.sources.kafka import TopicPositions
 from engagement.streaming.build import refused_rows
 from engagement.streaming.changes import TopicHistory
 from engagement.streaming.external import external_options
-from engagement.streaming.options import kafka_topic, redis_options, warehouse_options
+from engagement.streaming.options import WAREHOUSE_SQL, kafka_topic, redis_options, warehouse_options
 
 SOURCES = ("postgres", "lake", "kafka")
 TABLES = ("warehouse", "lake")
@@ -55,7 +55,7 @@ KEEPERS = (*TABLES, RECEIVER)
 """Sinks of which a table tells what they have."""
 SINKS = (*KEEPERS, "redis")
 APP_ID = "engagement-backfill"
-_SQL, WAREHOUSE_SQL = PROJECT / "sql" / "backfill", PROJECT / "sql" / "bigquery"
+_SQL = PROJECT / "sql" / "backfill"
 _RUN_CHARACTERS = 12
 _RECEIVER_CHUNK_SECONDS = 5
 _MOST_RECEIVER_ROWS = 50_000
@@ -73,8 +73,7 @@ class Request:
 
 def make_request(settings: Settings, span: Span, source: str, named: Sequence[str]) -> Request:
     """Choose the sinks. Raises: ConfigError with every reason why that cannot be done."""
-    bigquery, problems = settings.bigquery, list[str]()
-    reachable = bool(bigquery.project_id or bigquery.emulator_host)
+    problems, reachable = list[str](), settings.bigquery.is_set
     usual = [name for name in TABLES if name != source and (name != "warehouse" or reachable)]
     sinks = tuple(named) or tuple(usual)
     if "warehouse" in sinks and not reachable:

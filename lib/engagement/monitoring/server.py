@@ -152,7 +152,7 @@ def _destination_probes(settings: Settings, project: Path, measures: Measures) -
         sql = (project / NEWEST_SQL).read_text(encoding="utf-8")
         own = EngagementReader(redis_client(settings.redis), settings.redis.top_key)
         probes.append(ReaderProbe(database_url, sql, own, measures, monotonic, sleep))
-    if settings.bigquery.project_id or settings.bigquery.emulator_host:
+    if settings.bigquery.is_set:
         probes.append(_warehouse_probe(settings.bigquery))
     if settings.external.url:
         probes.append(ExternalProbe(settings.external.url))

@@ -16,7 +16,6 @@ from pyspark.sql import functions as F
 from engagement.backfill.build import (
     KEEPERS,
     RECEIVER,
-    WAREHOUSE_SQL,
     catalogue_of,
     events_of,
     loader_of,
@@ -49,7 +48,7 @@ from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.client import connect
 from engagement.sinks.spark_faults import spark_translated
 from engagement.sources.history import LogPosition, Span
-from engagement.streaming.options import redis_options, warehouse_options
+from engagement.streaming.options import WAREHOUSE_SQL, redis_options, warehouse_options
 
 RANKING = "redis"
 SINKS = (*KEEPERS, RANKING)
@@ -82,7 +81,7 @@ class Parts:
 def sinks_of(settings: Settings, named: Sequence[str] = ()) -> tuple[str, ...]:
     """The sinks that were named, else all that can be compared. Raises: ConfigError."""
     reachable = {
-        "warehouse": bool(settings.bigquery.project_id or settings.bigquery.emulator_host),
+        "warehouse": settings.bigquery.is_set,
         "lake": True,
         RECEIVER: bool(settings.external.url),
         RANKING: bool(settings.redis.url.get_secret_value()),

@@ -2,7 +2,7 @@
 
 from engagement.settings.field import Declared
 from engagement.settings.kafka import KafkaSettings
-from engagement.settings.load import Resolved, load_settings, resolve
+from engagement.settings.load import Resolved, load_settings, not_set, resolve
 from engagement.settings.model import Settings, declared_settings
 from engagement.settings.sections import (
     BackfillSettings,
@@ -38,6 +38,7 @@ __all__ = [
     "config_lines",
     "declared_settings",
     "load_settings",
+    "not_set",
     "resolve",
     "secret_values",
 ]

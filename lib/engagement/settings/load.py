@@ -208,4 +208,9 @@ def _exposed(files: SettingsFiles, given: Mapping[str, Given]) -> Iterator[str]:
 def _missing(needs: Collection[str], given: Mapping[str, Given], bad: Collection[str]) -> Iterator[str]:
     for name in needs:
         if name not in given and name not in bad:
-            yield f"{name} is not set: set it, or start the embedded services with ./spark-submit.sh stack up"
+            yield not_set(name)
+
+
+def not_set(name: str) -> str:
+    """What to do about a setting that has no value."""
+    return f"{name} is not set: set it, or start the embedded services with ./spark-submit.sh stack up"

@@ -95,6 +95,11 @@ class BigQuerySettings(Section):
         return self.project_id or EMULATOR_PROJECT
 
     @property
+    def is_set(self) -> bool:
+        """Whether there is a warehouse at all."""
+        return bool(self.project_id or self.emulator_host)
+
+    @property
     def emulator_grpc(self) -> str:
         """Where the emulator's Storage Write API is; empty without an emulator."""
         host = self.emulator_host.rpartition(":")[0] or self.emulator_host

@@ -43,7 +43,7 @@ from engagement.streaming.batches import SLOW_BATCH, flushes, postings
 from engagement.streaming.changes import TopicChanges, TopicElsewhere, TopicHistory
 from engagement.streaming.external import external_options, measure_breaker, measure_requests
 from engagement.streaming.job import PROCESS, RunningQuery, StatusWriter, StreamingJob
-from engagement.streaming.options import kafka_topic, redis_options, warehouse_options
+from engagement.streaming.options import WAREHOUSE_SQL, kafka_topic, redis_options, warehouse_options
 from engagement.streaming.report import QueryReport
 from engagement.workers import Workers
 
@@ -63,9 +63,8 @@ _EXTERNAL_COMMITS = 6
 
 def sinks_to_run(settings: Settings, named: Sequence[str] = ()) -> tuple[str, ...]:
     """The sinks that were named, else all that have a destination. Raises: ConfigError."""
-    bigquery = settings.bigquery
     needed = {
-        "warehouse": ("BIGQUERY_PROJECT_ID or BIGQUERY_EMULATOR_HOST", bigquery.project_id or bigquery.emulator_host),
+        "warehouse": ("BIGQUERY_PROJECT_ID or BIGQUERY_EMULATOR_HOST", settings.bigquery.is_set),
         "external": ("EXTERNAL_SYSTEM_URL", settings.external.url),
     }
     missing = {name: setting for name, (setting, address) in needed.items() if not address}
@@ -168,7 +167,7 @@ def _warehouse_query(shared: _Shared) -> RunningQuery:
     settings = shared.settings.bigquery
 
     def make(report: QueryReport) -> Sink:
-        sql, options = PROJECT / "sql" / "bigquery", warehouse_options(settings)
+        sql, options = WAREHOUSE_SQL, warehouse_options(settings)
         letters = refused_rows(shared.settings)
         return WarehouseSink(options, sql, shared.positions.topic_id, report.visible, _now, letters)
 
