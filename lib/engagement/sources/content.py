@@ -14,6 +14,9 @@ from engagement.errors import TransientError, first_line
 from engagement.transform.content import SharedContents
 
 _CAUSE_CHARACTERS = 200
+_LIMITS = {"connectTimeout": "10", "loginTimeout": "10", "socketTimeout": "30", "tcpKeepAlive": "true"}
+"""Seconds. The driver has none of its own: a database that is frozen, or gone without a word, would hold up every sink
+that reads the contents, and the end of the job, for as long as it lasts."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,14 @@ class JdbcAddress:
 
     @classmethod
     def from_database_url(cls, database_url: str) -> "JdbcAddress":
-        """Translate `postgresql://user:password@host:port/name?sslmode=…`.
+        """Translate `postgresql://user:password@host:port/name?sslmode=…`; a time limit that it names itself wins.
 
-        >>> JdbcAddress.from_database_url("postgresql://u:p@db:5433/events").url
-        'jdbc:postgresql://db:5433/events'
+        >>> JdbcAddress.from_database_url("postgresql://u:p@db:5433/events?socketTimeout=5").url
+        'jdbc:postgresql://db:5433/events?connectTimeout=10&loginTimeout=10&socketTimeout=5&tcpKeepAlive=true'
         """
         parts = urlsplit(database_url)
-        query = urlencode(parse_qsl(parts.query))
-        url = f"jdbc:postgresql://{parts.hostname}:{parts.port or 5432}{parts.path}" + (f"?{query}" if query else "")
+        query = urlencode({**_LIMITS, **dict(parse_qsl(parts.query))})
+        url = f"jdbc:postgresql://{parts.hostname}:{parts.port or 5432}{parts.path}?{query}"
         properties = {"driver": "org.postgresql.Driver"}
         if parts.username is not None:
             properties["user"] = unquote(parts.username)
