@@ -1,14 +1,15 @@
 """The change topic: as a stream, as a bounded range, and its positions."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from pyspark.sql import DataFrame, SparkSession
 
-from engagement.errors import TransientError
+from engagement.errors import PermanentError, TransientError
 from engagement.identity import OffsetRange
 
 _TIMEOUT_SECONDS = 10.0
@@ -105,11 +106,20 @@ def _assign(topic: str, ranges: Sequence[OffsetRange]) -> str:
     return f'{{"{topic}":[{partitions}]}}'
 
 
+@contextmanager
+def _usable() -> Iterator[None]:
+    """A client that cannot be made has settings that no other try can change: a file that is missing, for one."""
+    try:
+        yield
+    except KafkaException as error:
+        raise PermanentError(f"no client for Kafka can be made from KAFKA_SECURITY_*: {error}") from error
+
+
 class TopicPositions:
     """Where the topic begins, ends and stood at a time, as a read_committed reader sees it.
 
     Opens its client with the first question; `close` lets go of it. Every method raises TransientError when the
-    brokers do not answer in time.
+    brokers do not answer in time, and PermanentError when no client can be made.
     """
 
     def __init__(self, topic: KafkaTopic) -> None:
@@ -118,15 +128,16 @@ class TopicPositions:
 
     def _client(self) -> Consumer:
         if self._consumer is None:
-            self._consumer = Consumer(
-                {
-                    "group.id": f"{self._topic.group_id}-positions",
-                    "enable.auto.commit": False,
-                    "isolation.level": "read_committed",
-                    "log_level": 2,
-                    **self._topic.client_properties,
-                }
-            )
+            with _usable():
+                self._consumer = Consumer(
+                    {
+                        "group.id": f"{self._topic.group_id}-positions",
+                        "enable.auto.commit": False,
+                        "isolation.level": "read_committed",
+                        "log_level": 2,
+                        **self._topic.client_properties,
+                    }
+                )
         return self._consumer
 
     def partitions(self) -> list[int]:
@@ -166,7 +177,8 @@ class TopicPositions:
 
     def topic_id(self) -> str:
         """The id Kafka gave the topic when it was made; another one means it was deleted and made again."""
-        admin = AdminClient(dict(self._topic.client_properties))
+        with _usable():
+            admin = AdminClient(dict(self._topic.client_properties))
         collection = TopicCollection([self._topic.topic])
         try:
             described = admin.describe_topics(collection, request_timeout=_TIMEOUT_SECONDS)
