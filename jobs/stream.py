@@ -17,12 +17,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help=f"where to deliver: {','.join(SINKS)} (default: all that have an address)",
     )
+    parser.add_argument(
+        "--skip-lost",
+        type=partial(names_of, [name for name in SINKS if name != "redis"]),
+        default=(),
+        metavar="NAMES",
+        help="sinks that go on behind messages that Kafka held too briefly for them, instead of standing still; "
+        "fill them by `backfill` first",
+    )
 
 
 def run(context: Context) -> None:
     """Run until told to stop; the micro-batch under way is finished first."""
     sinks = sinks_to_run(context.settings, context.args.sinks)
-    build_job(context.settings, sinks, context.spark_options, context.stop).run()
+    build_job(context.settings, sinks, context.spark_options, context.stop, context.args.skip_lost).run()
 
 
 COMMAND = Command(

@@ -3,10 +3,12 @@
 EngagementError
 ├─ ConfigError              stop before anything starts (exit code 2)
 ├─ ContractError            data breaks a schema contract
+├─ GapError                 a sink went back farther than one micro-batch makes up for: start again from its fence
 ├─ TransientError           worth another try
 │  └─ TransientSinkError    a destination is away or busy, with its own Retry-After
 ├─ PermanentError           another try cannot help
-│  └─ PermanentSinkError    a destination refused: names what it rejected
+│  ├─ PermanentSinkError    a destination refused: names what it rejected
+│  └─ DataLossError         Kafka no longer holds what a sink still needs
 └─ StackError               an embedded service could not start
 
 Lives here: names and the data they carry. Must not live here: decisions about retries or exit codes.
@@ -33,6 +35,10 @@ class ConfigError(EngagementError):
 
 class ContractError(EngagementError):
     """Data whose shape breaks a contract: a dead letter for one row, a stop for a batch."""
+
+
+class GapError(EngagementError):
+    """A sink that lacks more before a micro-batch than one could hold; the query starts again from the fence."""
 
 
 class TransientError(EngagementError):
@@ -67,6 +73,10 @@ class PermanentSinkError(PermanentError):
 
     def __reduce__(self) -> tuple[type["PermanentSinkError"], tuple[str, str, tuple[str, ...]]]:
         return type(self), (self.sink, self.reason, self.rejected)
+
+
+class DataLossError(PermanentError):
+    """Kafka no longer holds messages that a sink has yet to take; its text says which, and what brings them back."""
 
 
 class StackError(EngagementError):

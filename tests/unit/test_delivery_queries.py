@@ -1,8 +1,10 @@
-"""The life of a query as far as it needs no Spark: what ends it for good."""
+"""The life of a query as far as it needs no Spark: what ends it for good, and what it waits for by itself."""
 
 import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from py4j.protocol import Py4JNetworkError
@@ -11,24 +13,27 @@ from pyspark.sql import SparkSession
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.microbatch import MicroBatchRunner
 from engagement.delivery.queries import QueryParts, QueryPlan, SinkQuery
-from engagement.errors import PermanentError
+from engagement.errors import EngagementError, PermanentError, PermanentSinkError
 from engagement.sinks.base import Sink
 from engagement.sources.kafka import KafkaTopic, TopicPositions
+from engagement.streaming.job import BEAT_SECONDS, RunningQuery, StreamingJob
 
 PLAN = QueryPlan(0, 1, "redis", (0.0,), "earliest")
 
 
 class BrokenSink:
-    """A destination whose opening fails as it is told to."""
+    """A destination whose opening fails as it is told to, the last way again and again."""
 
     name = "broken"
 
-    def __init__(self, error: Exception) -> None:
-        self._error = error
+    def __init__(self, *errors: Exception) -> None:
+        self._errors = list(errors)
+        self.opened = 0
         self.closed = False
 
     def open(self) -> None:
-        raise self._error
+        self.opened += 1
+        raise self._errors[min(self.opened, len(self._errors)) - 1]
 
     def close(self) -> None:
         self.closed = True
@@ -54,13 +59,39 @@ class Runner:
         """Nothing to forget."""
 
 
-def query_of(folder: Path, sink: BrokenSink, states: States, runner: Runner) -> SinkQuery:
+class NoWait(threading.Event):
+    """Waits for nothing."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        del timeout
+        return self.is_set()
+
+
+def query_of(
+    folder: Path, sink: BrokenSink, states: States, runner: Runner, stop: threading.Event | None = None
+) -> SinkQuery:
     topic = KafkaTopic("events", "localhost:1", "test")
     parts = QueryParts(
         cast("Sink", sink), Checkpoint(folder, "broken"), topic, TopicPositions(topic),
         cast("MicroBatchRunner", runner), states, lambda _: None,
     )  # fmt: skip
-    return SinkQuery(cast("SparkSession", None), parts, PLAN, threading.Event())
+    return SinkQuery(cast("SparkSession", None), parts, PLAN, stop or threading.Event())
+
+
+class Nothing:
+    """A board, contents and a status that take whatever they are told."""
+
+    def __getattr__(self, _name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+def job_of(queries: Sequence[SinkQuery], stop: threading.Event, looks: list[None] | None = None) -> StreamingJob:
+    """A job that notes each of its looks after the queries."""
+    nothing = cast("Any", Nothing())
+    nothing.flush = lambda *_, **__: (looks if looks is not None else []).append(None)
+    running = [RunningQuery(query, nothing, nothing, nothing, lambda: None) for query in queries]
+    nothing.client = nothing.measures = nothing
+    return StreamingJob(running, nothing, nothing, 60.0, stop)
 
 
 @pytest.mark.parametrize("error", [ConnectionRefusedError(111, "refused"), Py4JNetworkError("empty answer")])
@@ -88,3 +119,89 @@ def test_a_micro_batch_that_a_dead_jvm_leaves_behind_is_waited_for(tmp_path: Pat
         assert not sink.closed
     thread.join(10)
     assert sink.closed
+
+
+def test_what_nobody_foresaw_ends_the_query_as_failed(tmp_path: Path) -> None:
+    sink, states = BrokenSink(RuntimeError("no such thing")), States()
+    query = query_of(tmp_path, sink, states, Runner())
+    query.run()
+    assert "RuntimeError: no such thing" in str(query.failure)
+    assert states.seen == ["starting", "failed"]
+    assert sink.closed
+
+
+def test_a_sink_that_is_refused_is_asked_again_and_does_not_end_the_job(tmp_path: Path) -> None:
+    refusal = PermanentSinkError("broken", "403: access denied")
+    sink, states = BrokenSink(refusal, refusal, RuntimeError("the end of this test")), States()
+    query = query_of(tmp_path, sink, states, Runner(), NoWait())
+    query.run()
+    assert sink.opened == 3
+    assert states.seen == ["starting", "failed", "starting", "failed", "starting", "failed"]
+
+
+@pytest.mark.parametrize("others", [(), (ConnectionRefusedError(111, "refused"),)])
+def test_the_job_ends_once_every_sink_is_refused_or_one_cannot_go_on(
+    tmp_path: Path, others: Sequence[Exception]
+) -> None:
+    errors = [PermanentSinkError("broken", "403: access denied"), *others]
+    stop = threading.Event()
+    queries = [
+        query_of(tmp_path / str(number), BrokenSink(error), States(), Runner(), stop)
+        for number, error in enumerate(errors)
+    ]
+    with pytest.raises(EngagementError, match="JVM" if others else "access denied"):
+        job_of(queries, stop).run()
+
+
+class Going:
+    """A query that goes on until it is told to stop, beside one that is refused."""
+
+    def __init__(self, stop: threading.Event, beside: SinkQuery) -> None:
+        self._stop, self._beside = stop, beside
+        self.name, self.failure, self.standstill = "going", None, None
+        self.was_told_to_stop = True
+
+    def run(self) -> None:
+        while self._beside.standstill is None:
+            time.sleep(0.01)
+        self.was_told_to_stop = self._stop.wait(3 * BEAT_SECONDS)
+        self._stop.set()
+
+
+def test_a_refused_sink_holds_up_no_other(tmp_path: Path) -> None:
+    stop = threading.Event()
+    refused = query_of(tmp_path, BrokenSink(PermanentSinkError("broken", "403")), States(), Runner(), stop)
+    going = Going(stop, refused)
+    job_of([refused, cast("SinkQuery", going)], stop).run()
+    assert not going.was_told_to_stop
+
+
+class Slow:
+    """A query that takes its time to stop."""
+
+    name, failure, standstill = "slow", None, None
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def run(self) -> None:
+        self._stop.wait()
+        threading.Event().wait(3 * BEAT_SECONDS)
+
+
+def test_the_job_rests_between_its_looks_when_one_query_has_ended_before_the_others(tmp_path: Path) -> None:
+    stop, looks = threading.Event(), list[None]()
+    ended = query_of(tmp_path, BrokenSink(ConnectionRefusedError(111, "refused")), States(), Runner(), stop)
+    job = job_of([ended, cast("SinkQuery", Slow(stop))], stop, looks)
+    with pytest.raises(PermanentError, match="JVM"):
+        job.run()
+    assert len(looks) <= 30
+
+
+def test_a_client_that_cannot_be_made_is_a_matter_of_settings() -> None:
+    secured = {"bootstrap.servers": "localhost:1", "security.protocol": "SSL", "ssl.ca.location": "/no/such"}
+    topic = KafkaTopic("events", "localhost:1", "test", client_properties=secured)
+    with pytest.raises(PermanentError, match="KAFKA_SECURITY"):
+        TopicPositions(topic).topic_id()
+    with pytest.raises(PermanentError, match="KAFKA_SECURITY"):
+        TopicPositions(topic).bounds()

@@ -1,4 +1,4 @@
-"""The engine against a world that lies: lost, altered and restored bookkeeping, crashes anywhere, two drivers.
+"""The engine against a world that lies: bookkeeping and sinks lost, altered and restored, crashes anywhere.
 
 No Spark here: a frame is a list of (partition, offset) pairs, the checkpoint is real files, the sink a few lines that
 keep fence and rows together. Whatever happens, each offset must end up in the sink exactly once.
@@ -15,7 +15,7 @@ import pytest
 
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.microbatch import MicroBatchRunner, Patience
-from engagement.errors import TransientError, TransientSinkError
+from engagement.errors import GapError, TransientError, TransientSinkError
 from engagement.identity import BatchIdentity, OffsetRange
 from engagement.sinks.base import PartitionSummary
 
@@ -24,6 +24,7 @@ Frame = list[tuple[int, int]]
 """Stands for a DataFrame: (partition, offset) pairs."""
 PARTITIONS = 2
 SEEDS = 400
+GOES_BACK = 0.1
 
 
 class Crash(BaseException):
@@ -111,7 +112,7 @@ class FakeSpark:
 
     def start(self, ends: dict[int, int]) -> None:
         bounds = {p: (0, ends[p]) for p in range(PARTITIONS)}
-        if self.checkpoint.damage(TOPIC, bounds):
+        if self.checkpoint.damage(TOPIC, bounds, self.sink.next):
             self.checkpoint.set_aside()
         if not self.folder.exists():
             (self.folder / "offsets").mkdir(parents=True)
@@ -120,8 +121,10 @@ class FakeSpark:
             (self.folder / "metadata").write_text(json.dumps({"id": f"g-{random.random()}"}))
             start = {str(p): self.sink.next.get(p, 0) for p in range(PARTITIONS)}
             (self.folder / "sources" / "0" / "0").write_text(f"v1\n{json.dumps({TOPIC: start})}")
+        self.copy = (list(self.sink.rows), dict(self.sink.next))
         patience = Patience((0.0, 0.0), lambda _: None, lambda: False, lambda: 0.0)
         self.runner = MicroBatchRunner(self.sink, self.checkpoint, FakeReader(), Silent(), patience, "app")  # type: ignore[arg-type]
+        self.runner.taken = dict(self.sink.next)
 
     def ids(self, kind: str) -> list[int]:
         return sorted(int(p.name) for p in (self.folder / kind).iterdir())
@@ -160,6 +163,13 @@ def damage(spark: FakeSpark, chance: random.Random, root: Path, ends: dict[int, 
         folder.rename(root / f"gone-{chance.random()}")
 
 
+def send_back(spark: FakeSpark, chance: random.Random) -> None:
+    """Seldom: the sink is emptied, or restored from the copy of when the query was started."""
+    if chance.random() < GOES_BACK:
+        rows, following = chance.choice([([], {}), spark.copy])
+        spark.sink.rows, spark.sink.next = list(rows), dict(following)
+
+
 @pytest.mark.parametrize("block", range(4))
 def test_every_offset_has_one_effect_whatever_happens_to_the_bookkeeping(tmp_path: Path, block: int) -> None:
     for seed in range(block * SEEDS // 4, (block + 1) * SEEDS // 4):
@@ -178,10 +188,12 @@ def run_seed(root: Path, seed: int) -> None:
         try:
             for _ in range(chance.randint(1, 5)):
                 ends = {p: end + chance.randint(0, 4) for p, end in ends.items()}
+                send_back(spark, chance)
                 spark.run_batch(ends)
-        except (Crash, TransientError):
+        except (Crash, GapError, TransientError):
             pass
         damage(spark, chance, root, ends)
+        send_back(spark, chance)
     sink.trouble = 0.0
     for _ in range(3):
         spark = FakeSpark(root, sink)

@@ -5,22 +5,19 @@ checkpoint that cannot be true is moved aside and the query starts anew from the
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from engagement.delivery.offsets import (
+    Bounds,
     TopicOffsets,
     parse_initial_offsets,
     parse_offset_log,
     planned_ranges,
 )
 from engagement.errors import ContractError, PermanentError
-from engagement.identity import OffsetRange
-
-Bounds = Mapping[int, tuple[int, int]]
-"""Kafka partition -> (earliest offset, end offset) that the topic holds now."""
+from engagement.identity import Fence, OffsetRange
 
 
 class Checkpoint:
@@ -83,11 +80,12 @@ class Checkpoint:
         except (OSError, UnicodeDecodeError) as error:
             raise ContractError(f"checkpoint {self.path} has no readable offset log entry {batch_id}") from error
 
-    def damage(self, topic: str, bounds: Bounds) -> str | None:
+    def damage(self, topic: str, bounds: Bounds, fence: Fence) -> str | None:
         """Why this checkpoint cannot be true, or None; a folder that does not exist yet is fine.
 
         Looks at what Spark itself would start from: the metadata, the newest offset log entry and the one before, and
         the newest commit: one without its plan makes Spark fail at every start, since it cannot commit that id again.
+        And at where Spark would go on: beyond the sink's fence, what lies between would never be delivered.
         """
         if not self.path.exists():
             return None
@@ -96,12 +94,13 @@ class Checkpoint:
             return f"batch {commits[-1]} is noted as done, but its offset log entry is gone"
         try:
             self.generation()
-            if not batches:
-                return None
-            ranges = self.planned_ranges(batches[-1])
+            ranges = [part for part in self.planned_ranges(batches[-1]) if part.topic == topic] if batches else []
+            is_done = commits[-1:] == batches[-1:]
+            planned = {part.partition: part.end if is_done else part.start for part in ranges}
+            following = planned if batches else self._start_of(0).get(topic, {})
         except ContractError as error:
             return str(error)
-        return _contradiction([part for part in ranges if part.topic == topic], bounds)
+        return _contradiction(ranges, bounds) or _ahead(following, bounds, fence)
 
     def _logged_batches(self, log: str) -> list[int]:
         names = (entry.name for entry in (self.path / log).glob("*"))
@@ -125,4 +124,14 @@ def _contradiction(ranges: list[OffsetRange], bounds: Bounds) -> str | None:
             return f"offset {part.end} of partition {part.partition} is beyond the topic's end {end}"
         if part.start < earliest:
             return f"offset {part.start} of partition {part.partition} lies before the topic's first, {earliest}"
+    return None
+
+
+def _ahead(following: Fence, bounds: Bounds, fence: Fence) -> str | None:
+    """Where Spark would go on beyond the fence; without one, beyond what the topic begins with."""
+    for partition, offset in following.items():
+        first, _ = bounds.get(partition, (0, 0))
+        if offset > fence.get(partition, first):
+            held = f"holds up to {fence[partition]}" if partition in fence else "knows nothing of it"
+            return f"it would go on at {offset} of partition {partition}, but the sink {held}"
     return None

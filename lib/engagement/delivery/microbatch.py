@@ -7,6 +7,9 @@ Where a crash can fall, and why the replay repairs it:
   the sink takes what lies above each fence.
 * after `deliver`, before Spark's commit: every fence stands at the end of its range; the replay delivers nothing.
 
+A sink that went back lacks rows before the plan. They are read again and written first. Of more than a micro-batch is
+made for, the query is told: it starts again from the fence (agreement.py), and takes them in pieces.
+
 None of this asks whether Spark's batch id was seen before: see identity.py for why it may lie.
 """
 
@@ -20,10 +23,13 @@ from pyspark.sql import DataFrame
 
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.offsets import find_gaps
-from engagement.errors import ContractError, EngagementError, TransientError
+from engagement.errors import ContractError, EngagementError, GapError, TransientError
 from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.sinks.base import PartitionSummary, Sink
 from engagement.transform.changes import Changes
+
+_MOST_GAP_ROWS = 20_000
+"""A gap is written at once, and a task may hold all of its rows."""
 
 
 class ChangeReader(Protocol):
@@ -120,6 +126,12 @@ class MicroBatchRunner:
                 raise
             self.last_batch_id = batch_id
 
+    def skip(self, lost: Sequence[OffsetRange]) -> None:
+        """Move the fence beyond ranges that Kafka no longer holds, writing no row. Raises: EngagementError."""
+        empty = [OffsetRange(part.topic, part.partition, part.end, part.end) for part in lost]
+        with self.gate:
+            self._write(self._reader.messages(empty), lost, BatchIdentity(self._app_id, "skipped", 0))
+
     def _deliver_patiently(self, messages: DataFrame, batch_id: int) -> None:
         if self._generation is None:
             self._generation = self._checkpoint.generation()
@@ -140,6 +152,9 @@ class MicroBatchRunner:
     def _deliver(self, messages: DataFrame, planned: Sequence[OffsetRange], identity: BatchIdentity) -> None:
         fence = self._sink.fence()
         gaps = find_gaps(planned, fence)
+        forgotten = self.taken.keys() - fence.keys()
+        if forgotten or sum(gap.end - gap.start for gap in gaps) > _MOST_GAP_ROWS:
+            raise GapError(f"the sink has gone back from {dict(self.taken)} to {dict(fence)}")
         if gaps:
             self._write(self._reader.messages(gaps), gaps, identity)
         self._write(messages, planned, identity)
@@ -158,15 +173,16 @@ class MicroBatchRunner:
         summaries = self._sink.deliver(changes, ranges, identity, final=self._sink.content_first)
         if any(summary.unknown_content for summary in summaries):
             settled = [s for s in summaries if not s.unknown_content]
-            self._observer.delivered(identity, settled, self._patience.clock() - began)
+            self._tell(identity, settled, began)
             self._reader.refresh_content()
             held_back = {s.partition for s in summaries if s.unknown_content}
             left = [part for part in ranges if part.partition in held_back]
             summaries = self._sink.deliver(self._reader.changes(messages, left), left, identity, final=True)
-        self._check(summaries, identity)
-        self._observer.delivered(identity, summaries, self._patience.clock() - began)
+        self._tell(identity, summaries, began)
 
-    def _check(self, summaries: Sequence[PartitionSummary], identity: BatchIdentity) -> None:
+    def _tell(self, identity: BatchIdentity, summaries: Sequence[PartitionSummary], began: float) -> None:
+        """Count what was done, a difference too: the replay finds everything delivered and would show none."""
+        self._observer.delivered(identity, summaries, self._patience.clock() - began)
         lost = {s.partition: s.conservation_difference for s in summaries if s.conservation_difference}
         if lost:
             raise ContractError(f"batch {identity}: messages without an outcome, by partition: {lost}")

@@ -12,6 +12,8 @@ from engagement.errors import ContractError
 from engagement.identity import Fence, OffsetRange
 
 TopicOffsets = Mapping[str, Mapping[int, int]]
+Bounds = Mapping[int, tuple[int, int]]
+"""Kafka partition -> (earliest offset, end offset) that the topic holds now."""
 
 _OFFSET_LOG_HEADER_LINES = 2
 """An offset log entry: version, batch metadata, then one line per source."""
@@ -58,7 +60,7 @@ def planned_ranges(start: TopicOffsets, end: TopicOffsets) -> list[OffsetRange]:
 
 
 def find_gaps(planned: Sequence[OffsetRange], fence: Fence) -> tuple[OffsetRange, ...]:
-    """Ranges the sink lacks although Spark thinks them delivered: they are read from Kafka and written first.
+    """Ranges the sink lacks although Spark thinks them delivered, since it went back while the query ran.
 
     A fence at or above the planned start is no gap: the sink skips what lies below its fence. A partition without a
     fence has no gap either: where it starts is the sink's own rule.
@@ -71,3 +73,25 @@ def find_gaps(planned: Sequence[OffsetRange], fence: Fence) -> tuple[OffsetRange
         for part in planned
         if fence.get(part.partition, part.start) < part.start
     )
+
+
+def lost_ranges(topic: str, fence: Fence, bounds: Bounds) -> tuple[OffsetRange, ...]:
+    """What the sink still needs and Kafka holds no longer.
+
+    >>> lost_ranges("t", {0: 7, 1: 6}, {0: (10, 20), 1: (0, 6)})
+    (OffsetRange(topic='t', partition=0, start=7, end=10),)
+    """
+    return tuple(
+        OffsetRange(topic, partition, fence[partition], first)
+        for partition, (first, _) in sorted(bounds.items())
+        if fence.get(partition, first) < first
+    )
+
+
+def beyond_end(fence: Fence, bounds: Bounds) -> dict[int, int]:
+    """Partitions that end before what the sink has taken of them, with that end: the topic has lost its newest rows.
+
+    >>> beyond_end({0: 7, 1: 6}, {0: (0, 5), 1: (0, 6)})
+    {0: 5}
+    """
+    return {partition: end for partition, (_, end) in sorted(bounds.items()) if end < fence.get(partition, 0)}

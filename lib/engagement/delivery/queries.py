@@ -2,6 +2,9 @@
 
 Each sink has its own thread here and its own query in Spark, so that a destination that is slow, away or refusing
 holds up nobody else.
+
+A sink can go back at any time. What it lacks is found at each start (agreement.py), with every micro-batch
+(microbatch.py) and, while none comes, once a minute here.
 """
 
 import logging
@@ -10,22 +13,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from engagement.delivery.agreement import Agreement
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.microbatch import MicroBatchRunner
-from engagement.errors import EngagementError, PermanentError, TransientError, first_line
+from engagement.errors import (
+    DataLossError,
+    EngagementError,
+    PermanentError,
+    PermanentSinkError,
+    TransientError,
+    first_line,
+)
 from engagement.identity import Fence
 from engagement.sinks.base import Sink
-from engagement.sources.kafka import BatchSize, KafkaTopic, TopicPositions, to_starting_offsets
+from engagement.sources.kafka import BatchSize, KafkaTopic, TopicPositions
 from engagement.transform.changes import narrow_messages
 
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 1
+_LOOK_SECONDS = 60
+"""So often a query that nothing comes to is compared with its sink, and one that stands still is tried again."""
 _FENCE_POLL_SECONDS = 0.2
 _FENCE_POLLS = 600
 _COMMIT_POLL_SECONDS = 0.05
@@ -44,7 +57,9 @@ class QueryPlan:
     restart_delays_seconds: tuple[float, ...]
     """Waits before the 1st, 2nd … restart in a row; the last one repeats."""
     starting_offsets: str
-    """`earliest` or `latest`, for a sink without fence and without a rule of its own."""
+    """`earliest` or `latest`, for a sink that has neither fence nor checkpoint."""
+    skip_lost: bool = False
+    """Whether to go on behind messages that Kafka no longer holds, instead of standing still."""
 
 
 class StateObserver(Protocol):
@@ -78,6 +93,17 @@ class SinkQuery:
         self._stop = stop
         self.failure: EngagementError | None = None
         """Set when the query ended for good; the job then ends with it."""
+        self.standstill: EngagementError | None = None
+        """Why this query alone stands still until somebody mends its sink; it looks once a minute."""
+        self._agreement = Agreement(
+            parts.sink,
+            parts.checkpoint,
+            parts.topic,
+            parts.positions,
+            parts.runner,
+            plan.starting_offsets,
+            plan.skip_lost,
+        )
 
     @property
     def name(self) -> str:
@@ -100,6 +126,10 @@ class SinkQuery:
         except (Py4JError, ConnectionError) as error:
             # Spark's JVM was killed or has run out of memory; this process cannot bring it back, the next one can.
             self._fail(PermanentError(f"Spark's JVM does not answer any more: {first_line(error)}"))
+        except Exception as error:
+            # The main of this thread. Nobody foresaw this: the job says so and ends; it does not go on without a sink.
+            log.exception("query %s has ended", self.name)
+            self._fail(PermanentError(f"query {self.name}: {type(error).__name__}: {first_line(error)}"))
         finally:
             # A JVM that died leaves its micro-batch behind, in a thread of py4j's: the sink is still in use there, and
             # a process that ends meanwhile is ended by a segmentation fault in whatever library is at work.
@@ -116,12 +146,15 @@ class SinkQuery:
         while not self._stop.is_set():
             try:
                 self._watch(self._start())
+            except (PermanentSinkError, DataLossError) as error:
+                self._stand_still(error)
             except PermanentError:
                 raise
             except EngagementError as error:
                 if self._stop.is_set():
                     log.info("query %s: %s", self.name, error)
                     return
+                self.standstill = None
                 failures = failures + 1 if self._parts.runner.last_batch_id is None else 1
                 delays = self._plan.restart_delays_seconds
                 delay = delays[min(failures, len(delays)) - 1]
@@ -129,13 +162,20 @@ class SinkQuery:
                 self._parts.observer.state("waiting", str(error))
                 self._stop.wait(delay)
 
+    def _stand_still(self, error: EngagementError) -> None:
+        """Until somebody has mended it; the other sinks go on."""
+        self.standstill = error
+        log.error("query %s: %s; looking again in %d s", self.name, error, _LOOK_SECONDS)
+        self._parts.observer.state("failed", str(error))
+        self._stop.wait(_LOOK_SECONDS)
+
     def _start(self) -> StreamingQuery:
         self._parts.observer.state("starting")
         self._parts.runner.begin()
         self._parts.sink.open()
-        self._discard_damaged_checkpoint()
+        starting_offsets = self._agreement.reach(self._await_fence)
         self._spark.sparkContext.setLocalProperty("spark.scheduler.pool", self._plan.pool)
-        messages = self._parts.topic.stream(self._spark, self._starting_offsets(), self._plan.batch_size)
+        messages = self._parts.topic.stream(self._spark, starting_offsets, self._plan.batch_size)
         try:
             query = (
                 narrow_messages(messages)
@@ -145,32 +185,11 @@ class SinkQuery:
                 .foreachBatch(self._parts.runner)
                 .start()
             )
-        except PySparkException as error:
-            raise TransientError(f"Spark could not start the query: {error}") from error
+        except (PySparkException, Py4JJavaError) as error:
+            raise TransientError(f"Spark could not start the query: {first_line(error)}") from error
+        self.standstill = None
         self._parts.observer.state("running")
         return query
-
-    def _discard_damaged_checkpoint(self) -> None:
-        damage = self._parts.checkpoint.damage(self._parts.topic.topic, self._parts.positions.bounds())
-        if damage is None:
-            return
-        aside = self._parts.checkpoint.set_aside()
-        log.warning(
-            "query %s: %s; the checkpoint was moved to %s and the query starts from the offsets that the sink holds",
-            self.name,
-            damage,
-            aside,
-        )
-
-    def _starting_offsets(self) -> str:
-        """Where a new checkpoint begins: the sink's fence, then the sink's own rule, then the setting."""
-        fence = self._await_fence()
-        self._parts.runner.taken = fence
-        offsets = {**(self._parts.sink.start_without_fence() or {}), **fence}
-        if not offsets:
-            return self._plan.starting_offsets
-        first = {number: bounds[0] for number, bounds in self._parts.positions.bounds().items()}
-        return to_starting_offsets(self._parts.topic.topic, {**first, **offsets})
 
     def _await_fence(self) -> Fence:
         """Ask the sink until it knows: an empty board is counted from Kafka first, which takes seconds."""
@@ -184,12 +203,22 @@ class SinkQuery:
         return self._parts.sink.fence()
 
     def _watch(self, query: StreamingQuery) -> None:
+        quiet, last = 0, None
         while not self._stop.is_set():
             try:
                 if query.awaitTermination(_WATCH_SECONDS):
                     return
             except PySparkException as error:
                 raise self._parts.runner.error or TransientError(first_line(error)) from error
+            newest = self._parts.runner.last_batch_id
+            quiet, last = (quiet + _WATCH_SECONDS if newest == last else 0), newest
+            if quiet >= _LOOK_SECONDS:
+                quiet = 0
+                try:
+                    self._agreement.check()
+                except EngagementError:
+                    self._finish(query)
+                    raise
         self._parts.observer.state("stopping")
         self._finish(query)
 
@@ -201,7 +230,10 @@ class SinkQuery:
             if done is None or self._is_committed(done) or not query.isActive:
                 break
             self._parts.sleep(_COMMIT_POLL_SECONDS)
-        query.stop()
+        try:
+            query.stop()
+        except (PySparkException, Py4JJavaError) as error:
+            raise TransientError(f"Spark could not stop the query: {first_line(error)}") from error
 
     def _is_committed(self, batch_id: int) -> bool:
         return (self._parts.checkpoint.path / "commits" / str(batch_id)).exists()

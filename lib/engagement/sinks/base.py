@@ -82,10 +82,6 @@ class Sink(Protocol):
         """Next offset per partition, as the destination itself holds it; a partition it knows nothing of is absent."""
         ...
 
-    def start_without_fence(self) -> Mapping[int, int] | None:
-        """Offsets at which a partition without fence starts by this sink's rule; None = the configured reset."""
-        ...
-
     def deliver(
         self, changes: Changes, ranges: Sequence[OffsetRange], identity: BatchIdentity, *, final: bool
     ) -> list[PartitionSummary]:

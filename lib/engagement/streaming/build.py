@@ -74,9 +74,15 @@ def sinks_to_run(settings: Settings, named: Sequence[str] = ()) -> tuple[str, ..
 
 
 def build_job(
-    settings: Settings, sinks: Sequence[str], spark_options: Sequence[str], stop: threading.Event
+    settings: Settings,
+    sinks: Sequence[str],
+    spark_options: Sequence[str],
+    stop: threading.Event,
+    skip_lost: Sequence[str] = (),
 ) -> StreamingJob:
     """Start Spark and put the job together; nothing else is opened before it runs.
+
+    `skip_lost`: sinks that go on behind messages that Kafka no longer holds.
 
     Raises: PermanentError when another driver has one of the checkpoints: here, ten seconds before each query takes its
     own, so that nobody waits for Spark to hear it.
@@ -93,7 +99,7 @@ def build_job(
     catalogue = ContentCatalogue(spark, address, query)
     builders = {"redis": _redis_query, "warehouse": _warehouse_query, "external": _external_query, "lake": _lake_query}
     measures = Measures(PROCESS)
-    context = _Shared(settings, spark, topic, positions, catalogue, measures, stop, Turns(_TURN_SECONDS))
+    context = _Shared(settings, spark, topic, positions, catalogue, measures, stop, Turns(_TURN_SECONDS), skip_lost)
     queries = [builders[name](context) for name in sinks]
     status = Redis.from_url(
         settings.redis.url.get_secret_value(),
@@ -128,6 +134,8 @@ class _Shared:
     stop: threading.Event
     turns: Turns
     """Of the slow sinks."""
+    skip_lost: Sequence[str]
+    """Sinks that go on behind messages that Kafka no longer holds."""
 
     def is_stopping(self) -> bool:
         """Whether the job has been told to stop.
@@ -219,6 +227,7 @@ def _slow_query(
         pool=name,
         restart_delays_seconds=_RESTART_DELAYS_SECONDS,
         starting_offsets=shared.settings.kafka.auto_offset_reset,
+        skip_lost=name in shared.skip_lost,
     )
     query = _query(shared, make(report), content, report, plan, Workers.GIVE_WAY)
     return RunningQuery(query, content, board, shared.spark, lambda: None)

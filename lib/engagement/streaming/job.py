@@ -22,7 +22,7 @@ from engagement.sources.kafka import TopicPositions
 
 log = logging.getLogger(__name__)
 
-_BEAT_SECONDS = 0.5
+BEAT_SECONDS = 0.5
 _LAG_SECONDS = 2.0
 _MEMORY_SECONDS = 5.0
 PROCESS = "stream"
@@ -99,15 +99,19 @@ class StreamingJob:
             self._beat(force=True)
             self._positions.close()
         failures = [each.query.failure for each in self._queries if each.query.failure]
-        if failures:
-            raise failures[0]
+        standstills = [each.query.standstill for each in self._queries if each.query.standstill]
+        if failures or len(standstills) == len(self._queries):
+            raise [*failures, *standstills][0]
 
     def _watch(self, threads: Sequence[threading.Thread]) -> None:
         while any(thread.is_alive() for thread in threads):
             self._beat()
-            if any(each.query.failure for each in self._queries):
+            if any(each.query.failure for each in self._queries) or self._all_stand_still():
                 self._stop.set()
-            threads[0].join(_BEAT_SECONDS)
+            next((thread for thread in threads if thread.is_alive()), threads[0]).join(BEAT_SECONDS)
+
+    def _all_stand_still(self) -> bool:
+        return all(each.query.standstill for each in self._queries)
 
     def _beat(self, *, force: bool = False) -> None:
         if not self.measuring.is_set():
@@ -123,6 +127,9 @@ class StreamingJob:
             except TransientError as error:
                 # The queries' own states say what is away; this only waits for its next turn.
                 log.debug("%s", error)
+            except Exception:
+                # The main of this thread: a full disk, say, must not end it for good, and without a word.
+                log.exception("%s failed; going on in %g s", threading.current_thread().name, seconds)
 
     def _refresh_contents(self) -> None:
         for each in self._queries:

@@ -87,10 +87,6 @@ class WarehouseSink:
         self._known = self._opened().settled()
         return self._known.next_offsets
 
-    def start_without_fence(self) -> Fence | None:
-        """None: a table without a fence takes it from its rows; without rows, what the topic still holds."""
-        return None
-
     def deliver(
         self,
         changes: Changes,

@@ -94,10 +94,6 @@ class ExternalSink:
         """Next offset per partition, from the newest commit that carries them. Raises: TransientSinkError."""
         return self._ledger.read(beyond={}).fence.next_offsets
 
-    def start_without_fence(self) -> Fence | None:
-        """None: without a fence nothing was sent yet, and what the topic still holds is due."""
-        return None
-
     def deliver(
         self,
         changes: Changes,

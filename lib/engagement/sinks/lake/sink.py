@@ -83,10 +83,6 @@ class LakeSink:
         """Next offset per partition, from the newest commit that carries them. Raises: TransientSinkError."""
         return self._fence(self.log(self.events)).next_offsets
 
-    def start_without_fence(self) -> Fence | None:
-        """None: a table without a fence is empty, and takes what the topic still holds."""
-        return None
-
     def deliver(
         self,
         changes: Changes,

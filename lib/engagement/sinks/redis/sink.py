@@ -6,7 +6,7 @@ public ranking after the keeper's next publish, at most 100 ms later while Redis
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -89,10 +89,6 @@ class RedisSink:
         except ShardLostError as error:
             parts.keeper.request_rebuild(error)
             raise
-
-    def start_without_fence(self) -> Mapping[int, int] | None:
-        """None: `fence` answers only when every shard has one, and the rebuild chose where they begin."""
-        return None
 
     def deliver(
         self, changes: Changes, ranges: Sequence[OffsetRange], identity: BatchIdentity, *, final: bool
