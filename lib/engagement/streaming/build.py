@@ -166,6 +166,7 @@ def _redis_query(shared: _Shared) -> RunningQuery:
         pool="redis",
         restart_delays_seconds=_RESTART_DELAYS_SECONDS,
         starting_offsets=settings.kafka.auto_offset_reset,
+        skip_lost=True,  # Kafka keeps far more than the window, and a board that is counted anew lacks it too
     )
     query = _query(shared, sink, content, report, plan, Workers.FIRST)
     return RunningQuery(query, content, board, shared.spark, lambda: meta.write(content.newest.table))

@@ -68,6 +68,8 @@ class PausableStream(Stream):
         super().__init__(process, environment, client, sinks)
         self._environment = environment
         self._code: Path | None = None
+        self.options: Sequence[str] = ()
+        """More options of the command."""
 
     @property
     def is_alive(self) -> bool:
@@ -77,7 +79,7 @@ class PausableStream(Stream):
     def start(self) -> None:
         """Give the order; returns at once."""
         assert not self.is_alive, "it runs already"
-        self._code = self.process.give(_STREAM, ("--sinks", ",".join(self.sinks)), self._environment)
+        self._code = self.process.give(_STREAM, ("--sinks", ",".join(self.sinks), *self.options), self._environment)
 
     def stop(self) -> int:
         """SIGTERM; returns the command's exit code."""
