@@ -27,7 +27,7 @@ class KafkaSettings(Section):
     group_id: Identifier = setting("KAFKA_CONSUMER_GROUP_ID", "engagement-stream")
     """Name under which brokers see this job's readers (Spark's groupIdPrefix); it holds no offsets."""
     auto_offset_reset: Literal["earliest", "latest"] = setting("KAFKA_AUTO_OFFSET_RESET", "earliest")
-    """Where a query without checkpoint and without fence begins."""
+    """Where a query without checkpoint and without fence begins: earliest or latest."""
     enable_auto_commit: bool = setting(
         "KAFKA_ENABLE_AUTO_COMMIT",
         False,
@@ -45,11 +45,11 @@ class KafkaSettings(Section):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
         "KAFKA_SECURITY_PROTOCOL", "PLAINTEXT"
     )
-    """How brokers are spoken to."""
+    """How brokers are spoken to: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = setting(
         "KAFKA_SECURITY_SASL_MECHANISM", "SCRAM-SHA-512"
     )
-    """How the client proves who it is; used with SASL_PLAINTEXT and SASL_SSL."""
+    """How the client proves who it is where SASL is used: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."""
     sasl_username: str = setting("KAFKA_SECURITY_SASL_USERNAME", "")
     """User for SASL."""
     sasl_password: Annotated[SecretStr, AfterValidator(parse.token)] = setting(
@@ -57,9 +57,9 @@ class KafkaSettings(Section):
     )
     """Password for SASL."""
     ssl_ca_location: str = setting("KAFKA_SECURITY_SSL_CA_LOCATION", "")
-    """PEM file of the authorities that are trusted; empty: the system's."""
+    """PEM file of the authorities that are trusted, on every worker too; empty: the system's, and Java's for Spark."""
     ssl_keystore_location: str = setting("KAFKA_SECURITY_SSL_KEYSTORE_LOCATION", "")
-    """PEM file with the client's private key and certificate chain; empty: no client certificate."""
+    """PEM file with the client's private key and certificate chain, on every worker too; empty: no certificate."""
     ssl_key_password: Annotated[SecretStr, AfterValidator(parse.token)] = setting(
         "KAFKA_SECURITY_SSL_KEY_PASSWORD", UNSET, secret=True
     )

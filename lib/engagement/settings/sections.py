@@ -67,7 +67,7 @@ class BigQuerySettings(Section):
     """The warehouse."""
 
     credentials: str = setting("GOOGLE_APPLICATION_CREDENTIALS", "")
-    """Path of the service account's key file; empty: the emulator."""
+    """Path of the service account's key file, on every worker too; empty: Google's default credentials there."""
     project_id: str = setting("BIGQUERY_PROJECT_ID", "")
     """Google Cloud project; empty: the emulator's."""
     dataset_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,1000}$")] = setting(
@@ -81,11 +81,11 @@ class BigQuerySettings(Section):
     location: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")] = setting("BIGQUERY_LOCATION", "US")
     """Region of the dataset."""
     batch_size: Annotated[int, Interval(ge=1, le=50_000)] = setting("BIGQUERY_BATCH_SIZE", 1_000)
-    """Rows that are written to BigQuery without waiting for more, 1..50000; looked for every 10 s at most."""
+    """Waiting messages that make a flush due, 1..50000; looked for at least every 10 s."""
     max_batch_time_seconds: Annotated[float, Interval(ge=1, le=300)] = setting("BIGQUERY_MAX_BATCH_TIME_SECONDS", 30.0)
-    """Seconds after which fewer rows are written and visible too, 1..300."""
+    """Seconds within which rows are visible even if fewer wait, 1..300."""
     emulator_host: str = setting("BIGQUERY_EMULATOR_HOST", "")
-    """host:port of a BigQuery emulator's REST interface; empty: none."""
+    """host:port of a BigQuery emulator's REST interface, which goes before a real project; empty: none."""
     emulator_grpc_host: str = setting("BIGQUERY_EMULATOR_GRPC_HOST", "")
     """host:port of its Storage Write API (gRPC); empty: the emulator's host, port 9060."""
 
@@ -137,7 +137,7 @@ class ExternalSettings(Section):
     )
     """More request headers, a JSON object of texts, for example {"X-Tenant": "radio"}."""
     mode: Literal["batch", "single"] = setting("EXTERNAL_SYSTEM_MODE", "batch")
-    """Whether a request carries many events or one."""
+    """Whether a request carries many events or one: batch or single."""
     batch_size: Annotated[int, Interval(ge=1, le=10_000)] = setting("EXTERNAL_SYSTEM_BATCH_SIZE", 100)
     """Events that a request carries at most in batch mode, 1..10000; 1 MiB closes it earlier."""
     concurrency: Annotated[int, Interval(ge=1, le=64)] = setting("EXTERNAL_SYSTEM_CONCURRENCY", 8)
@@ -196,7 +196,7 @@ class MonitoringSettings(Section):
     log_format: Literal["auto", "json", "console"] = setting("LOG_FORMAT", "auto")
     """How log lines look: json, console, or auto: console on a terminal, JSON elsewhere."""
     enable_health_checks: bool = setting("ENABLE_HEALTH_CHECKS", True)
-    """Whether /health asks the services; false: it answers for its own process only."""
+    """Whether /health asks the services; false: it judges Redis and the queries only."""
 
 
 class GenerationSettings(Section):
