@@ -15,11 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--start-date", metavar="D", help="first UTC day, or instant with a zone (default: BACKFILL_START_DATE)")
     add("--end-date", metavar="D", help="where it ends, itself excluded (default: BACKFILL_END_DATE)")
-    sinks = (
-        f"where to: {','.join(SINKS)} (default: warehouse and lake; external: sent, at a rate; redis: counted again)"
-    )
+    sinks = f"where to: {','.join(SINKS)} (default: lake, and warehouse if there is one); "
+    sinks += "external: sent at EXTERNAL_SYSTEM_BACKFILL_RATE; redis: the live window counted again from Kafka"
     add("--sinks", type=partial(names_of, SINKS), default=(), metavar="NAMES", help=sinks)
-    add("--source", choices=SOURCES, default=SOURCES[0], help="where from: lake and kafka may hold what was purged")
+    source = "where from (default: %(default)s); lake and kafka may hold what PostgreSQL has purged"
+    add("--source", choices=SOURCES, default=SOURCES[0], help=source)
     add("--dry-run", action="store_true", help="count the rows by day and say what would be done; write nothing")
     add("--restart", action="store_true", help="look at every chunk again, also after a run that did not end")
 

@@ -33,23 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `benchmark`."""
     add = parser.add_argument
     add("name", choices=BENCHMARKS, help="; ".join(f"{name}: {text}" for name, (_, text) in BENCHMARKS.items()))
-    add("--rows", type=positive_int, metavar="N", default=200_000, help="rows to move (default: %(default)s)")
+    rows = "drain, backfill, reconcile: rows to move (default: %(default)s)"
+    add("--rows", type=positive_int, metavar="N", default=200_000, help=rows)
     add("--sink", choices=SINKS, help=f"destination (default: {SINKS[0]}; of {' and '.join(NO_STREAM)}: lake)")
-    add(
-        "--rate",
-        type=positive_int,
-        metavar="N",
-        default=1000,
-        help="where rows flow: so many a second (default: %(default)s)",
-    )
-    add(
-        "--seconds",
-        type=positive_float,
-        metavar="S",
-        default=60.0,
-        help="where ways take turns: one; of an outage: all (default: %(default)s)",
-    )
-    add("--rounds", type=positive_int, metavar="N", default=2, help="turns of each way (default: %(default)s)")
+    rate = "isolation, outage, api, monitoring: rows inserted a second meanwhile (default: %(default)s)"
+    add("--rate", type=positive_int, metavar="N", default=1000, help=rate)
+    seconds = "isolation, api, monitoring: length of one turn; outage: of the outage; seconds (default: %(default)g)"
+    add("--seconds", type=positive_float, metavar="S", default=60.0, help=seconds)
+    rounds = "isolation, api, monitoring: turns of each of the two ways that are compared (default: %(default)s)"
+    add("--rounds", type=positive_int, metavar="N", default=2, help=rounds)
     add("--report", type=Path, metavar="FILE", help="write what was measured as JSON")
 
 

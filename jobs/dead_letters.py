@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listed = actions.add_parser("list", help="counts by code, and the newest letters")
     request.add_filters(listed, status="all")
     listed.add_argument(
-        "--limit", type=positive_int, default=DEFAULT_LIMIT, metavar="N", help="letters shown (%(default)s)"
+        "--limit", type=positive_int, default=DEFAULT_LIMIT, metavar="N", help="letters shown (default: %(default)s)"
     )
     shown = actions.add_parser("show", help="one letter whole: message, reason, history")
     shown.add_argument("id", metavar="ID", help="topic:partition:offset:stage, as `list` prints it")

@@ -5,21 +5,31 @@ import sys
 
 from engagement.command import Command, Context, main, percentage, positive_float, positive_int
 from engagement.generator import MODES, Generator, Progress, Request
+from engagement.generator.plan import HISTORICAL_ROWS_PER_DAY
+from engagement.settings import GenerationSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `generate`."""
     add = parser.add_argument
-    add("--mode", choices=MODES, default="continuous", help="live traffic until stopped, some rows at once, or history")
-    add(
-        "--batch-size", type=positive_int, metavar="N", help="rows: per commit (continuous), in all (batch, historical)"
-    )
-    add("--historical-days", type=positive_int, metavar="N", default=7, help="days before now to spread the rows over")
-    add("--rate", type=positive_float, metavar="N", help="rows per second (continuous: 1000; else as fast as possible)")
+    mode = "live traffic until stopped, some rows at once, or history (default: %(default)s)"
+    add("--mode", choices=MODES, default="continuous", help=mode)
+    usual = f"default: EVENTS_PER_BATCH, {GenerationSettings().events_per_batch}"
+    size = f"rows per commit (continuous, unless --rate is given) or in all (batch); {usual}; "
+    size += f"historical: in all (default: {HISTORICAL_ROWS_PER_DAY:,} a day)"
+    add("--batch-size", type=positive_int, metavar="N", help=size)
+    days = "historical: days before now to spread the rows over (default: %(default)s)"
+    add("--historical-days", type=positive_int, metavar="N", default=7, help=days)
+    rate = "rows per second (default: 1000 continuously, else as fast as possible)"
+    add("--rate", type=positive_float, metavar="N", help=rate)
     add("--seed", type=int, metavar="N", help="makes the events repeatable; otherwise chance, printed at the end")
-    add("--updates-pct", type=percentage, metavar="P", default=0.0, help="updates per 100 inserted rows")
-    add("--deletes-pct", type=percentage, metavar="P", default=0.0, help="deletes per 100 inserted rows")
-    add("--duration", type=positive_float, metavar="S", help="seconds after which to stop")
+    add("--updates-pct", type=percentage, metavar="P", default=0.0, help=_share("updates"))
+    add("--deletes-pct", type=percentage, metavar="P", default=0.0, help=_share("deletes"))
+    add("--duration", type=positive_float, metavar="S", help="seconds after which to stop (default: never)")
+
+
+def _share(changes: str) -> str:
+    return f"{changes} per 100 inserted rows (default: %(default)g)"
 
 
 def run(context: Context) -> None:

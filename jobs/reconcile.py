@@ -36,7 +36,8 @@ def run(context: Context) -> int:
 
 COMMAND = Command(
     name="reconcile",
-    summary="Say whether the sinks, dead letters among them, hold what PostgreSQL holds, and mend what differs.",
+    summary="Say whether the sinks, dead letters among them, hold what PostgreSQL holds, and with --repair mend what "
+    "differs; exit code 1 if something differs and was not mended.",
     run=run,
     add_arguments=add_arguments,
     needs=("DATABASE_URL",),

@@ -23,6 +23,7 @@ OK = 0
 FAILED = 1
 MISUSED = 2
 _SEPARATOR = "--"
+_SPARK_HELP = "Everything after -- goes to Spark's spark-submit, for example: -- --conf spark.executor.memory=2g"
 LOG = logging.getLogger("engagement.command")
 
 
@@ -93,7 +94,7 @@ def build_parser(command: Command) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"./spark-submit.sh {command.name}",
         description=command.summary,
-        epilog=f"Everything after {_SEPARATOR} is passed to Spark." if command.uses_spark else None,
+        epilog=_SPARK_HELP if command.uses_spark else None,
         allow_abbrev=False,
     )
     parser.add_argument(
