@@ -36,6 +36,7 @@ from engagement.monitoring.status import QueryStatus
 from engagement.schemas import DeadLetterCode
 from engagement.settings import Declared, declared_settings
 from engagement.settings.show import shown_value
+from engagement.sinks.bigquery.tables import EVENTS
 
 both = pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
 
@@ -246,3 +247,10 @@ def test_code_stays_left_to_right_in_arabic() -> None:
 @both
 def test_no_figure_is_left_to_be_filled_in(readme: Path) -> None:
     assert "| FILL |" not in text_of(readme)
+
+
+@both
+def test_the_documented_columns_of_the_warehouse_are_those_of_its_table(readme: Path) -> None:
+    events = table_that_begins(readme, "`enriched_events`")[0][1]
+    listed = re.findall("[a-z]+(?:_[a-z]+)*", events.partition(":")[2].partition(";" if readme == ENGLISH else "؛")[0])
+    assert listed == [column.name for column in EVENTS]
