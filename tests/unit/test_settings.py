@@ -341,6 +341,18 @@ def test_the_reference_in_base_yaml_is_up_to_date() -> None:
     assert text.splitlines()[2:] == list(reference_lines())
 
 
+def test_the_example_of_real_services_takes_nothing_from_a_stack_that_is_up(project: SettingsFiles) -> None:
+    (project.conf / "prod.yaml").write_text((PROJECT / "conf" / "prod.yaml.example").read_text(encoding="utf-8"))
+    project.stack_env(".engagement").write_text("BIGQUERY_EMULATOR_HOST=127.0.0.1:9050\nREDIS_URL=redis://127.0.0.1\n")
+    given = {"ENGAGEMENT_CONFIG": "prod", "KAFKA_SECURITY_SASL_PASSWORD": "hunter22"}
+    assert "running stack" not in resolve(given, project).origins.values()
+
+
+def test_the_example_of_real_services_names_every_secret() -> None:
+    text = (PROJECT / "conf" / "prod.yaml.example").read_text(encoding="utf-8")
+    assert [item.name for item in declared_settings() if item.secret and item.name not in text] == []
+
+
 def test_the_files_of_this_project_load() -> None:
     settings = load_settings({"ENGAGEMENT_HOME": "/nonexistent/home"}, SettingsFiles(PROJECT))
     assert settings.processing.spark_master == "local[12]"
