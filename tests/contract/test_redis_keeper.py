@@ -14,7 +14,7 @@ from engagement.sinks.redis import keys
 from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.client import RedisOptions, connect
 from engagement.sinks.redis.faults import ShardLostError
-from engagement.sinks.redis.keeper import QUIET_SECONDS, TICK_SECONDS, RedisKeeper
+from engagement.sinks.redis.keeper import QUIET_SECONDS, RECOUNT_DUE, TICK_SECONDS, RedisKeeper
 from engagement.sinks.redis.publisher import Publisher
 from engagement.sinks.redis.reader import EngagementReader
 from engagement.sinks.redis.writer import WritePlan
@@ -123,6 +123,18 @@ def test_failed_rebuild_is_tried_again_after_a_pause(rig: Rig) -> None:
     rig.keeper.step(106.1)
     assert rig.reasons == ["first", "snapshot rows", "snapshot rows"]
     assert rig.keeper.state.rebuilding is None
+
+
+def test_a_recount_that_is_due_is_remembered_beside_the_fence(rig: Rig) -> None:
+    more = [*LOG, [image(Event(9), Origin("r"))]]
+    write(rig.board.client, rig.board.options, 0, more, span=(5, 6)).raise_problem()  # and the driver dies
+    assert rig.board.shard(0).state().recount_due
+    later = Rig(rig.board)
+    now = 100.0
+    for _ in range(6):
+        now += max(0.05, later.keeper.step(now))
+    assert later.reasons == [RECOUNT_DUE]
+    assert not rig.board.shard(0).state().recount_due
 
 
 def test_totals_that_do_not_match_their_buckets_are_rebuilt(rig: Rig, redis_client: redis.Redis) -> None:

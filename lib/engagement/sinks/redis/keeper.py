@@ -29,6 +29,7 @@ RECOUNT_SECONDS = 10.0
 RECOUNT_CONTENTS = 200
 FIRST_RETRY_SECONDS = 0.2
 LAST_RETRY_SECONDS = 5.0
+RECOUNT_DUE = "snapshot rows or replayed dead letters"
 REBUILD_PAUSE_SECONDS = 5.0
 """Least time between two rebuilds, and before a failed one is tried again."""
 
@@ -176,6 +177,9 @@ class RedisKeeper:
         published = self._publisher.publish(partitions, self._now())
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._state = self._with(down_since=None, last_publish=now, published=published, problem="")
+        # A mark is on the generation that left the rows out: one that is being built beside it counts them.
+        if published.recount_due and self._running is None:
+            self.request_rebuild(RECOUNT_DUE)
         self._stats_waiting = self._publisher.publish_stats(STATS_SLICE)
 
     def _recount(self) -> None:

@@ -30,6 +30,7 @@ class _Copy:
 
     generation: str = ""
     sequence: int = 0
+    recount_due: bool = False
     totals: dict[str, Totals] = field(default_factory=dict)
 
     @property
@@ -45,6 +46,8 @@ class Published:
     changed: int
     window_end: int
     full: bool
+    recount_due: bool
+    """Whether a shard has left rows out that only a rebuild can count."""
 
 
 class Publisher:
@@ -71,7 +74,8 @@ class Publisher:
         self._waiting |= dict.fromkeys(changed)
         if full:  # what left the window while nobody published: only the hashes themselves know
             self._waiting |= dict.fromkeys(sorted(self._stats.shown() - set(self._all_contents())))
-        return Published(len(self._all_contents()), len(changed), self._window_end, full)
+        due = any(copy.recount_due for copy in self._copies.values())
+        return Published(len(self._all_contents()), len(changed), self._window_end, full, due)
 
     def publish_stats(self, limit: int = STATS_SLICE) -> int:
         """Write the statistics of up to `limit` contents that are due; returns how many still are."""
@@ -184,7 +188,7 @@ def _following(shard: Shard, copy: _Copy, now: float | None) -> Changes:
 
 
 def _take_over(copy: _Copy, changes: Changes) -> set[str]:
-    copy.sequence = changes.sequence
+    copy.sequence, copy.recount_due = changes.sequence, changes.recount_due
     for content, totals in changes.totals.items():
         if any(totals):
             copy.totals[content] = totals

@@ -39,6 +39,8 @@ class ShardState:
     """Rows remembered as once refused for being too far in the future."""
     replayed: int = 0
     """Events that count by a replay, whose later messages name another `before`."""
+    recount_due: bool = False
+    """Whether rows lie below the fence that only a rebuild can count."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Changes:
     sequence: int
     more: bool
     load_everything: bool
+    next_offset: int = 0
+    recount_due: bool = False
     totals: Mapping[str, Totals] = field(default_factory=dict)
 
 
@@ -103,6 +107,7 @@ class Shard:
             position=_position(head),
             refused=int(answer[0]),
             replayed=int(answer[1]),
+            recount_due="recount_due" in head,
         )
 
     def apply(self, blob: bytes) -> Applied:
@@ -120,13 +125,15 @@ class Shard:
 
     def read_changes(self, answer: Answer) -> Changes:
         """Read tick's answer. Raises: ShardLostError."""
-        generation, window_end, sequence, more, everything, *flat = _checked(self.partition, answer)
+        generation, window_end, sequence, more, everything, following, due, *flat = _checked(self.partition, answer)
         return Changes(
             generation=generation.decode(),
             window_end=int(window_end),
             sequence=int(sequence),
             more=bool(more),
             load_everything=bool(everything),
+            next_offset=int(following),
+            recount_due=bool(int(due)),
             totals={c.decode(): unpack_totals(t) for c, t in zip(flat[::2], flat[1::2], strict=True)},
         )
 

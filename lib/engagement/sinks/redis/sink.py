@@ -18,7 +18,7 @@ from engagement.sinks.redis import keys
 from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.client import RedisOptions, connect
 from engagement.sinks.redis.faults import SINK, ShardLostError, translated
-from engagement.sinks.redis.keeper import RedisKeeper
+from engagement.sinks.redis.keeper import RECOUNT_DUE, RedisKeeper
 from engagement.sinks.redis.lengths import LengthBook, Lengths
 from engagement.sinks.redis.publisher import Publisher
 from engagement.sinks.redis.ranges import RangeWriter
@@ -168,7 +168,7 @@ class RedisSink:
 
     def _tell(self, tasks: Sequence[TaskSummary], keeper: RedisKeeper) -> None:
         if any(task.snapshots for task in tasks):
-            keeper.request_rebuild("snapshot rows or replayed dead letters")
+            keeper.request_rebuild(RECOUNT_DUE)
         if other := sum(task.other_database for task in tasks):
             self._observer.alarm(
                 f"{other} message(s) with an older LSN but a newer commit time: another or a restored database speaks; "

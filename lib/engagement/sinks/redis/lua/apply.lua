@@ -82,5 +82,10 @@ if #d.refused_add > 0 then
 end
 chunked('ZREM', base .. 'replayed', d.replayed_drop)
 chunked('ZADD', base .. 'replayed', d.replayed_add)
+-- What was left out is remembered with the fence that has passed it, until another generation has counted it.
+if snapshots > 0 then
+  d.fence[#d.fence + 1] = 'recount_due'
+  d.fence[#d.fence + 1] = '1'
+end
 redis.call('HSET', base .. 'fence', 'next', number(d.to), unpack(d.fence))
 return {'ok', late, snapshots, untaken, window.last, lost_users}
