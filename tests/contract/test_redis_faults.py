@@ -71,6 +71,20 @@ def test_second_writer_with_an_old_state_drops_what_the_first_wrote(
     assert events(redis_client, redis_options) == 10
 
 
+def test_writer_whose_generation_was_swapped_out_is_overtaken_and_not_lost(redis_client: redis.Redis) -> None:
+    start_board(redis_client, 1, START)
+    shard = Shard(redis_client, 0)
+    stale = shard.state()
+    shard.swap(*shard.new_generation(0, "topic", WINDOW, START))
+    before = dump(redis_client)
+    with pytest.raises(OvertakenError):
+        shard.apply(Delta().pack(Header(stale.generation, 0, 10, "topic", IDENTITY, now=START)))
+    redis_client.delete(keys.current(0))
+    with pytest.raises(ShardLostError, match="missing"):
+        shard.apply(Delta().pack(Header(stale.generation, 0, 10, "topic", IDENTITY, now=START)))
+    assert dump(redis_client).items() < before.items()
+
+
 def test_fence_behind_the_range_is_told_before_anything_is_written(
     redis_client: redis.Redis, redis_options: RedisOptions
 ) -> None:

@@ -1,9 +1,13 @@
 -- Adds one contiguous offset range of one partition to its shard and moves the fence, all or nothing.
 -- ARGV[1]: msgpack map made by aggregate.py. Answers ok / ahead / behind / moved / missing / wrongtype / clock_back.
 local d = cmsgpack.unpack(ARGV[1])
+if d.live and not wrong(KEYS[1], 'string') then -- asked first: a swap drops the former generation at once
+  local current = redis.call('GET', KEYS[1])
+  if not current then return {'missing'} end
+  if current ~= d.generation then return {'moved', current} end
+end
 local refusal = open_shard(d.generation)
 if refusal then return refusal end
-if d.live and head.current ~= d.generation then return {'moved', head.current} end
 local next_offset = tonumber(head.next)
 if next_offset > d.from then return {'ahead', head.next} end
 if next_offset < d.from then return {'behind', head.next} end

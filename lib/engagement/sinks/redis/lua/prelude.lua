@@ -55,7 +55,6 @@ local function open_shard(generation)
   end
   head = read_head(base .. 'fence')
   head.generation = generation
-  head.current = current or ''
   if not (head.next and head.window_end and head.window_seconds and head.seq) then return {'missing'} end
   window.length = tonumber(head.window_seconds)
   window.last = tonumber(head.window_end)
