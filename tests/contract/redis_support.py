@@ -21,6 +21,8 @@ from engagement.sinks.redis.writer import PartitionWriter, WritePlan
 START = 1_800_000_000
 WINDOW = 600
 PIECES = 3
+NOT_RECENT = dict.fromkeys(range(9), 1_000_000_000)
+"""WritePlan.recent_from that writes none."""
 IDENTITY = BatchIdentity("app", "generation", 1)
 TENTHS = {"play": 10, "pause": 5, "finish": 30, "click": 3}
 SCHEMA = pa.schema(

@@ -6,6 +6,7 @@ import pytest
 import redis
 from tests.contract.redis_support import (
     IDENTITY,
+    NOT_RECENT,
     START,
     WINDOW,
     Event,
@@ -127,7 +128,7 @@ def test_key_of_a_wrong_type_is_a_lost_shard_and_a_rebuild_heals_it(
     redis_client.set(key, "not ours")
     before = dump(redis_client)
     with pytest.raises(ShardLostError, match="wrongtype"):
-        write(redis_client, redis_options, 0, inserts(1), plan=replace(PLAN, write_recent=False)).raise_problem()
+        write(redis_client, redis_options, 0, inserts(1), plan=replace(PLAN, recent_from=NOT_RECENT)).raise_problem()
     assert dump(redis_client) == before
     shard.swap(*shard.new_generation(0, "topic", 600, START))
     write(redis_client, redis_options, 0, inserts(3)).raise_problem()
@@ -142,7 +143,7 @@ def test_damaged_value_is_a_lost_shard_and_nothing_is_half_done(
     totals = keys.generation_key(0, Shard(redis_client, 0).state().generation, "totals")
     redis_client.hset(totals, "a", b"\xc1 damaged")
     before = dump(redis_client)
-    plan = replace(PLAN, write_recent=False)
+    plan = replace(PLAN, recent_from=NOT_RECENT)
     with pytest.raises(ShardLostError, match="broken"):
         write(redis_client, redis_options, 0, inserts(6), plan=plan).raise_problem()
     assert dump(redis_client) == before
@@ -222,7 +223,7 @@ def test_clock_that_goes_back_is_a_lost_shard(redis_client: redis.Redis, redis_o
     with pytest.raises(ShardLostError, match="clock_back"):
         Shard(redis_client, 0).tick(now=START)
     with pytest.raises(ShardLostError, match="clock_back"):
-        write(redis_client, redis_options, 0, inserts(1), plan=replace(PLAN, write_recent=False)).raise_problem()
+        write(redis_client, redis_options, 0, inserts(1), plan=replace(PLAN, recent_from=NOT_RECENT)).raise_problem()
     assert dump(redis_client) == before
 
 

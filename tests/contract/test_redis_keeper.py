@@ -13,8 +13,9 @@ from engagement.errors import TransientError
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.client import RedisOptions, connect
-from engagement.sinks.redis.faults import ShardLostError
+from engagement.sinks.redis.faults import WENT_BACK, ShardLostError
 from engagement.sinks.redis.keeper import QUIET_SECONDS, RECOUNT_DUE, TICK_SECONDS, RedisKeeper
+from engagement.sinks.redis.places import Places
 from engagement.sinks.redis.publisher import Publisher
 from engagement.sinks.redis.reader import EngagementReader
 from engagement.sinks.redis.writer import WritePlan
@@ -42,10 +43,11 @@ class Rig:
     board: RedisBoard
     reasons: list[str] = field(default_factory=list)
     failing: int = 0
+    places: Places = field(default_factory=Places)
 
     def __post_init__(self) -> None:
         publisher = Publisher(self.board.client, self.board.options)
-        self.keeper = RedisKeeper(self.board, publisher, self.rebuild, AtOnce(), now=lambda: float(START))
+        self.keeper = RedisKeeper(self.board, publisher, self.rebuild, AtOnce(), self.places, now=lambda: float(START))
 
     def rebuild(self, reason: str) -> None:
         self.reasons.append(reason)
@@ -58,7 +60,7 @@ class Rig:
         self.board.finish_rebuild(begun)
 
     def fence(self) -> dict[int, int]:
-        return self.board.fence([0], "topic")
+        return {partition: state.next_offset for partition, state in self.board.states([0], "topic").items()}
 
     @property
     def shown(self) -> list[float]:
@@ -137,6 +139,20 @@ def test_a_recount_that_is_due_is_remembered_beside_the_fence(rig: Rig) -> None:
     assert not rig.board.shard(0).state().recount_due
 
 
+def test_redis_that_went_back_in_time_is_counted_again_once(rig: Rig, redis_client: redis.Redis) -> None:
+    rig.keeper.step(100.0)
+    old = {key: redis_client.dump(key) or b"" for key in redis_client.scan_iter("engagement:{p0}:*", count=1000)}
+    more = [*LOG, *LOG]
+    write(redis_client, rig.board.options, 0, more, span=(5, 10)).raise_problem()
+    rig.keeper.step(101.1)
+    for key, value in old.items():
+        redis_client.restore(key, 0, value, replace=True)
+    now = 102.2
+    for _ in range(8):
+        now += max(0.5, rig.keeper.step(now))
+    assert rig.reasons == ["first", f"shard 0: {WENT_BACK}"]
+
+
 def test_totals_that_do_not_match_their_buckets_are_rebuilt(rig: Rig, redis_client: redis.Redis) -> None:
     generation = rig.board.shard(0).state().generation
     redis_client.hdel(keys.generation_key(0, generation, "totals"), "a")
@@ -162,7 +178,7 @@ def test_redis_away_is_noted_with_its_beginning_and_tried_again_ever_more_slowly
 def test_lost_shards_are_named_with_the_reason(rig: Rig, redis_client: redis.Redis) -> None:
     assert rig.fence() == {0: len(LOG)}
     with pytest.raises(ShardLostError, match="topic"):
-        rig.board.fence([0], "another")
+        rig.board.states([0], "another")
     redis_client.delete(keys.current(0))
     redis_client.set(keys.shards(), "not ours")
     with pytest.raises(ShardLostError, match="missing"):

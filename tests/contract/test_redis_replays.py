@@ -6,7 +6,19 @@ from typing import Any
 
 import pytest
 import redis
-from tests.contract.redis_support import IDENTITY, START, Event, Origin, Row, World, image, start_board, to_batch, write
+from tests.contract.redis_support import (
+    IDENTITY,
+    NOT_RECENT,
+    START,
+    Event,
+    Origin,
+    Row,
+    World,
+    image,
+    start_board,
+    to_batch,
+    write,
+)
 from tests.contract.test_redis_board import check_board
 
 from engagement.sinks.redis.aggregate import ShardAggregator
@@ -146,7 +158,7 @@ def recount(client: redis.Redis, options: RedisOptions, world: World) -> None:
         shard, log = Shard(client, partition), world.logs[partition]
         generation, current = shard.new_generation(0, "topic", 600, world.now)
         plan = WritePlan({}, IDENTITY, generations={partition: generation}, now=world.now, chunk_rows=50, rebuild=True)
-        write(client, options, partition, log, plan=replace(plan, write_recent=False)).raise_problem()
+        write(client, options, partition, log, plan=replace(plan, recent_from=NOT_RECENT)).raise_problem()
         shard.swap(generation, current)
 
 

@@ -5,14 +5,15 @@ import time
 import pytest
 import redis
 from tests.contract.redis_support import IDENTITY, WINDOW, Event, Origin, Row, image
-from tests.contract.redis_topic import Observer, Topic, opened
+from tests.contract.redis_topic import Observer, Topic, deliver, opened
 
 from engagement.identity import OffsetRange
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.client import RedisOptions
-from engagement.sinks.redis.faults import FenceBehindError
+from engagement.sinks.redis.faults import FAR_BEHIND, WENT_BACK, FenceBehindError, ShardLostError
 from engagement.sinks.redis.keeper import RECOUNT_DUE
 from engagement.sinks.redis.ranges import RangeWriter
+from engagement.sinks.redis.reader import EngagementReader
 from engagement.sinks.redis.shard import Shard
 from engagement.sinks.redis.writer import WritePlan
 
@@ -46,3 +47,81 @@ def test_rows_left_out_by_a_job_that_died_are_counted_by_the_next_one(
         assert observer.await_rebuild() == RECOUNT_DUE
     assert not Shard(redis_client, 0).state().recount_due
     assert redis_client.hlen(keys.generation_key(0, Shard(redis_client, 0).state().generation, "totals")) == 1
+
+
+def test_redis_that_went_back_in_time_is_counted_again_without_a_message(
+    redis_client: redis.Redis, redis_options: RedisOptions
+) -> None:
+    begin_board(redis_client, 1)
+    topic, observer = Topic({0: inserts(10)}), Observer()
+    with opened(redis_options, topic, observer) as sink:
+        told: list[str] = []
+        sink.recounted = lambda: told.append("what lies beside")
+        sink.fence()
+        deliver(sink, topic, (0, 0, 5))
+        old = shard_copy(redis_client, 0)
+        deliver(sink, topic, (0, 5, 10))
+        restore(redis_client, old)
+        assert observer.await_rebuild() == f"shard 0: {WENT_BACK}"
+        assert (sink.fence(), topic.adopted, told) == ({0: 10}, 1, ["what lies beside"])
+
+
+def test_redis_that_went_back_to_the_generation_before_a_recount_is_counted_again_though_the_gap_was_filled(
+    redis_client: redis.Redis, redis_options: RedisOptions
+) -> None:
+    begin_board(redis_client, 1)
+    topic, observer = Topic({0: inserts(5)}), Observer()
+    with opened(redis_options, topic, observer) as sink:
+        sink.fence()
+        old = shard_copy(redis_client, 0)
+        begin_board(redis_client, 1)
+        sink.fence()
+        restore(redis_client, old)
+        deliver(sink, topic, (0, 0, 5))
+        assert observer.await_rebuild() == f"shard 0: {WENT_BACK}"
+        assert sink.fence() == {0: 5}
+
+
+def test_recent_events_that_redis_lost_are_brought_back(redis_client: redis.Redis, redis_options: RedisOptions) -> None:
+    begin_board(redis_client, 1)
+    topic, observer = Topic({0: inserts(10)}), Observer()
+    with opened(redis_options, topic, observer) as sink:
+        deliver(sink, topic, (0, 0, 5))
+        sink.fence()
+        old = {**shard_copy(redis_client, 0), **copy(redis_client, keys.recent_events("a"))}
+        deliver(sink, topic, (0, 5, 10))
+        redis_client.restore(keys.recent_events("a"), 0, old.pop(keys.recent_events("a").encode()), replace=True)
+        restore(redis_client, old)
+        observer.await_rebuild()
+    newest = EngagementReader(redis_client).get_recent_events("a")
+    assert [int(event["event_id"] or 0) for event in newest] == list(range(10, 0, -1))
+
+
+def test_shard_that_stands_before_what_a_rebuild_reads_is_counted_again_and_not_filled(
+    redis_client: redis.Redis, redis_options: RedisOptions
+) -> None:
+    begin_board(redis_client, 1)
+    topic, observer = Topic({0: inserts(10)}, first=500_000), Observer()
+    with opened(redis_options, topic, observer) as sink:
+        with pytest.raises(ShardLostError, match=FAR_BEHIND):
+            sink.fence()
+        assert observer.await_rebuild() == f"shard 0: {FAR_BEHIND}"
+        assert sink.fence() == {0: 500_010}
+
+
+def shard_copy(client: redis.Redis, partition: int) -> dict[bytes, bytes]:
+    """All keys of a shard."""
+    return copy(client, f"engagement:{{p{partition}}}:*")
+
+
+def copy(client: redis.Redis, pattern: str) -> dict[bytes, bytes]:
+    return {key: client.dump(key) or b"" for key in client.scan_iter(pattern, count=1000)}
+
+
+def restore(client: redis.Redis, old: dict[bytes, bytes]) -> None:
+    """At once, as a failover does."""
+    pipeline = client.pipeline(transaction=True)
+    pipeline.delete(*client.scan_iter("engagement:{p0}:*", count=1000))
+    for key, value in old.items():
+        pipeline.restore(key, 0, value)
+    pipeline.execute()

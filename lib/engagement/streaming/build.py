@@ -159,7 +159,7 @@ def _redis_query(shared: _Shared) -> RunningQuery:
     sink = RedisSink(redis_options(settings.redis), history, report, _APP_ID)
     content.sums = sink
     meta = MetaWriter(sink.write_meta)
-    sink.emptied = lambda: meta.write_anew(content.newest.table)
+    sink.recounted = lambda: meta.write_anew(content.newest.table)
     plan = QueryPlan(
         trigger_seconds=settings.processing.interval_seconds,
         batch_size=BatchSize(settings.processing.batch_size),

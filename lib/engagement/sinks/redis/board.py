@@ -11,7 +11,7 @@ from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.faults import SINK, ShardLostError, translated
 from engagement.sinks.redis.hashes import is_wrong_type
 from engagement.sinks.redis.scripts import run_many
-from engagement.sinks.redis.shard import Shard
+from engagement.sinks.redis.shard import Shard, ShardState
 
 OLDEST_REDIS = (6, 2)
 FUTURE_SECONDS = 300
@@ -62,21 +62,21 @@ class RedisBoard:
                 self.client.sadd(keys.shards(), *self._known)
         return sorted(self._known)
 
-    def fence(self, partitions: Sequence[int], topic_id: str) -> dict[int, int]:
-        """Give the next offset of some shards, in one round trip.
+    def states(self, partitions: Sequence[int], topic_id: str) -> dict[int, ShardState]:
+        """Give the state of some shards, in one round trip.
 
         Raises: ShardLostError when one of them cannot be used and has to be rebuilt, TransientSinkError.
         """
         shards = [self.shard(partition) for partition in partitions]
         with translated():
             answers = run_many(self.client, [shard.state_call() for shard in shards])
-        states = [shard.read_state(answer) for shard, answer in zip(shards, answers, strict=True)]
-        for partition, state in zip(partitions, states, strict=True):
+        states = {shard.partition: shard.read_state(answer) for shard, answer in zip(shards, answers, strict=True)}
+        for partition, state in states.items():
             if state.topic_id != topic_id:
                 raise ShardLostError(partition, "topic")
             if state.window_seconds != self.options.window_seconds:
                 raise ShardLostError(partition, "window_length")
-        return {partition: state.next_offset for partition, state in zip(partitions, states, strict=True)}
+        return states
 
     def shard(self, partition: int) -> Shard:
         """Give one shard."""

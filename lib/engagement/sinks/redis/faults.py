@@ -8,6 +8,8 @@ import redis
 from engagement.errors import TransientSinkError
 
 SINK = "redis"
+WENT_BACK = "went back in time"
+FAR_BEHIND = "what it lacks begins before the window"
 
 
 class FenceBehindError(TransientSinkError):
@@ -23,7 +25,10 @@ class FenceBehindError(TransientSinkError):
 
 
 class ShardLostError(TransientSinkError):
-    """A shard that is gone or cannot be trusted: rebuild it. `why`: missing, wrongtype, clock_back, broken."""
+    """A shard that is gone or cannot be trusted: rebuild it.
+
+    `why`: missing, wrongtype, clock_back, broken; topic, window_length; or one of those below.
+    """
 
     def __init__(self, partition: int, why: str) -> None:
         self.partition = partition

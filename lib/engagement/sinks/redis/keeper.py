@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from engagement.errors import TransientError, TransientSinkError
 from engagement.sinks.redis.board import RedisBoard
-from engagement.sinks.redis.faults import OvertakenError, ShardLostError
+from engagement.sinks.redis.faults import WENT_BACK, OvertakenError, ShardLostError
+from engagement.sinks.redis.places import Places, went_back
 from engagement.sinks.redis.publisher import STATS_SLICE, Published
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class RedisKeeper:
         publisher: Publishing,
         rebuild: Callable[[str], None],
         executor: Executor,
+        places: Places,
         now: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.failure: BaseException | None = None
@@ -79,6 +81,7 @@ class RedisKeeper:
         self._publisher = publisher
         self._rebuild = rebuild
         self._executor = executor
+        self._places = places
         self._now = now
         self._wake = threading.Event()
         self._stopped = threading.Event()
@@ -174,12 +177,16 @@ class RedisKeeper:
         if not partitions:  # the first start: Redis answers, the first rebuild makes the shards
             self._state = self._with(down_since=None)
             return
+        known = self._places.known()
         published = self._publisher.publish(partitions, self._now())
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._state = self._with(down_since=None, last_publish=now, published=published, problem="")
         # A mark is on the generation that left the rows out: one that is being built beside it counts them.
         if published.recount_due and self._running is None:
             self.request_rebuild(RECOUNT_DUE)
+        for partition in went_back(known, published.places):
+            self.request_rebuild(ShardLostError(partition, WENT_BACK))
+        self._places.note(published.places)
         self._stats_waiting = self._publisher.publish_stats(STATS_SLICE)
 
     def _recount(self) -> None:
@@ -210,6 +217,7 @@ class RedisKeeper:
         self._rebuild_after = now + REBUILD_PAUSE_SECONDS
         error = ended.exception()
         if error is None:
+            self._places.forget()
             self._state = self._with(rebuilding=None, rebuilds=self._state.rebuilds + 1)
             self.wake()
         elif isinstance(error, TransientError):

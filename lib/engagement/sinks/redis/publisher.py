@@ -5,7 +5,7 @@ only for what changed; whenever a shard's generation is new, its copy may have m
 is not the one it wrote (expired, deleted, another publisher), everything is read and swapped in at once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgpack
@@ -14,6 +14,7 @@ import redis
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.faults import OvertakenError, ShardLostError, translated
+from engagement.sinks.redis.places import Place
 from engagement.sinks.redis.scripts import Call, load, run, run_many
 from engagement.sinks.redis.shard import Changes, ContentState, Shard
 from engagement.sinks.redis.statistics import StatsWriter
@@ -30,6 +31,7 @@ class _Copy:
 
     generation: str = ""
     sequence: int = 0
+    next_offset: int = 0
     recount_due: bool = False
     totals: dict[str, Totals] = field(default_factory=dict)
 
@@ -40,7 +42,7 @@ class _Copy:
 
 @dataclass(frozen=True)
 class Published:
-    """One published ranking."""
+    """One published ranking, and the shards that it was made of."""
 
     contents: int
     changed: int
@@ -48,6 +50,7 @@ class Published:
     full: bool
     recount_due: bool
     """Whether a shard has left rows out that only a rebuild can count."""
+    places: Mapping[int, Place]
 
 
 class Publisher:
@@ -75,7 +78,8 @@ class Publisher:
         if full:  # what left the window while nobody published: only the hashes themselves know
             self._waiting |= dict.fromkeys(sorted(self._stats.shown() - set(self._all_contents())))
         due = any(copy.recount_due for copy in self._copies.values())
-        return Published(len(self._all_contents()), len(changed), self._window_end, full, due)
+        places = {partition: (int(copy.generation), copy.next_offset) for partition, copy in self._copies.items()}
+        return Published(len(self._all_contents()), len(changed), self._window_end, full, due, places)
 
     def publish_stats(self, limit: int = STATS_SLICE) -> int:
         """Write the statistics of up to `limit` contents that are due; returns how many still are."""
@@ -188,7 +192,7 @@ def _following(shard: Shard, copy: _Copy, now: float | None) -> Changes:
 
 
 def _take_over(copy: _Copy, changes: Changes) -> set[str]:
-    copy.sequence, copy.recount_due = changes.sequence, changes.recount_due
+    copy.sequence, copy.next_offset, copy.recount_due = changes.sequence, changes.next_offset, changes.recount_due
     for content, totals in changes.totals.items():
         if any(totals):
             copy.totals[content] = totals

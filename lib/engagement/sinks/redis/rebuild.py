@@ -75,41 +75,41 @@ class BoardRebuild:
     """Holds off micro-batches while it is entered."""
     app_id: str
 
-    def run(self, reason: str) -> bool:
-        """Count everything again; says whether Redis had been emptied. Raises: TransientSinkError, TransientError."""
+    def run(self, reason: str) -> None:
+        """Count everything again. Raises: TransientSinkError, TransientError."""
         try:
-            return self._run(BatchIdentity(self.app_id, f"rebuild: {reason}", _NO_BATCH))
+            self._run(BatchIdentity(self.app_id, f"rebuild: {reason}", _NO_BATCH))
         except (PySparkException, Py4JError) as error:
             raise TransientSinkError(SINK, f"the rebuild could not read Kafka: {type(error).__name__}") from error
 
-    def _run(self, identity: BatchIdentity) -> bool:
+    def _run(self, identity: BatchIdentity) -> None:
         recount = self.history.recounted()
         topic, topic_id = self.history.topic()
         ends = dict(sorted(self.history.ends().items()))
         found = self.history.offsets_at(self.board.rebuild_from_ms())
         starts = {partition: min(found.get(partition, end), end) for partition, end in ends.items()}
         begun = self.board.begin_rebuild(starts, topic_id)
-        # Streams of recent events live outside the generations: they are written again only if Redis was emptied.
-        emptied = any(not current for _, current in begun.shards.values())
+        # Streams of recent events live outside the generations: they have what the running ones were given.
+        lacking = {p: self._running_fence(p, 0) for p in ends}
         plan = WritePlan(
-            {}, identity, topic_id, final=True, rebuild=True, generations=begun.generations, write_recent=emptied
+            {}, identity, topic_id, final=True, rebuild=True, generations=begun.generations, recent_from=lacking
         )
         self._fill(recount, [OffsetRange(topic, p, starts[p], end) for p, end in ends.items()], plan)
         with self.between_batches():
-            since = [OffsetRange(topic, p, end, self._running_fence(p, end)) for p, end in ends.items()]
-            self._fill(recount, since, replace(plan, rebuild=False, write_recent=False))
+            fences = {p: self._running_fence(p, end) for p, end in ends.items()}
+            since = [OffsetRange(topic, p, end, fences[p]) for p, end in ends.items()]
+            self._fill(recount, since, replace(plan, rebuild=False, recent_from=fences))
             self.board.finish_rebuild(begun)
             recount.adopt()
-        return emptied
 
     def _fill(self, recount: Recount, ranges: Sequence[OffsetRange], plan: WritePlan) -> None:
         due = [part for part in ranges if not part.is_empty]
         if due:
             self.writer.write(recount.read(due), due, plan)
 
-    def _running_fence(self, partition: int, end: int) -> int:
+    def _running_fence(self, partition: int, least: int) -> int:
         """Where micro-batches have got to; with a lost shard there is nothing to catch up with."""
         try:
-            return max(end, self.board.shard(partition).state().next_offset)
+            return max(least, self.board.shard(partition).state().next_offset)
         except ShardLostError:
-            return end
+            return least

@@ -8,6 +8,7 @@ import redis
 
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.faults import FenceBehindError, OvertakenError, ShardLostError, translated
+from engagement.sinks.redis.places import Place
 from engagement.sinks.redis.scripts import Call, Value, load, run
 from engagement.sinks.redis.totals import Totals, unpack_totals
 
@@ -41,6 +42,11 @@ class ShardState:
     """Events that count by a replay, whose later messages name another `before`."""
     recount_due: bool = False
     """Whether rows lie below the fence that only a rebuild can count."""
+
+    @property
+    def place(self) -> Place:
+        """What only grows, unless Redis goes back in time."""
+        return int(self.generation), self.next_offset
 
 
 @dataclass(frozen=True)

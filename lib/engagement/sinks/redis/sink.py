@@ -6,7 +6,7 @@ public ranking after the keeper's next publish, at most 100 ms later while Redis
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ from engagement.sinks.base import PartitionSummary
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.client import RedisOptions, connect
-from engagement.sinks.redis.faults import SINK, ShardLostError, translated
+from engagement.sinks.redis.faults import FAR_BEHIND, SINK, WENT_BACK, ShardLostError, translated
 from engagement.sinks.redis.keeper import RECOUNT_DUE, RedisKeeper
 from engagement.sinks.redis.lengths import LengthBook, Lengths
+from engagement.sinks.redis.places import Places, went_back
 from engagement.sinks.redis.publisher import Publisher
 from engagement.sinks.redis.ranges import RangeWriter
 from engagement.sinks.redis.reader import ContentMeta, write_content_meta
@@ -48,6 +49,8 @@ class _Open:
     topic_id: str
     partitions: tuple[int, ...]
     """The topic's; one that is added later has no shard yet, which its first micro-batch finds out."""
+    reach: Mapping[int, int]
+    """First offsets that a rebuild would have read when this was opened."""
 
 
 class RedisSink:
@@ -63,9 +66,10 @@ class RedisSink:
         self._app_id = app_id
         self._writing = threading.RLock()
         self._unpublished = Unpublished()
+        self._places = Places()
         self._parts: _Open | None = None
-        self.emptied: Callable[[], None] = _nothing_else
-        """Called after the board of an emptied Redis is back: what lies beside it has to be written again."""
+        self.recounted: Callable[[], None] = _nothing_else
+        """Called after every rebuild: what lies beside the board may have been lost with it, and is written again."""
 
     def open(self) -> None:
         """Connect, prove it, start the keeper. Raises: TransientSinkError, TransientError, PermanentSinkError."""
@@ -75,20 +79,36 @@ class RedisSink:
         board.open()
         publisher = ReportingPublisher(Publisher(board.client, self._options), self._unpublished, self._observer)
         rebuilds = ThreadPoolExecutor(1, thread_name_prefix="redis-rebuild")
-        keeper = RedisKeeper(board, publisher, self._rebuild, rebuilds)
+        keeper = RedisKeeper(board, publisher, self._rebuild, rebuilds, self._places)
         thread = threading.Thread(target=keeper.run, name="redis-keeper", daemon=True)
         writer = RangeWriter(board.client, self._options)
-        self._parts = _Open(board, keeper, thread, rebuilds, writer, topic_id, partitions)
+        reach = self._history.offsets_at(board.rebuild_from_ms())
+        self._parts = _Open(board, keeper, thread, rebuilds, writer, topic_id, partitions, reach)
         thread.start()
 
     def fence(self) -> Fence:
         """Next offset of every shard. Raises: TransientSinkError; while a shard is lost, until it has been rebuilt."""
         parts = self._opened()
         try:
-            return parts.board.fence(parts.partitions, parts.topic_id)
+            return self._fence(parts)
         except ShardLostError as error:
             parts.keeper.request_rebuild(error)
             raise
+
+    def _fence(self, parts: _Open) -> Fence:
+        known = self._places.known()
+        states = parts.board.states(parts.partitions, parts.topic_id)
+        places, reach = {partition: state.place for partition, state in states.items()}, parts.reach
+        if back := went_back(known, places):
+            # The gap is filled meanwhile, but nobody knows which lengths the shard is counted with now.
+            parts.keeper.request_rebuild(ShardLostError(back[0], WENT_BACK))
+            reach = self._history.offsets_at(parts.board.rebuild_from_ms())
+        for partition, state in states.items():
+            # One task would hold all that lies between; a rebuild reads less, and in pieces.
+            if state.next_offset < reach.get(partition, 0):
+                raise ShardLostError(partition, FAR_BEHIND)
+        self._places.note(places)
+        return {partition: state.next_offset for partition, state in states.items()}
 
     def deliver(
         self, changes: Changes, ranges: Sequence[OffsetRange], identity: BatchIdentity, *, final: bool
@@ -105,6 +125,8 @@ class RedisSink:
         except ShardLostError as error:
             parts.keeper.request_rebuild(error)
             raise
+        written = [task.summary for task in tasks if not task.summary.unknown_content]
+        self._places.delivered({summary.partition: summary.end for summary in written})
         for task in tasks:
             self._unpublished.add(task.summary.commit_times_ms)
         self._tell(tasks, parts.keeper)
@@ -162,8 +184,8 @@ class RedisSink:
         self._observer.rebuilding(reason)
         parts = self._opened()
         rebuild = BoardRebuild(parts.board, parts.writer, self._history, self.between_batches, self._app_id)
-        if rebuild.run(reason):
-            self.emptied()
+        rebuild.run(reason)
+        self.recounted()
         self._observer.rebuilt()
 
     def _tell(self, tasks: Sequence[TaskSummary], keeper: RedisKeeper) -> None:

@@ -46,7 +46,8 @@ class WritePlan:
     """Whether the rows begin before the window, into an empty generation."""
     generations: Mapping[int, str] = field(default_factory=dict)
     """partition -> the generation being built; a partition that is absent writes to its current one."""
-    write_recent: bool = True
+    recent_from: Mapping[int, int] = field(default_factory=dict)
+    """partition -> first offset whose events go to recent_events; 0 where it is absent."""
     chunk_rows: int = CHUNK_ROWS
     now: float | None = None
     """Epoch seconds instead of Redis's clock, for tests."""
@@ -118,17 +119,18 @@ class PartitionWriter:
         state = self._open()
         first, end = self._range
         aggregator = ShardAggregator(state, rebuild=self.plan.rebuild, since=first)
-        counts, done = _Counts(), state.next_offset
+        counts, done, recent_from = _Counts(), state.next_offset, self.plan.recent_from.get(self.partition, 0)
         for chunk in chunks(batches, self.plan.chunk_rows):
             self._check_offsets(chunk)
             if self.plan.rebuild and not self.plan.final and (unknown := unknown_content(chunk)):
                 return self._unknown(unknown)
             following = chunk.column("kafka_offset")[-1].as_py() + 1
-            delta = aggregator.add(read_rows(chunk))
+            rows = read_rows(chunk)
+            delta = aggregator.add(rows)
             if following <= done:
                 continue
-            if self.plan.write_recent and delta.fresh:
-                write_recent(self.client, self.partition, chunk.take(delta.fresh), self.options.event_ttl_seconds)
+            if fresh := [i for i in delta.fresh if rows.offsets[i] >= recent_from]:
+                write_recent(self.client, self.partition, chunk.take(fresh), self.options.event_ttl_seconds)
             counts.add(self._apply(state, aggregator, delta, (done, following)))
             done = following
         if done < end:
