@@ -90,13 +90,13 @@ class BoardRebuild:
         starts = {partition: min(found.get(partition, end), end) for partition, end in ends.items()}
         begun = self.board.begin_rebuild(starts, topic_id)
         # Streams of recent events live outside the generations: they have what the running ones were given.
-        lacking = {p: self._running_fence(p, 0) for p in ends}
+        lacking = {p: self._running_fence(p, topic_id, 0) for p in ends}
         plan = WritePlan(
             {}, identity, topic_id, final=True, rebuild=True, generations=begun.generations, recent_from=lacking
         )
         self._fill(recount, [OffsetRange(topic, p, starts[p], end) for p, end in ends.items()], plan)
         with self.between_batches():
-            fences = {p: self._running_fence(p, end) for p, end in ends.items()}
+            fences = {p: self._running_fence(p, topic_id, end) for p, end in ends.items()}
             since = [OffsetRange(topic, p, end, fences[p]) for p, end in ends.items()]
             self._fill(recount, since, replace(plan, rebuild=False, recent_from=fences))
             self.board.finish_rebuild(begun)
@@ -107,9 +107,10 @@ class BoardRebuild:
         if due:
             self.writer.write(recount.read(due), due, plan)
 
-    def _running_fence(self, partition: int, least: int) -> int:
-        """Where micro-batches have got to; with a lost shard there is nothing to catch up with."""
+    def _running_fence(self, partition: int, topic_id: str, least: int) -> int:
+        """Where micro-batches have got to; with a lost shard, or one of another topic, there is nothing to catch up."""
         try:
-            return max(least, self.board.shard(partition).state().next_offset)
+            state = self.board.shard(partition).state()
         except ShardLostError:
             return least
+        return max(least, state.next_offset) if state.topic_id == topic_id else least
