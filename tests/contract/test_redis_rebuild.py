@@ -1,16 +1,22 @@
 """Counting the board again from a topic, over a real Redis."""
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import redis
 from tests.contract.redis_support import Event, Origin, Row, image
 from tests.contract.redis_topic import Topic
 
+from engagement.sinks.redis import keys
 from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.client import RedisOptions
+from engagement.sinks.redis.faults import ShardLostError
+from engagement.sinks.redis.publisher import Publisher
 from engagement.sinks.redis.ranges import RangeWriter
+from engagement.sinks.redis.reader import EngagementReader
 from engagement.sinks.redis.rebuild import BoardRebuild
 
 pytestmark = pytest.mark.redis
@@ -29,6 +35,45 @@ def board(redis_client: redis.Redis, redis_options: RedisOptions) -> RedisBoard:
 def rebuild(board: RedisBoard, topic: Topic) -> None:
     writer = RangeWriter(board.client, board.options)
     BoardRebuild(board, writer, topic, nullcontext, "app").run("test")
+
+
+def shown(board: RedisBoard, publisher: Publisher, partitions: Sequence[int]) -> list[tuple[str, float]]:
+    assert board.partitions() == list(partitions)
+    publisher.publish(board.partitions())
+    return [(line.content_id, line.score) for line in EngagementReader(board.client).get_top_content()]
+
+
+def test_shards_of_partitions_that_the_topic_has_no_more_are_deleted(board: RedisBoard) -> None:
+    publisher = Publisher(board.client, board.options)
+    topic = Topic({0: inserts(1, "a"), 1: inserts(2, "b"), 2: inserts(3, "c")})
+    rebuild(board, topic)
+    assert shown(board, publisher, range(3)) == [("c", 3.0), ("b", 2.0), ("a", 1.0)]
+    smaller = replace(topic, topic_id="made again", logs={0: inserts(4, "c"), 1: inserts(1, "a")})
+    rebuild(board, smaller)
+    assert shown(board, publisher, range(2)) == [("c", 4.0), ("a", 1.0)]
+    left = list(board.client.scan_iter("engagement:{p2}:*", count=1000))
+    assert all(b":users:" in key for key in left), "those expire by themselves"
+    assert RedisBoard(board.client, board.options).partitions() == [0, 1]
+    board.client.flushall()
+    with pytest.raises(ShardLostError, match="missing"):
+        publisher.publish(board.partitions())
+    rebuild(board, smaller)
+    assert shown(board, publisher, range(2)) == [("c", 4.0), ("a", 1.0)]
+
+
+def test_emptied_redis_forgets_a_partition_that_the_topic_has_no_more(board: RedisBoard) -> None:
+    topic = Topic({0: inserts(1, "a"), 1: inserts(2, "b")})
+    rebuild(board, topic)
+    board.client.flushall()
+    rebuild(board, Topic({0: inserts(1, "a")}))
+    assert shown(board, Publisher(board.client, board.options), [0]) == [("a", 1.0)]
+
+
+def test_rebuild_of_some_shards_leaves_the_others(board: RedisBoard) -> None:
+    rebuild(board, Topic({0: inserts(1, "a"), 1: inserts(2, "b")}))
+    board.finish_rebuild(board.begin_rebuild({0: 0}, "topic"))
+    assert shown(board, Publisher(board.client, board.options), [0, 1]) == [("b", 2.0)]
+    assert board.client.exists(keys.current(1))
 
 
 def test_offsets_of_a_topic_that_was_made_again_are_not_asked_for(board: RedisBoard) -> None:

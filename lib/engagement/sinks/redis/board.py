@@ -1,6 +1,7 @@
 """The driver's side of the board: proving Redis, the fence of all shards, and rebuilding them."""
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import redis
@@ -39,6 +40,7 @@ class RedisBoard:
         self.client = client
         self.options = options
         self._known: set[int] = set()
+        self._knowing = threading.Lock()
 
     def open(self) -> None:
         """Prove that Redis answers and is new enough. Raises: PermanentSinkError, TransientSinkError."""
@@ -49,7 +51,7 @@ class RedisBoard:
 
     def partitions(self) -> list[int]:
         """Give the partitions that have or had a shard; this process remembers them when Redis was emptied."""
-        with translated():
+        with self._knowing, translated():
             try:
                 stored = self.client.smembers(keys.shards())
             except redis.exceptions.ResponseError as error:
@@ -60,7 +62,19 @@ class RedisBoard:
             self._known |= {int(member) for member in stored}
             if len(stored) < len(self._known):
                 self.client.sadd(keys.shards(), *self._known)
-        return sorted(self._known)
+            return sorted(self._known)
+
+    def retire(self, partitions: Collection[int]) -> None:
+        """Delete the shards of partitions that the topic does not have any more. Raises: TransientSinkError.
+
+        They are struck off the list last, so that a crash in between leaves nothing that nobody knows of.
+        """
+        with self._knowing:
+            for partition in partitions:
+                self.shard(partition).retire()
+                with translated():
+                    self.client.srem(keys.shards(), partition)
+            self._known -= set(partitions)
 
     def states(self, partitions: Sequence[int], topic_id: str) -> dict[int, ShardState]:
         """Give the state of some shards, in one round trip.
@@ -97,7 +111,8 @@ class RedisBoard:
 
         An unfinished rebuild of the same shards is dropped: the newest one wins, whoever began it.
         """
-        self._known |= set(starts)
+        with self._knowing:
+            self._known |= set(starts)
         window = self.options.window_seconds
         return Rebuild({p: self.shard(p).new_generation(start, topic_id, window, now) for p, start in starts.items()})
 

@@ -19,7 +19,7 @@ def generation_key(partition: int, generation: str, name: str) -> str:
 
 
 def shards() -> str:
-    """SET of the partitions that ever had a shard."""
+    """SET of the partitions that have a shard."""
     return "engagement:shards"
 
 

@@ -99,6 +99,8 @@ class BoardRebuild:
             fences = {p: self._running_fence(p, topic_id, end) for p, end in ends.items()}
             since = [OffsetRange(topic, p, end, fences[p]) for p, end in ends.items()]
             self._fill(recount, since, replace(plan, rebuild=False, recent_from=fences))
+            # Before the swaps: until those are made, the next start counts again, and comes by here.
+            self.board.retire(set(self.board.partitions()) - set(ends))
             self.board.finish_rebuild(begun)
             recount.adopt()
 

@@ -180,6 +180,10 @@ class Shard:
         """Delete a generation that is not the current one; user counters expire by themselves."""
         self._run("generation", "drop", generation)
 
+    def retire(self) -> None:
+        """Delete the whole shard; user counters expire by themselves."""
+        self._run("generation", "retire")
+
     def _call(self, name: str, *arguments: Value) -> Call:
         return Call(load(name), (keys.current(self.partition),), arguments)
 

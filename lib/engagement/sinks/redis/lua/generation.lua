@@ -2,6 +2,7 @@
 -- ARGV[1]: new  -> ARGV: next offset, topic id, window seconds, injected now. Answer: ok, generation, former current.
 --          swap -> ARGV: generation, the current one it replaces. Answer: ok, or moved and the current one.
 --          drop -> ARGV: generation. Answer: ok. The current one is never dropped.
+--          retire -> Answer: ok. Nothing is left of the shard.
 local all = root .. 'generations'
 if wrong(KEYS[1], 'string') then redis.call('UNLINK', KEYS[1]) end
 if wrong(all, 'set') then redis.call('UNLINK', all) end
@@ -38,6 +39,12 @@ elseif ARGV[1] == 'swap' then
   current = ARGV[2]
   redis.call('SADD', all, current)
   drop_others(current)
+  return {'ok'}
+elseif ARGV[1] == 'retire' then
+  drop_generation(current)
+  current = ''
+  drop_others('')
+  redis.call('UNLINK', KEYS[1], all)
   return {'ok'}
 end
 if ARGV[2] ~= current then
