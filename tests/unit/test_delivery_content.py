@@ -113,6 +113,24 @@ def test_a_content_that_comes_after_its_events_counts_at_once_and_again() -> Non
     content.refresh()
     assert content.current.lengths == {"late": 60}
     assert board.recounts == [{"late"}]
+    assert "late" not in board.noted, "the board has yet to be counted with it"
+
+
+def test_a_content_that_comes_after_its_events_is_asked_for_until_it_is_adopted() -> None:
+    catalogue, board = Catalogue({}), Board({}, {"late"})
+    content = handle(catalogue, board)
+    assert content.current.lengths == {}
+    catalogue.lengths = {"late": 60}
+    content.refresh()
+    content.refresh()
+    assert board.recounts == [{"late"}, {"late"}]
+    after_a_kill = handle(catalogue, board)
+    assert after_a_kill.current.lengths == {"late": 60}
+    assert board.recounts == [{"late"}, {"late"}, {"late"}]
+    after_a_kill.adopt(after_a_kill.newest)
+    after_a_kill.refresh()
+    assert board.noted == {"late": 60}
+    assert len(board.recounts) == 3
 
 
 def test_an_unchanged_catalogue_keeps_its_snapshot() -> None:

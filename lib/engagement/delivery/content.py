@@ -64,6 +64,8 @@ class ContentHandle:
         self._lock = threading.RLock()
         self._current: ContentSnapshot | None = None
         self._newest: ContentSnapshot | None = None
+        self._noted: Lengths = {}
+        """What the sink keeps: of a content that came after its events, nothing before they have been counted again."""
 
     @property
     def current(self) -> ContentSnapshot:
@@ -85,17 +87,21 @@ class ContentHandle:
         with self.sums.between_batches(), self._lock:
             old = self.current  # only now: a recount that ended meanwhile has adopted another one
             if new is not old:
-                self._settle(old.lengths, new)
+                self._settle(self._noted, new)
 
     def adopt(self, snapshot: ContentSnapshot) -> None:
         """Score with `snapshot` from now on: the sink has counted everything with it. Only between micro-batches."""
         with self._lock:
             self._current, self._newest = snapshot, self._newest or snapshot
-            self.sums.note_lengths(snapshot.lengths)
+            self._note(snapshot.lengths)
 
     def _settle(self, counted: Lengths, new: ContentSnapshot) -> ContentSnapshot:
         kept = self.sums.withheld(new.changed_since(counted))
         current = self._catalogue.keeping_lengths(counted, new, kept) if kept else new
         self._current, self._newest = current, new
-        self.sums.note_lengths(current.lengths)
+        self._note({c: n for c, n in current.lengths.items() if c not in kept or c in counted})
         return current
+
+    def _note(self, lengths: Lengths) -> None:
+        self.sums.note_lengths(lengths)
+        self._noted = lengths
