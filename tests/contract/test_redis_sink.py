@@ -125,3 +125,18 @@ def restore(client: redis.Redis, old: dict[bytes, bytes]) -> None:
     for key, value in old.items():
         pipeline.restore(key, 0, value)
     pipeline.execute()
+
+
+def test_length_of_a_content_whose_only_event_is_ahead_of_the_window_waits_for_a_recount(
+    redis_client: redis.Redis, redis_options: RedisOptions
+) -> None:
+    begin_board(redis_client, 1)
+    ahead = int((time.time() + 100) * 1_000_000)
+    topic, observer = (
+        Topic({0: [[image(Event(9, "ahead", event_us=ahead), Origin(lsn=99))], *inserts(1, "now")]}),
+        Observer(),
+    )
+    with opened(redis_options, topic, observer) as sink:
+        deliver(sink, topic, (0, 0, 2))
+        assert sink.withheld(frozenset({"ahead", "now", "neither"})) == {"ahead", "now"}
+        assert observer.await_rebuild() == "length of 2 content(s) changed"

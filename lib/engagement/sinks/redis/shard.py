@@ -13,6 +13,8 @@ from engagement.sinks.redis.scripts import Call, Value, load, run
 from engagement.sinks.redis.totals import Totals, unpack_totals
 
 Answer = list[Any]
+HELD_CONTENTS = 5000
+"""Contents that one call looks up."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,11 @@ class Shard:
             for content, totals, users, last in zip(contents, flat[::3], flat[1::3], flat[2::3], strict=True)
         }
         return int(window_end), states
+
+    def held(self, contents: Sequence[str]) -> set[str]:
+        """Of some contents, those with events in the window or ahead of it. Raises: ShardLostError."""
+        asked = [contents[start : start + HELD_CONTENTS] for start in range(0, len(contents), HELD_CONTENTS)]
+        return {content.decode() for some in asked for content in self._run("held", *some)}
 
     def recount(self, cursor: int = 0, count: int = 200, generation: str = "") -> tuple[int, int, int]:
         """Compare totals with buckets: (next cursor, 0 at the end; contents compared; contents that differ)."""

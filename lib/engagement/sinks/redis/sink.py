@@ -8,16 +8,15 @@ public ranking after the keeper's next publish, at most 100 ms later while Redis
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 
 from engagement.errors import TransientSinkError
 from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.sinks.base import PartitionSummary
-from engagement.sinks.redis import keys
 from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.client import RedisOptions, connect
-from engagement.sinks.redis.faults import FAR_BEHIND, SINK, WENT_BACK, ShardLostError, translated
+from engagement.sinks.redis.faults import FAR_BEHIND, SINK, WENT_BACK, ShardLostError
 from engagement.sinks.redis.keeper import RECOUNT_DUE, RedisKeeper
 from engagement.sinks.redis.lengths import LengthBook, Lengths
 from engagement.sinks.redis.places import Places, went_back
@@ -142,7 +141,7 @@ class RedisSink:
         LengthBook(self._opened().board.client).write(lengths)
 
     def withheld(self, contents: frozenset[str]) -> frozenset[str]:
-        """Of some contents, those that count on the board now; a rebuild is on its way if there are any.
+        """Of some contents, those that count on the board now or wait ahead of it; a rebuild follows if there are any.
 
         This is what makes a content's new length apply to everything at once. Raises: TransientSinkError.
         """
@@ -151,13 +150,8 @@ class RedisSink:
             return frozenset()
         asked, found = sorted(contents), set[str]()
         for partition in parts.board.partitions():
-            try:
-                generation = parts.board.shard(partition).state().generation
-            except ShardLostError:
-                continue
-            with translated(partition):
-                totals = parts.board.client.hmget(keys.generation_key(partition, generation, "totals"), asked)
-            found |= {content for content, total in zip(asked, totals, strict=True) if total is not None}
+            with suppress(ShardLostError):
+                found |= parts.board.shard(partition).held(asked)
         if found:
             parts.keeper.request_rebuild(f"length of {len(found)} content(s) changed")
         return frozenset(found)
