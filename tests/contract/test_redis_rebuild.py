@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import redis
-from tests.contract.redis_support import Event, Origin, Row, image
+from tests.contract.redis_support import IDENTITY, Event, Origin, Row, image, write
 from tests.contract.redis_topic import Topic
 
 from engagement.sinks.redis import keys
@@ -18,6 +18,7 @@ from engagement.sinks.redis.publisher import Publisher
 from engagement.sinks.redis.ranges import RangeWriter
 from engagement.sinks.redis.reader import EngagementReader
 from engagement.sinks.redis.rebuild import BoardRebuild
+from engagement.sinks.redis.writer import WritePlan
 
 pytestmark = pytest.mark.redis
 
@@ -80,3 +81,18 @@ def test_offsets_of_a_topic_that_was_made_again_are_not_asked_for(board: RedisBo
     rebuild(board, Topic({0: inserts(9, "a")}, first=500_000))
     rebuild(board, Topic({0: inserts(2, "a")}, topic_id="made again"))
     assert board.states([0], "made again")[0].next_offset == 2
+
+
+def test_recent_events_go_on_after_the_topic_was_made_again(board: RedisBoard) -> None:
+    rebuild(board, Topic({0: inserts(10, "a")}, first=500_000))
+    log = inserts(3, "a")
+    rebuild(board, Topic({0: log[:2]}, topic_id="made again"))
+    assert recent(board, "a") == [2, 1]
+    rebuild(board, Topic({0: log[:2]}, topic_id="made again"))
+    assert recent(board, "a") == [2, 1]
+    write(board.client, board.options, 0, log, span=(2, 3), plan=WritePlan({}, IDENTITY)).raise_problem()
+    assert recent(board, "a") == [3, 2, 1]
+
+
+def recent(board: RedisBoard, content: str) -> list[int]:
+    return [int(event["event_id"] or 0) for event in EngagementReader(board.client).get_recent_events(content)]

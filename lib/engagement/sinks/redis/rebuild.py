@@ -8,7 +8,7 @@ A crash in either phase leaves the old pointers; the next rebuild drops what was
 shards leaves each of them whole, by itself, at its own fence.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -21,6 +21,8 @@ from engagement.identity import BatchIdentity, OffsetRange
 from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.faults import SINK, ShardLostError
 from engagement.sinks.redis.ranges import RangeWriter
+from engagement.sinks.redis.recent import forget_recent
+from engagement.sinks.redis.shard import ShardState
 from engagement.sinks.redis.writer import WritePlan
 from engagement.transform.changes import Changes
 
@@ -35,6 +37,8 @@ class Recount:
     """Ranges of the topic as changes, scored with this catalogue."""
     adopt: Callable[[], None]
     """Score the micro-batches that follow with it too."""
+    contents: Collection[str]
+    """Ids of that catalogue."""
 
 
 class History(Protocol):
@@ -89,7 +93,10 @@ class BoardRebuild:
         found = self.history.offsets_at(self.board.rebuild_from_ms())
         starts = {partition: min(found.get(partition, end), end) for partition, end in ends.items()}
         begun = self.board.begin_rebuild(starts, topic_id)
-        # Streams of recent events live outside the generations: they have what the running ones were given.
+        # Streams of recent events live outside the generations: they have what the running ones were given. An entry's
+        # number is an offset: after those of another topic, this one's would be taken for old.
+        if self._counts_another(topic_id):
+            forget_recent(self.board.client, recount.contents)
         lacking = {p: self._running_fence(p, topic_id, 0) for p in ends}
         plan = WritePlan(
             {}, identity, topic_id, final=True, rebuild=True, generations=begun.generations, recent_from=lacking
@@ -111,8 +118,16 @@ class BoardRebuild:
 
     def _running_fence(self, partition: int, topic_id: str, least: int) -> int:
         """Where micro-batches have got to; with a lost shard, or one of another topic, there is nothing to catch up."""
+        state = self._running(partition)
+        return max(least, state.next_offset) if state and state.topic_id == topic_id else least
+
+    def _counts_another(self, topic_id: str) -> bool:
+        """Whether a running shard counts another topic."""
+        running = [self._running(partition) for partition in self.board.partitions()]
+        return any(state is not None and state.topic_id != topic_id for state in running)
+
+    def _running(self, partition: int) -> ShardState | None:
         try:
-            state = self.board.shard(partition).state()
+            return self.board.shard(partition).state()
         except ShardLostError:
-            return least
-        return max(least, state.next_offset) if state.topic_id == topic_id else least
+            return None

@@ -4,7 +4,7 @@ Written before the fence moves: a crash in between leaves entries that the repla
 entries above its newest and a hash only newer versions.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgpack
 import pyarrow as pa
@@ -32,6 +32,17 @@ def write_recent(client: redis.Redis, partition: int, events: pa.RecordBatch, ev
     with translated():
         for start in range(0, len(calls), PIPELINE_CALLS):
             run_many(client, calls[start : start + PIPELINE_CALLS])
+
+
+def forget_recent(client: redis.Redis, contents: Iterable[str]) -> None:
+    """Delete the streams of some contents. Raises: TransientSinkError."""
+    streams = [keys.recent_events(content) for content in contents]
+    with translated():
+        for start in range(0, len(streams), PIPELINE_CALLS):
+            pipeline = client.pipeline(transaction=False)
+            for stream in streams[start : start + PIPELINE_CALLS]:
+                pipeline.unlink(stream)
+            pipeline.execute()
 
 
 def stream_calls(partition: int, events: pa.RecordBatch) -> Iterator[Call]:
