@@ -24,6 +24,7 @@ from tests.contract.test_redis_board import check_board
 from engagement.sinks.redis.aggregate import ShardAggregator
 from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.publisher import Publisher
+from engagement.sinks.redis.reader import EngagementReader
 from engagement.sinks.redis.rows import read_rows
 from engagement.sinks.redis.shard import Shard, ShardState
 from engagement.sinks.redis.writer import WritePlan
@@ -112,6 +113,20 @@ def test_outside_a_rebuild_a_replay_counts_nothing_and_asks_for_one(
     old = replayed(0, replace(FIXED, event_us=(START - 5000) * 1_000_000))
     summary = write(redis_client, redis_options, 0, [*log, old], span=(4, 5), plan=plan)
     assert (summary.snapshots, summary.summary.late, summary.summary.delivered) == (0, 1, 1)
+
+
+def test_a_replay_that_names_another_partitions_content_leaves_its_recent_events(
+    redis_client: redis.Redis, redis_options: RedisOptions
+) -> None:
+    start_board(redis_client, 2, START)
+    log = [[image(Event(i), Origin(lsn=100 + i))] for i in (11, 12, 13)]
+    plan, reader = WritePlan({}, IDENTITY, now=START), EngagementReader(redis_client)
+    write(redis_client, redis_options, 1, log, span=(0, 2), plan=plan).raise_problem()
+    write(redis_client, redis_options, 0, [refused(), replayed(0)], plan=plan).raise_problem()
+    write(redis_client, redis_options, 1, log, span=(2, 3), plan=plan).raise_problem()
+    assert [event["event_id"] for event in reader.get_recent_events("a")] == ["13", "12", "11"]
+    write(redis_client, redis_options, 1, [*log, replayed(2)], span=(3, 4), plan=plan).raise_problem()
+    assert [event["event_id"] for event in reader.get_recent_events("a", 2)] == ["1", "13"], "in its own it is shown"
 
 
 @dataclass

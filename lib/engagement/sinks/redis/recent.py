@@ -47,11 +47,12 @@ def forget_recent(client: redis.Redis, contents: Iterable[str]) -> None:
 
 def stream_calls(partition: int, events: pa.RecordBatch) -> Iterator[Call]:
     """Give one call per content with its newest entries; an entry's number is its Kafka offset + 1 (0 is no id)."""
-    entries: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
+    entries: dict[str, list[tuple[int, tuple[str, ...], bool]]] = {}
     offsets = events.column("kafka_offset").to_pylist()
     contents = events.column("content_id").to_pylist()
-    for content, offset, row in zip(contents, offsets, _texts(events), strict=True):
-        entries.setdefault(content, []).append((offset + 1, row))
+    replays = events.column("replay_of").is_valid().to_pylist()
+    for content, offset, row, replay in zip(contents, offsets, _texts(events), replays, strict=True):
+        entries.setdefault(content, []).append((offset + 1, row, replay))
     script, pack = load("recent"), msgpack.Packer().pack
     for content, rows in entries.items():
         packed = pack((FIELDS, rows[-STREAM_LENGTH:]))
