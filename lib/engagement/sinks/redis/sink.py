@@ -76,12 +76,12 @@ class RedisSink:
         topic_id, partitions = self._history.topic()[1], tuple(self._history.partitions())
         board = RedisBoard(connect(self._options), self._options)
         board.open()
+        reach = self._history.offsets_at(board.rebuild_from_ms())
         publisher = ReportingPublisher(Publisher(board.client, self._options), self._unpublished, self._observer)
         rebuilds = ThreadPoolExecutor(1, thread_name_prefix="redis-rebuild")
         keeper = RedisKeeper(board, publisher, self._rebuild, rebuilds, self._places)
         thread = threading.Thread(target=keeper.run, name="redis-keeper", daemon=True)
         writer = RangeWriter(board.client, self._options)
-        reach = self._history.offsets_at(board.rebuild_from_ms())
         self._parts = _Open(board, keeper, thread, rebuilds, writer, topic_id, partitions, reach)
         thread.start()
 
