@@ -1,6 +1,7 @@
 """Damage that was planted in a real lake and a real warehouse is found, named and mended; nothing else is."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from engagement.backfill.build import events_of, now
 from engagement.backfill.sources import TableSource
 from engagement.embedded.bigquery import BigQuery
 from engagement.errors import TransientError
-from engagement.reconcile.build import Parts, build_comparison, lake_mender, mend, prepare
+from engagement.reconcile.build import Parts, build_comparison, lake_mender, mend, prepare, refused_early
 from engagement.reconcile.compare import Findings, Kind
 from engagement.session import PROJECT
 from engagement.settings import Settings
@@ -146,6 +147,19 @@ def test_what_is_lost_stale_left_over_or_doubled_is_found_and_mended(
     newest = max(versions)
     assert sent.keys() == {(8, 0, "r"), (40, 0, "r"), (40, newest, "u"), (50, 0, "r"), (50, newest, "d")}
     assert [one["key"] for one in receiving.get("events/50")][-1] == sent[(50, newest, "d")]
+
+
+def test_rows_that_came_too_early_are_known_by_content_and_step(place: Place) -> None:
+    place.execute("update engagement_events set event_ts = now() + interval '1 hour' where id = 7")
+    place.execute(
+        "insert into engagement_events (content_id, event_type, event_ts) values (null, 'play', '2100-01-01')"
+    )
+    place.mend()  # both get their dead letters
+    second = int(time.time() + 3600) // 10 * 10
+    around = refused_early(place.parts, second - 600, second + 20)
+    assert [content for content, _ in around] == [CONTENT_ID]
+    assert {at for _, at in around} <= set(range(second - 600, second + 20, 10))
+    assert refused_early(place.parts, second - 1200, second - 600) == set()
 
 
 def test_a_file_of_the_lake_that_is_gone_is_told_and_its_rows_are_brought_back(place: Place) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from engagement.reconcile.board import BoardComparison, Numbers
+from engagement.reconcile.board import BoardComparison, BoardDrift, Numbers
 from engagement.reconcile.compare import (
     LEAF_IDS,
     Digest,
@@ -193,9 +193,38 @@ def test_the_board_is_compared_where_it_is_old_enough_and_twice() -> None:
         table["d"] = {"events": 6}  # a late event: too young to be judged
 
     comparison = BoardComparison(
-        counted, lambda first, _: dict(table) if first == 300 else {}, lambda: (0, 600), 120, later
+        counted, lambda first, _: dict(table) if first == 300 else {}, lambda: (0, 600), lambda *_: (), 120, later
     )
-    found = comparison.run()
+    found = comparison.run() or []
     assert [(one.content_id, one.second) for one in found] == [("b", 300)]
     assert asked[:24] == list(range(240, 480, 10))
     assert "at 00:05:00: events 2 instead of 9" in str(found[0])
+
+
+def test_a_content_is_not_judged_in_a_step_with_a_row_that_came_too_early() -> None:
+    """PostgreSQL has the row when its time has come; on the board it is a dead letter."""
+    table = {"early": {"events": 2}, "lost": {"events": 2}}
+    asked: list[tuple[int, int]] = []
+
+    def refused(first: int, end: int) -> set[tuple[str, int]]:
+        asked.append((first, end))
+        return {("early", 300), ("lost", 310)}
+
+    comparison = BoardComparison(
+        lambda *_: {}, lambda first, _: table if first == 300 else {}, lambda: (0, 600), refused, 120, lambda: None
+    )
+    found = comparison.run() or []
+    assert [(one.content_id, one.second) for one in found] == [("lost", 300)]
+    assert asked == [(240, 480)]
+
+
+def test_a_window_that_is_too_short_is_not_compared() -> None:
+    def never(*_: object) -> Numbers:
+        raise AssertionError("there is nothing to look at")
+
+    def run(window: int) -> list[BoardDrift] | None:
+        return BoardComparison(never, never, lambda: (0, window), lambda *_: (), 120, lambda: None).run()
+
+    assert run(360) is None
+    with pytest.raises(AssertionError):
+        run(370)

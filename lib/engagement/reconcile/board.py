@@ -2,9 +2,12 @@
 
 Event times are compared in steps of ten seconds, as the board keeps them. A late event changes an old step, so a step
 counts only if PostgreSQL's numbers for it were the same at both looks, and after the second.
+
+A row that came too early is a dead letter: when its time has come, PostgreSQL has it and the board rightly does not.
+Such a content is not judged in that step.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -39,16 +42,26 @@ class BoardComparison:
     """The same from PostgreSQL."""
     window: Callable[[], tuple[int, int]]
     """The live window."""
+    refused: Callable[[int, int], Collection[tuple[str, int]]]
+    """content_id and beginning of the steps among some event times that hold a row which came too early."""
     young_seconds: int
     await_age: Callable[[], None]
 
-    def run(self) -> list[BoardDrift]:
-        """What differs at two looks while PostgreSQL's numbers stay as they are."""
-        suspects = [drift for second in self._steps() for drift in self._look(second)]
+    def run(self) -> list[BoardDrift] | None:
+        """What differs at two looks while PostgreSQL's numbers stay as they are.
+
+        None: no step is old enough now and still in the window later, so nothing was compared.
+        """
+        steps = self._steps()
+        if not steps:
+            return None
+        suspects = [drift for second in steps for drift in self._look(second)]
         if not suspects:
             return []
         self.await_age()
-        return [drift for one in suspects for drift in self._again(one)]
+        found = [drift for one in suspects for drift in self._again(one)]
+        refused = self.refused(steps[0], steps[-1] + STEP_SECONDS) if found else ()
+        return [drift for drift in found if (drift.content_id, drift.second) not in refused]
 
     def _steps(self) -> Sequence[int]:
         """Steps that are old enough now, and still in the window at the second look."""

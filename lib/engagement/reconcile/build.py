@@ -1,8 +1,8 @@
 """Settings to a runnable comparison, and what becomes of its findings."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -10,7 +10,8 @@ from uuid import uuid4
 
 import psycopg2
 import redis
-from pyspark.sql import SparkSession
+from psycopg2.extensions import connection as Connection
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from engagement.backfill.build import (
@@ -32,7 +33,7 @@ from engagement.reconcile.receiver import DeliveriesSide, remembered_span
 from engagement.reconcile.repair import Mender
 from engagement.reconcile.run import LETTERS, Comparison, Part, SinkSide
 from engagement.reconcile.sides import LakeSide, TableSide, WarehouseSide
-from engagement.schemas import TABLE_TOPIC
+from engagement.schemas import TABLE_TOPIC, DeadLetterCode
 from engagement.session import PROJECT
 from engagement.settings import Settings
 from engagement.sinks.base import Loader
@@ -56,6 +57,7 @@ PROCESS = "reconcile"
 """This process's name among those that measure."""
 _RUN_CHARACTERS = 12
 _BOARD_SQL = PROJECT / "sql" / "reference" / "board.sql"
+_STEPS_SQL = PROJECT / "sql" / "reference" / "steps_of_events.sql"
 Say = Callable[[str], None]
 
 
@@ -146,8 +148,8 @@ def mend(parts: Parts, position: LogPosition, found: Sequence[Findings]) -> None
     rest.close()
 
 
-def compare_board(parts: Parts, young_seconds: int) -> list[BoardDrift]:
-    """What differs on the live ranking. Raises: TransientError."""
+def compare_board(parts: Parts, young_seconds: int) -> list[BoardDrift] | None:
+    """What differs on the live ranking; None where its window is too short to be compared. Raises: TransientError."""
     options = redis_options(parts.settings.redis)
     with closing(connect(options)) as client:
         board = RedisBoard(client, options)
@@ -158,7 +160,8 @@ def compare_board(parts: Parts, young_seconds: int) -> list[BoardDrift]:
             return found.first, found.end
 
         expected = partial(_expected, parts.settings)
-        return BoardComparison(partial(counted, board), expected, window, young_seconds, parts.await_age).run()
+        refused = partial(refused_early, parts)
+        return BoardComparison(partial(counted, board), expected, window, refused, young_seconds, parts.await_age).run()
 
 
 def mend_board(parts: Parts) -> None:
@@ -186,9 +189,27 @@ def _rest(settings: Settings) -> Rest:
 
 
 def _expected(settings: Settings, first: int, end: int) -> Numbers:
+    with _database(settings) as database:
+        return expected_board(database, _BOARD_SQL.read_text(), _moment(first), _moment(end))
+
+
+def refused_early(parts: Parts, first: int, end: int) -> set[tuple[str, int]]:
+    """content_id and step of the rows among some event times that were refused as too far ahead."""
+    dead_letters_table("lake", parts.settings.paths.lake_path).prepare()
+    with spark_translated("lake"):
+        early = _letters(parts).where((F.col("code") == DeadLetterCode.E_TS_FUTURE) & F.col("event_id").isNotNull())
+        ids = [row.event_id for row in early.select("event_id").distinct().collect()]
+    with _database(parts.settings) as database, database.cursor() as cursor:
+        times = {"window_start": _moment(first), "window_end": _moment(end)}
+        cursor.execute(_STEPS_SQL.read_text(), {"ids": ids, **times})
+        return {(content_id, second) for content_id, second in cursor.fetchall()}
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[Connection]:
     try:
         with closing(psycopg2.connect(settings.postgres.database_url.get_secret_value())) as database:
-            return expected_board(database, _BOARD_SQL.read_text(), _moment(first), _moment(end))
+            yield database
     except psycopg2.Error as error:
         raise TransientError(f"PostgreSQL does not answer: {first_line(error)}") from error
 
@@ -198,15 +219,22 @@ def _moment(seconds: int) -> datetime:
 
 
 def _lettered(parts: Parts, ids: Sequence[int]) -> dict[int, set[str]]:
-    """Of some ids, the codes of their dead letters in the lake: of the stream's envelopes, or of rows of the table."""
+    """Of some ids, the codes of their dead letters in the lake."""
+    with spark_translated("lake"):
+        codes = (
+            _letters(parts)
+            .where(F.col("event_id").isin(list(ids)))
+            .groupBy("event_id")
+            .agg(F.collect_set("code").alias("codes"))
+        )
+        return {row.event_id: set(row.codes) for row in codes.collect()}
+
+
+def _letters(parts: Parts) -> DataFrame:
+    """Dead letters in the lake, of the stream's envelopes or of rows of the table. Out: event_id (or NULL), code."""
     letters = dead_letters_table("lake", parts.settings.paths.lake_path).read(parts.spark)
     text = F.col("raw_value").cast("string")
     paths = ("$.after.id", "$.payload.after.id", "$.id")
     event_id = F.coalesce(*(F.get_json_object(text, path) for path in paths)).try_cast("bigint")
     own = F.when(F.col("topic") == TABLE_TOPIC, F.col("kafka_offset"))
-    with spark_translated("lake"):
-        rows = letters.select(F.coalesce(own, event_id).alias("event_id"), "code")
-        codes = (
-            rows.where(F.col("event_id").isin(list(ids))).groupBy("event_id").agg(F.collect_set("code").alias("codes"))
-        )
-        return {row.event_id: set(row.codes) for row in codes.collect()}
+    return letters.select(F.coalesce(own, event_id).alias("event_id"), "code")

@@ -77,25 +77,39 @@ class _Run:
         prepare(self._parts)
         lost = self._lost_files() if "lake" in self._wanted.sinks else []
         found = build_comparison(self._parts).run() if self._keepers else []
-        drift = compare_board(self._parts, self._young) if RANKING in self._wanted.sinks else []
-        for line in report(found, drift, lost):
+        ranking = self._compare_board() if RANKING in self._wanted.sinks else None
+        compared = [sink for sink in self._wanted.sinks if sink != RANKING or ranking is not None]
+        drift = ranking or []
+        for line in report(found, drift, lost) if compared else ():
             self._say(line)
-        publish(self._settings, _counts(self._wanted.sinks, found, drift, lost))
+        publish(self._settings, _counts(compared, found, drift, lost))
         if not (lost or drift or any(each.rows or each.uncounted for each in found)):
             return True
         if not self._wanted.repair:
             return False
-        left = self._repair(position, found, drift)
-        publish(self._settings, _counts(self._wanted.sinks, left, (), ()))
-        return not any(each.rows or each.uncounted for each in left)
+        left = self._repair(position, found)
+        drift = self._repair_board() if drift else []
+        publish(self._settings, _counts(compared, left, drift, ()))
+        return not (drift or any(each.rows or each.uncounted for each in left))
 
-    def _repair(
-        self, position: LogPosition, found: Sequence[Findings], drift: Sequence[BoardDrift]
-    ) -> Sequence[Findings]:
+    def _compare_board(self) -> list[BoardDrift] | None:
+        drift = compare_board(self._parts, self._young)
+        if drift is None:
+            self._say(
+                f"redis: not compared: the window has to be longer than 3 x RECONCILE_YOUNG_SECONDS ({self._young})"
+            )
+        return drift
+
+    def _repair_board(self) -> list[BoardDrift]:
+        """Count it again, and compare again; what is left."""
+        mend_board(self._parts)
+        drift = self._compare_board() or []
+        self._say(f"redis: {f'{len(drift)} content(s) still differ' if drift else 'mended'}")
+        return drift
+
+    def _repair(self, position: LogPosition, found: Sequence[Findings]) -> Sequence[Findings]:
         """Mend, and look again at what was mended; what is left."""
         mend(self._parts, position, found)
-        if drift:
-            mend_board(self._parts)
         comparison = build_comparison(self._parts)
         sides = {side.name: side for side in comparison.sinks}
         left = []
