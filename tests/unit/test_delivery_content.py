@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
+import pytest
 
 from engagement import schemas
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.content import ContentHandle
 from engagement.delivery.microbatch import MicroBatchRunner, Patience
+from engagement.errors import TransientError
 from engagement.identity import OffsetRange
 from engagement.sinks.base import PartitionSummary
 from engagement.sources.content import ContentCatalogue, ContentSnapshot, Lengths
@@ -48,6 +50,7 @@ class Board:
     def __init__(self, counted: Lengths, on_board: set[str]) -> None:
         self.noted, self.on_board, self.recounts = counted, on_board, list[set[str]]()
         self.lock = threading.RLock()
+        self.away = False
 
     def counted_lengths(self) -> Lengths:
         return self.noted
@@ -59,6 +62,8 @@ class Board:
         return found
 
     def note_lengths(self, lengths: Lengths) -> None:
+        if self.away:
+            raise TransientError("Redis does not answer")
         self.noted = dict(lengths)
 
     def between_batches(self) -> AbstractContextManager[object]:
@@ -131,6 +136,20 @@ def test_a_content_that_comes_after_its_events_is_asked_for_until_it_is_adopted(
     after_a_kill.refresh()
     assert board.noted == {"late": 60}
     assert len(board.recounts) == 3
+
+
+def test_a_note_that_the_sink_did_not_take_does_not_bring_former_lengths_back() -> None:
+    catalogue, board = Catalogue({"a": 60}), Board({"a": 60}, set())
+    content = handle(catalogue, board)
+    assert content.current.lengths == {"a": 60}
+    catalogue.lengths, board.away = {"a": 90}, True
+    with pytest.raises(TransientError):
+        content.refresh()
+    board.away, board.on_board = False, {"a"}  # its first event comes, and is scored with 90
+    catalogue.lengths = {"a": 90, "b": 10}
+    content.refresh()
+    assert content.current.lengths == board.noted == {"a": 90, "b": 10}
+    assert board.recounts == []
 
 
 def test_an_unchanged_catalogue_keeps_its_snapshot() -> None:

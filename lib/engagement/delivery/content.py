@@ -65,7 +65,7 @@ class ContentHandle:
         self._current: ContentSnapshot | None = None
         self._newest: ContentSnapshot | None = None
         self._noted: Lengths = {}
-        """What the sink keeps: of a content that came after its events, nothing before they have been counted again."""
+        """What the sink was last told to keep: nothing of a content whose earlier events are to be counted again."""
 
     @property
     def current(self) -> ContentSnapshot:
@@ -103,5 +103,6 @@ class ContentHandle:
         return current
 
     def _note(self, lengths: Lengths) -> None:
-        self.sums.note_lengths(lengths)
+        # In this order: were the sink away now, its older note would bring back lengths that rows no longer have.
         self._noted = lengths
+        self.sums.note_lengths(lengths)
