@@ -3,7 +3,7 @@
 import pytest
 import requests
 from google.api_core import exceptions as google
-from google.auth.exceptions import DefaultCredentialsError, TransportError
+from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
 
 from engagement.errors import PermanentSinkError, TransientSinkError
 from engagement.sinks.bigquery.faults import translated
@@ -38,6 +38,8 @@ def told(error: Exception) -> TransientSinkError | PermanentSinkError:
         requests.Timeout(QUOTED),
         TransportError(QUOTED),
         TimeoutError(QUOTED),
+        RefreshError(QUOTED, retryable=True),  # the token's endpoint answered 5xx
+        RefreshError(TransportError(QUOTED)),  # the metadata server of a machine of Google's could not be reached
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -53,6 +55,7 @@ def test_what_another_try_may_cure_is_transient(error: Exception) -> None:
         (google.Forbidden(QUOTED, errors=[{"reason": "accessDenied", "message": QUOTED}]), "accessDenied"),
         (google.BadRequest(QUOTED, errors=[{"reason": "invalidQuery"}]), "invalidQuery"),
         (DefaultCredentialsError(QUOTED), "DefaultCredentialsError"),
+        (RefreshError("invalid_grant", QUOTED), "RefreshError"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -34,15 +34,23 @@ def translated() -> Iterator[None]:
         if is_transient(error):
             raise TransientSinkError(SINK, f"did not answer as it should: {reason_of(error)}") from error
         raise PermanentSinkError(SINK, f"refused: {reason_of(error)}") from error
-    except (google.RetryError, requests.RequestException, TransportError, TimeoutError) as error:
+    except (google.RetryError, requests.RequestException, TimeoutError) as error:
         raise TransientSinkError(SINK, f"cannot be reached: {type(error).__name__}") from error
     except GoogleAuthError as error:
+        if _may_pass(error):
+            raise TransientSinkError(SINK, f"cannot be reached for a token: {type(error).__name__}") from error
         raise PermanentSinkError(SINK, f"its credentials do not serve: {type(error).__name__}") from error
 
 
 def is_transient(error: google.GoogleAPICallError) -> bool:
     """Whether another try may help."""
     return isinstance(error, _TRANSIENT) or bool(_TRANSIENT_REASONS & set(_reasons(error))) or _RACE in error.message
+
+
+def _may_pass(error: GoogleAuthError) -> bool:
+    """Whether who gives out tokens was only away: it says so, or an error of the connection lies within."""
+    within = (error, error.__cause__, *error.args)
+    return error.retryable or any(isinstance(each, TransportError) for each in within)
 
 
 def reason_of(error: google.GoogleAPICallError) -> str:
