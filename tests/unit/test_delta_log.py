@@ -1,6 +1,9 @@
 """A table's log through delta-rs: who makes the table, what its files tell, and which of two commits passes."""
 
 import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,8 +11,10 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import types as T
 
-from engagement.errors import PermanentSinkError, TransientSinkError
+from engagement.errors import ContractError, PermanentSinkError, TransientSinkError
+from engagement.identity import BatchIdentity
 from engagement.sinks.delta import files
+from engagement.sinks.delta.fence import DeltaFence
 from engagement.sinks.delta.files import FileWriter, Folder
 from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import LakeTable
@@ -104,3 +109,103 @@ def test_large_rows_are_written_before_they_fill_the_memory(table: LakeTable, mo
         )
         writer.add(pa.RecordBatch.from_pylist([row], schema=schema))
     assert [json.loads(str(file["stats"]))["numRecords"] for file in writer.files] == [3, 3]
+
+
+FIRST_COMMIT = datetime(2026, 11, 23, 15, tzinfo=UTC)
+TOPIC_ID = "t"
+
+
+def advanced(table: LakeTable, commits: int) -> None:
+    """Rows and the fence, one offset further with each commit; version n of the table is n minutes old."""
+    for _ in range(commits):
+        log = DeltaLog(table)
+        before = log.fence(TOPIC_ID)[0] or DeltaFence(TOPIC_ID, {0: 0})
+        offset = before.next_offsets[0]
+        after = DeltaFence(TOPIC_ID, {0: offset + 1})
+        log.append(written(table, offset), before, after, BatchIdentity("app", "generation", offset))
+    for version, file in enumerate(sorted(Path(table.path, "_delta_log").glob("*.json"))):
+        moment = (FIRST_COMMIT + timedelta(minutes=version)).timestamp()
+        os.utime(file, (moment, moment))
+
+
+def restored_as_spark_writes_it(table: LakeTable, **parameters: object) -> None:
+    """The newest commit, a RESTORE, with the parameters that Spark's Delta would have given it."""
+    newest = max(Path(table.path, "_delta_log").glob("*.json"))
+    actions = [json.loads(line) for line in newest.read_text().splitlines()]
+    for action in actions:
+        if "commitInfo" in action:
+            action["commitInfo"]["operationParameters"] = parameters
+    newest.write_text("\n".join(json.dumps(action) for action in actions))
+
+
+def in_spark_by_version(table: LakeTable) -> None:
+    DeltaTable(table.path).restore(2)
+    restored_as_spark_writes_it(table, version=2, timestamp=None)
+
+
+def in_spark_by_time(table: LakeTable) -> None:
+    DeltaTable(table.path).restore(2)
+    restored_as_spark_writes_it(table, version=None, timestamp="2026-11-23 15:02:30.5")
+
+
+@pytest.mark.parametrize(
+    "restore",
+    [
+        lambda table: DeltaTable(table.path).restore(2),
+        lambda table: DeltaTable(table.path).restore(FIRST_COMMIT + timedelta(minutes=2, seconds=30)),
+        in_spark_by_version,
+        in_spark_by_time,
+    ],
+    ids=["version", "time", "version in Spark", "time in Spark"],
+)
+def test_the_fence_goes_back_with_a_table_that_is_restored(
+    table: LakeTable, restore: Callable[[LakeTable], object]
+) -> None:
+    advanced(table, 5)
+    restore(table)
+    assert (DeltaLog(table).fence(TOPIC_ID), ids_in(table)) == ((DeltaFence(TOPIC_ID, {0: 2}), True), [0, 1])
+    advanced(table, 1)
+    assert (DeltaLog(table).fence(TOPIC_ID), ids_in(table)) == ((DeltaFence(TOPIC_ID, {0: 3}), True), [0, 1, 2])
+    advanced(table, 12)
+    assert ids_in(table) == list(range(15))
+
+
+@pytest.mark.parametrize(("versions", "offset"), [((1,), 1), ((3, 5), 5), ((3, 1, 6), 3), ((2, 4, 1), 1)])
+def test_of_several_restores_the_newest_counts(table: LakeTable, versions: tuple[int, ...], offset: int) -> None:
+    advanced(table, 5)
+    for version in versions:
+        DeltaTable(table.path).restore(version)
+    (found, _), held = DeltaLog(table).fence(TOPIC_ID), ids_in(table)
+    assert (found, held) == (DeltaFence(TOPIC_ID, {0: offset}), list(range(offset)))
+
+
+def test_a_restore_to_long_ago_is_followed_there(table: LakeTable) -> None:
+    advanced(table, 20)
+    DeltaTable(table.path).restore(3)
+    assert DeltaLog(table).fence(TOPIC_ID)[0] == DeltaFence(TOPIC_ID, {0: 3})
+    DeltaTable(table.path).restore(0)
+    assert (DeltaLog(table).fence(TOPIC_ID), ids_in(table)) == ((None, False), [])
+
+
+def test_what_is_carried_beside_a_stream_is_the_restored_fence(table: LakeTable) -> None:
+    advanced(table, 5)
+    DeltaTable(table.path).restore(2)
+    DeltaLog(table).append_beside(written(table, 99), "a chunk")
+    assert DeltaLog(table).fence(TOPIC_ID)[0] == DeltaFence(TOPIC_ID, {0: 2})
+
+
+def test_a_restore_beside_a_commit_is_looked_at_again(table: LakeTable) -> None:
+    advanced(table, 3)
+    DeltaTable(table.path).restore(2)
+    log = DeltaLog(table)
+    DeltaLog(table).append_next(written(table, 99), APP, "{}")
+    with pytest.raises(TransientSinkError, match="looking again"):
+        log.fence(TOPIC_ID)
+
+
+def test_a_restore_that_does_not_say_to_what_is_an_error_and_no_fence(table: LakeTable) -> None:
+    advanced(table, 1)
+    DeltaTable(table.path).restore(0)
+    restored_as_spark_writes_it(table)
+    with pytest.raises(ContractError, match="RESTORE"):
+        DeltaLog(table).fence(TOPIC_ID)

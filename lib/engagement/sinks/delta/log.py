@@ -4,7 +4,8 @@ Reached through delta-rs, as the other engines that read the lake do: a commit c
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -12,14 +13,16 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
+from engagement.errors import TransientSinkError
 from engagement.identity import BatchIdentity
 from engagement.sinks.delta.faults import OTHER_DRIVER, translated
-from engagement.sinks.delta.fence import DeltaFence, fence_of
+from engagement.sinks.delta.fence import DeltaFence, fence_of, restored_to
 from engagement.sinks.delta.files import add_action
 from engagement.sinks.delta.tables import LakeTable
 
 _NEWEST_COMMITS = 10
 """Where the fence is looked for first: behind it lies at most some upkeep."""
+_RESTORE = "RESTORE"
 _OTHER_WRITER = "another writer added to it meanwhile; looking again"
 
 
@@ -28,6 +31,7 @@ class DeltaLog:
 
     def __init__(self, table: LakeTable) -> None:
         self._sink = table.sink
+        self._path = table.path
         self._partition_by = table.partition_by
         with translated(self._sink):
             self._table = DeltaTable(table.path)
@@ -106,8 +110,30 @@ class DeltaLog:
         """Those that the newest commits carry, newest first."""
         with translated(self._sink):
             commits = self._table.history(limit)
-        found = [fence_of(commit.get("userMetadata")) for commit in commits]
+        found = [fence_of(commit.get("userMetadata")) for commit in self._standing(commits)]
         return [fence for fence in found if fence is not None]
+
+    def _standing(self, commits: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """Commits, newest first, without those that a RESTORE has undone: the log still tells of them."""
+        newest = self._table.version()
+        for commit in commits:
+            if commit["version"] > newest:
+                continue
+            yield commit
+            if commit.get("operation") == _RESTORE:
+                newest = self._restored(commit.get("operationParameters", {}))
+
+    def _restored(self, parameters: Mapping[str, Any]) -> int:
+        to = restored_to(parameters)
+        with translated(self._sink):
+            now = DeltaTable(self._path)
+            if now.version() != self._table.version():
+                # What came since is in the history too, whose versions are counted back from our state's.
+                raise TransientSinkError(self._sink, _OTHER_WRITER)
+            if isinstance(to, datetime):
+                now.load_as_version(to)  # a commit's time is that of its file, which its text does not tell
+                return now.version()
+        return to
 
     def _append(self, files: Sequence[Mapping[str, Any]], metadata: str, once: Transaction | None, lost: str) -> None:
         transactions = None if once is None else [once]
