@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import grpc
 import pyarrow as pa
@@ -19,6 +20,7 @@ from engagement.sinks.bigquery.stream import MAX_REQUEST_BYTES, PendingStream, c
 pytestmark = pytest.mark.timeout(60)
 
 Code = types.StorageError.StorageErrorCode
+COMMITTED_AT = datetime(2026, 11, 23, 15, tzinfo=UTC)
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
     ids: list[int | None] = field(default_factory=list)
     lose_answers: int = 0
     commit_errors: list[int] = field(default_factory=list)
+    commit_time: datetime | None = COMMITTED_AT
     rows: int = 0
     sizes: list[int] = field(default_factory=list)
     routes: set[str] = field(default_factory=set)
@@ -83,7 +86,8 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
     def _commit(self, _request: bytes, context: grpc.ServicerContext) -> bytes:
         self._fail(context)
         errors = [types.StorageError(code=code) for code in self.commit_errors]
-        answer = types.BatchCommitWriteStreamsResponse(stream_errors=errors)
+        at = None if errors else self.commit_time
+        answer = types.BatchCommitWriteStreamsResponse(stream_errors=errors, commit_time=at)
         return bytes(types.BatchCommitWriteStreamsResponse.serialize(answer))
 
 
@@ -207,6 +211,34 @@ def test_a_commit_s_answers_are_told_apart(
 ) -> None:
     service.commit_errors = errors
     assert commit(options, ("the-stream",)) is answer
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        ("NOT_FOUND", Answer.GONE),  # the table was made anew, or the streams have outlived their time
+        ("INVALID_ARGUMENT", Answer.REFUSED),
+        ("FAILED_PRECONDITION", Answer.REFUSED),
+        ("UNAVAILABLE", Answer.UNCLEAR),
+        ("ABORTED", Answer.UNCLEAR),
+    ],
+)
+def test_a_commit_that_is_answered_by_a_status_is_told_apart_too(
+    service: Service, options: WarehouseOptions, status: str, answer: Answer
+) -> None:
+    service.failures = [grpc.StatusCode[status]]
+    assert commit(options, ("the-stream",)) is answer
+
+
+def test_a_commit_that_nobody_may_make_says_so(service: Service, options: WarehouseOptions) -> None:
+    service.failures = [grpc.StatusCode.PERMISSION_DENIED]
+    with pytest.raises(PermanentSinkError, match="PERMISSION_DENIED"):
+        commit(options, ("the-stream",))
+
+
+def test_a_commit_without_a_time_did_not_take_place(service: Service, options: WarehouseOptions) -> None:
+    service.commit_time = None
+    assert commit(options, ("the-stream",)) is Answer.REFUSED
 
 
 def test_a_commit_whose_answer_is_lost_is_unclear_and_not_sent_again(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
+from google.api_core.exceptions import BadRequest, NotFound
 from google.cloud.bigquery_storage_v1 import BigQueryWriteClient, types
 from google.rpc import code_pb2
 
@@ -140,16 +141,24 @@ class PendingStream:
 
 
 def commit(options: WarehouseOptions, streams: tuple[str, ...]) -> Answer:
-    """Make the rows of finalized streams visible, all or none; never sent twice by itself."""
+    """Make the rows of finalized streams visible, all or none; never sent twice by itself.
+
+    What BigQuery says of the streams may come in its answer or as the call's status. Raises: PermanentSinkError.
+    """
     request = types.BatchCommitWriteStreamsRequest(parent=options.table_path, write_streams=streams)
     try:
         with translated():
             answer = writer_for(options).batch_commit_write_streams(request, retry=None, timeout=CALL_SECONDS)
-    except TransientSinkError:
-        return Answer.UNCLEAR
+    except TransientSinkError as error:
+        return Answer.GONE if isinstance(error.__cause__, NotFound) else Answer.UNCLEAR
+    except PermanentSinkError as error:
+        if isinstance(error.__cause__, BadRequest):  # INVALID_ARGUMENT, FAILED_PRECONDITION
+            return Answer.REFUSED
+        raise
     codes = {error.code for error in answer.stream_errors}
     if not codes:
-        return Answer.DONE
+        # Without a time the commit did not take place, whatever else the answer lacks.
+        return Answer.DONE if "commit_time" in answer else Answer.REFUSED
     return Answer.GONE if types.StorageError.StorageErrorCode.STREAM_NOT_FOUND in codes else Answer.REFUSED
 
 
