@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from google.cloud import bigquery as google
 from tests.builders import CONTENT_ID, EVENT_TS, LSN, MIXED, Message, created, envelope, in_order, message, row
-from tests.spark.warehouse import NOW, Warehouse, inserted, part, start
+from tests.spark.warehouse import NOW, Faulty, Warehouse, inserted, part, start
 
 from engagement.errors import PermanentSinkError, TransientSinkError
 from engagement.sinks.bigquery.rest import FENCE, VIEWS
@@ -133,6 +133,36 @@ def test_a_table_without_a_fence_tells_it_by_its_rows(warehouse: Warehouse) -> N
     warehouse.deliver(warehouse.driver(), inserted(3))
     warehouse.rest.client.delete_table(warehouse.rest.full_name(FENCE))
     assert warehouse.driver().fence() == {0: 3}
+
+
+def drop_events(warehouse: Warehouse) -> None:
+    warehouse.rest.client.delete_table(warehouse.rest.full_name("enriched_events"))
+
+
+def test_a_fence_whose_rows_are_gone_with_their_table_is_not_believed(
+    warehouse: Warehouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    warehouse.deliver(warehouse.driver(), inserted(3))
+    assert not caplog.records
+    drop_events(warehouse)
+    sink = warehouse.driver()
+    (told,) = caplog.records
+    assert "{'first': {0: 3}}" in told.getMessage()
+    assert "backfill --sinks warehouse" in told.getMessage()
+    assert sink.fence() == {}
+    warehouse.deliver(sink, inserted(3))
+    assert (warehouse.ids(), warehouse.driver().fence()) == ([1, 2, 3], {0: 3})
+
+
+def test_a_driver_that_writes_while_the_table_is_made_anew_is_told_so(warehouse: Warehouse) -> None:
+    def others() -> None:
+        drop_events(warehouse)
+        warehouse.deliver(warehouse.driver(), inserted(1))
+
+    first = warehouse.driver(ledger=Faulty("claim", others, before=True))
+    with pytest.raises(TransientSinkError, match="another driver"):
+        warehouse.deliver(first, inserted(3))
+    assert (first.fence(), warehouse.ids()) == ({0: 1}, [1])
 
 
 def test_a_column_that_an_older_table_lacks_is_added(warehouse: Warehouse) -> None:

@@ -218,6 +218,17 @@ def test_a_claim_is_undone_only_when_nobody_can_bring_its_rows_any_more() -> Non
     assert judge(Answer.UNCLEAR, landed=False, age_seconds=1e9) is Verdict.WAIT
 
 
+def test_a_fence_that_vanishes_under_a_driver_is_not_begun_anew_behind_its_back() -> None:
+    warehouse = FakeWarehouse(random.Random(0))
+    keeper = FenceKeeper(warehouse, TOPIC, lambda: "token")
+    assert keeper.settled().next_offsets == {}
+    warehouse.fence = None
+    for _ in range(2):
+        with pytest.raises(TransientSinkError, match="vanished"):
+            keeper.settled()
+    assert FenceKeeper(warehouse, TOPIC, lambda: "token").settled().next_offsets == {}
+
+
 @given(OFFSETS)
 def test_what_the_table_holds_is_read_back(offsets: dict[int, int]) -> None:
     assert from_text(to_text(offsets)) == offsets

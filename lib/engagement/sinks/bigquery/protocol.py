@@ -66,13 +66,19 @@ class FenceKeeper:
         self._ledger = ledger
         self._topic_id = topic_id
         self._new_token = new_token
+        self._was_there = False
 
     def settled(self) -> FenceRow:
-        """The fence, once no claim is open. Raises: TransientSinkError while that cannot be known."""
+        """The fence, once no claim is open. Raises: TransientSinkError while that cannot be known.
+
+        Also when one that was there has vanished: a query that goes on would leave out what lies before it.
+        """
         row = self._ledger.read(self._topic_id)
         if row is None:
-            self._ledger.seed(self._topic_id, self._new_token())
+            if not self._was_there:
+                self._ledger.seed(self._topic_id, self._new_token())
             row = self._read_again()
+        self._was_there = True
         return row if row.claim is None else self._settle(row, row.claim)
 
     def move(

@@ -1,5 +1,6 @@
 """The dataset's tables and views: how they are made, and what is done with those that are there already."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,14 +10,23 @@ from google.cloud import bigquery
 from engagement.errors import PermanentSinkError
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.faults import SINK
-from engagement.sinks.bigquery.rest import FENCE, VIEWS, Rest
+from engagement.sinks.bigquery.fence import from_text
+from engagement.sinks.bigquery.rest import FENCE, VIEWS, ListParameter, Rest
 from engagement.sinks.bigquery.rows import ROWS
+
+log = logging.getLogger(__name__)
 
 _CLUSTERING = ("content_type", "event_type", "content_id")
 _PARTITIONED_BY = "event_timestamp"
 _NEVER_NULL = frozenset({"event_id", "op", "version", "processed_timestamp"})
 _OLD_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "DECIMAL": "NUMERIC"}
 """BigQuery's API answers with these for the types that SQL knows by the others."""
+
+_TABLE_GONE = (
+    "the warehouse's table %s is gone; it is made again, and its fences %s are not believed any more: rows come again "
+    "as far back as Kafka holds them, older ones by "
+    "./spark-submit.sh backfill --sinks warehouse --start-date D --end-date D"
+)
 
 
 def _field(column: pa.Field) -> bigquery.SchemaField:
@@ -65,9 +75,9 @@ class WarehouseTables:
         a column of another type, before any row is read.
         """
         self._make_dataset()
-        self._prepare_events()
         fence = bigquery.Table(self.rest.full_name(FENCE), schema=FENCES)
         self._prepare_table(fence, FENCES)
+        self._prepare_events()
         for view in VIEWS:
             self._prepare_view(view)
 
@@ -81,10 +91,29 @@ class WarehouseTables:
         events = bigquery.Table(self.rest.full_name(self.options.table), schema=EVENTS)
         events.time_partitioning = bigquery.TimePartitioning(bigquery.TimePartitioningType.DAY, _PARTITIONED_BY)
         events.clustering_fields = _CLUSTERING
+        if self._found(events) is None:
+            self._forget_fences(events)
         self._prepare_table(events, EVENTS)
 
+    def _forget_fences(self, events: bigquery.Table) -> None:
+        """Believe no fence of rows that are gone; before their table is made anew, so that a crash forgets them too.
+
+        A claim under way goes with them: its streams belong to the table that is gone, and its driver is told.
+        """
+        rows = self.rest.run("read_fence").rows
+        fences = {row["token"]: (row["topic_id"], from_text(row["next_offsets"])) for row in rows}
+        reached = {topic_id: offsets for topic_id, offsets in fences.values() if any(offsets.values())}
+        # Looked again after reading: who made the table meanwhile has a fence of its own, which these are not.
+        if not reached or self._found(events) is not None:
+            return
+        self.rest.run("forget_fences", [ListParameter("tokens", "STRING", list(fences))])
+        log.warning(_TABLE_GONE, events.table_id, reached)
+
+    def _found(self, table: bigquery.Table) -> bigquery.Table | None:
+        return self.rest.find(self.rest.client.get_table, str(table.reference))
+
     def _prepare_table(self, wanted: bigquery.Table, fields: Sequence[bigquery.SchemaField]) -> None:
-        there = self.rest.find(self.rest.client.get_table, str(wanted.reference))
+        there = self._found(wanted)
         if there is None:
             # Of two drivers that start at once, the second is told that it exists.
             there = self.rest.call(self.rest.client.create_table, wanted, exists_ok=True)
