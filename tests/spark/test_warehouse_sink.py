@@ -7,7 +7,8 @@ from decimal import Decimal
 import pytest
 from google.cloud import bigquery as google
 from tests.builders import CONTENT_ID, EVENT_TS, LSN, MIXED, Message, created, envelope, in_order, message, row
-from tests.spark.warehouse import NOW, Faulty, Warehouse, inserted, part, start
+from tests.spark import frames
+from tests.spark.warehouse import IDENTITY, NOW, Faulty, Warehouse, inserted, part, start
 
 from engagement.errors import PermanentSinkError, TransientSinkError
 from engagement.sinks.bigquery.rest import FENCE, VIEWS
@@ -234,3 +235,15 @@ def test_versions_that_come_again_within_one_micro_batch_are_stored_once(warehou
     (summary,) = warehouse.deliver(warehouse.driver(), [Message(value, offset=n) for n, value in enumerate(sent)])
     assert (summary.delivered, summary.repeats) == (4, 2)
     assert sorted(warehouse.ids()) == [1, 2, 3, 4]
+
+
+def test_a_version_that_comes_again_in_another_partition_is_stored_once(warehouse: Warehouse) -> None:
+    """Events without a content have no key, so the source may send one again to any partition."""
+    without_content = message(envelope(after=row(id=3, content_id=None), lsn=LSN + 16 * 3)).value
+    sink = warehouse.driver()
+    warehouse.deliver(sink, [Message(later(5), partition=1)], part(0, 1, partition=1))
+    sent = frames.messages(warehouse.spark, [Message(without_content, n, partition=n) for n in (0, 1)])
+    in_two_tasks = frames.of_messages(warehouse.spark, sent.repartitionByRange(2, "partition"))
+    summaries = sink.deliver(in_two_tasks, [part(0, 1), part(1, 2, partition=1)], IDENTITY, final=True)
+    assert [(s.delivered, s.repeats, s.conservation_difference) for s in summaries] == [(1, 0, 0), (0, 1, 0)]
+    assert warehouse.ids() == [3, 5]

@@ -104,6 +104,10 @@ class Changes:
         """The changes of some Kafka partitions only."""
         return replace(self, messages=self.messages.where(F.col("partition").isin(list(partitions))))
 
+    def in_one_task(self) -> "Changes":
+        """The same, one Kafka partition after the other, for what has to see all of them. Shuffle: none."""
+        return replace(self, messages=self.messages.coalesce(1))
+
     def _run(self, task: Task | None, schema: T.StructType) -> DataFrame:
         run = partial(_run_task, transform=self.transform, contents=self.contents.variable, task=task)
         with self.workers.chosen(self.messages.sparkSession.sparkContext):

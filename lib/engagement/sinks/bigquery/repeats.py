@@ -16,7 +16,7 @@ Version = tuple[int, int]
 
 
 class RepeatFilter:
-    """Lets each version through once; mutable while a task's batches come."""
+    """Lets each version through once; mutable while the batches of a micro-batch's only task come."""
 
     def __init__(self, there: Callable[[pa.RecordBatch], set[Version]]) -> None:
         """`there`: which versions of a batch's events the table holds."""

@@ -109,7 +109,9 @@ class WarehouseSink:
         spans = [(task.summary.partition, task.span) for task in tasks]
         if may_repeat(spans, before.places):
             # The source went back, or a dead letter is sent again: anew, and asking. The first streams are never named.
-            tasks = self._write(changes, replace(plan, versions_there=self._rest.text("versions_there")))
+            # In one task: an event without a content has no key, so both copies may be here, in two partitions.
+            asking = replace(plan, versions_there=self._rest.text("versions_there"))
+            tasks = self._write(changes.in_one_task(), asking)
         refused = [row for task in tasks for row in task.refused]
         if refused:
             # Before the fence moves: a crash in between adds the same letters again, and none twice.
