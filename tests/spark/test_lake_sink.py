@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable as OtherEngine
 from pyspark.sql import Row, SparkSession
@@ -20,11 +21,12 @@ from engagement.errors import PermanentSinkError, TransientSinkError
 from engagement.identity import BatchIdentity, OffsetRange
 from engagement.sinks.base import CommitTimes, PartitionSummary
 from engagement.sinks.delta.fence import DeltaFence
+from engagement.sinks.delta.files import FileWriter, Folder
 from engagement.sinks.delta.log import DeltaLog
-from engagement.sinks.delta.tables import DEAD_LETTERS
+from engagement.sinks.delta.tables import DEAD_LETTERS, LakeTable
 from engagement.sinks.delta.upkeep import Upkeep, UpkeepPlan
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
-from engagement.sinks.lake.tables import EVENTS
+from engagement.sinks.lake.tables import EVENT_DATE, EVENT_FILE, EVENTS
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
 
@@ -317,6 +319,31 @@ def test_small_files_become_one_and_old_ones_are_deleted_when_it_is_time(lake: L
     assert [r.event_id for r in lake.events()] == [1, 2, 3, 4, 5]
     assert sink.fence() == {0: 5}
     assert set(files) <= set((lake.folder / "enriched_events").rglob("*.parquet")), "a week by the files' own clock"
+
+
+def test_small_files_of_older_days_become_one_when_many_have_come(lake: Lake) -> None:
+    """Late events, deletions without a day, files of a backfill: whoever wrote them, and however long ago."""
+    table = lake.driver().events
+    for _ in range(8):
+        add_file(table, datetime(2026, 11, 18, tzinfo=UTC), None)
+    add_file(table, datetime(2026, 11, 19, tzinfo=UTC))
+    add_file(table, datetime(2026, 11, 19, tzinfo=UTC))
+    Upkeep(lake.spark, [table], UpkeepPlan(compact_commits=1), lambda: NOW).after_commit()
+    folders = [file.split("/")[-2].partition("=")[2] for file in table.read(lake.spark).inputFiles()]
+    assert sorted(folders) == ["2026-11-18", "2026-11-19", "2026-11-19", "__HIVE_DEFAULT_PARTITION__"]
+    assert table.read(lake.spark).count() == 18
+
+
+def add_file(table: LakeTable, *times: datetime | None) -> None:
+    """A commit of rows with these times of their events."""
+    columns = [
+        pa.array(times, field.type) if field.name == "event_ts" else pa.nulls(len(times), field.type)
+        for field in EVENT_FILE
+    ]
+    writer = FileWriter(Folder(table.path), EVENT_DATE, "event_ts", 0)
+    writer.add(pa.RecordBatch.from_arrays(columns, schema=EVENT_FILE))
+    writer.finish()
+    DeltaLog(table).append_next(writer.files, "another writer", "{}")
 
 
 def test_vacuum_takes_a_task_or_two_and_not_thousands(lake: Lake) -> None:

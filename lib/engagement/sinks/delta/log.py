@@ -96,6 +96,14 @@ class DeltaLog:
         columns = {name: files[own] if own in files.column_names else unknown for name, own in told.items()}
         return pa.table({"path": files["path"], **columns})
 
+    def small_files(self, below: int) -> dict[str | None, int]:
+        """Day -> its files of fewer bytes than `below`; days without any are absent."""
+        with translated(self._sink):
+            files = pa.table(self._table.get_add_actions(flatten=True))
+        small = files.filter(pc.less(files["size_bytes"], below))
+        counted = pc.value_counts(small[f"partition.{self._partition_by}"].cast(pa.string())).to_pylist()
+        return {day["values"]: day["counts"] for day in counted}
+
     def read(self, columns: Sequence[str], where: pc.Expression) -> pa.Table:
         """Some columns of some rows, as this state has them."""
         with translated(self._sink):

@@ -6,12 +6,16 @@ from datetime import datetime, timedelta
 
 from pyspark.sql import SparkSession
 
+from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import LakeTable
 
 _FIRST_AFTER, _EVERY = timedelta(hours=1), timedelta(days=1)
 """Of what is deleted: for the first time so long after the start, so that restarts do not add up."""
-_COMPACTION = {"minFileSize": 64 * 2**20, "maxFileSize": 256 * 2**20}
-"""Bytes: what is small, and what small files become. A file that is large enough is not rewritten again and again."""
+_SMALL_BYTES, _LARGE_BYTES = 64 * 2**20, 256 * 2**20
+_COMPACTION = {"minFileSize": _SMALL_BYTES, "maxFileSize": _LARGE_BYTES}
+"""What is small, and what small files become. A file that is large enough is not rewritten again and again."""
+_MANY_SMALL = 8
+"""Small files of an older day that are worth a rewrite: with fewer, each late event would rewrite its whole day."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,8 @@ class UpkeepPlan:
     """How often."""
 
     compact_commits: int = 50
-    """Commits after which the small files of today and yesterday are rewritten as one; 0: never."""
+    """Commits after which the small files of today and yesterday, and of days that many of them came to since (late
+    events, a backfill), are rewritten as one; 0: never."""
     retention_hours: int = 168
     """Age at which files that no version needs any more are deleted; 0: never."""
     keep_days: int = 0
@@ -52,15 +57,17 @@ class Upkeep:
         self._delete_old_files()
 
     def _rewrite_small_files(self) -> None:
-        """Every so many micro-batches; older days have seen their last compaction."""
+        """Every so many micro-batches."""
         self._uncompacted += 1
         if not self._plan.compact_commits or self._uncompacted < self._plan.compact_commits:
             return
         self._uncompacted = 0
         yesterday = (self._clock() - timedelta(days=1)).date().isoformat()
         for table in self._tables:
-            recent = f"{table.partition_by} >= '{yesterday}'"
-            table.open(self._spark).optimize().where(recent).executeCompaction()
+            days = DeltaLog(table).small_files(_SMALL_BYTES)
+            scattered = [day for day, files in days.items() if files >= _MANY_SMALL]
+            chosen = _in_days(table.partition_by, yesterday, scattered)
+            table.open(self._spark).optimize().where(chosen).executeCompaction()
 
     def _delete_old_days(self) -> None:
         """Whole partitions, and so only in the table's log: their files go as all others that nobody needs."""
@@ -77,3 +84,14 @@ class Upkeep:
         self._files_after = self._clock() + _EVERY
         for table in self._tables:
             table.open(self._spark).vacuum(self._plan.retention_hours)
+
+
+def _in_days(column: str, since: str, days: Sequence[str | None]) -> str:
+    """Condition on a table's partitions, in SQL.
+
+    >>> _in_days("day", "2026-11-22", []), _in_days("day", "2026-11-22", ["2026-11-18", None])
+    ("day >= '2026-11-22'", "day >= '2026-11-22' or day in ('2026-11-18') or day is null")
+    """
+    dated = ", ".join(f"'{day}'" for day in days if day is not None)
+    parts = [f"{column} >= '{since}'", f"{column} in ({dated})" if dated else "", None in days and f"{column} is null"]
+    return " or ".join(part for part in parts if part)
