@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.arrow import changes
 from tests.builders import CONTENT_ID, EVENT_TS, MIXED, Message, created, envelope, in_order, message, row
@@ -102,7 +102,8 @@ def test_an_empty_batch_has_the_schema_too() -> None:
 @pytest.mark.parametrize(
     "text",
     ['{"a": 1}', "[1,2]", '"text"', "null", "1.5", "-0", '{"a": "\\ud83d\\ude00"}', '{"a": 0.30000000000000004}',
-     "9223372036854775807", "18446744073709551615", " 1 ", "[" * MAX_DEPTH + "]" * MAX_DEPTH, '"\\u0000"'],
+     "9223372036854775807", "18446744073709551615", " 1 ", "0e-999", "-0.00", "5e-324", "1.5e-323", "1e-300",
+     "[" * MAX_DEPTH + "]" * MAX_DEPTH, '"\\u0000"'],
 )  # fmt: skip
 def test_json_stays_as_it_came(text: str) -> None:
     assert to_json_value(text) == text
@@ -111,6 +112,7 @@ def test_json_stays_as_it_came(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "hello", "{'a': 1}", '{"a": 1} x', "NaN", "-Infinity", "1e999", '{"a": "\\ud800"}', "\ufeff{}", "01",
+     "1e-400", "4e-324", "-1.23456789e-320", "[0.1e-400]",
      "18446744073709551616", "1" * 5000, "3.14159265358979323846", "[" * 501 + "]" * 501, "[" * 100_000, "a\nb\x00"],
 )  # fmt: skip
 def test_what_bigquery_does_not_take_as_json_becomes_a_json_string(text: str) -> None:
@@ -131,6 +133,19 @@ def test_any_text_becomes_json_that_reads_back(text: str) -> None:
 def test_a_double_s_own_spelling_is_taken(number: float) -> None:
     assert to_json_value(repr(number)) == repr(number)
     assert math.isfinite(number)
+
+
+@given(st.integers(0, 10**18), st.integers(-360, 320))
+@example(4, -324)
+@example(123, -325)
+@example(22250738585072014, -324)  # the smallest normal number
+def test_a_number_that_is_taken_is_the_same_as_a_double(mantissa: int, exponent: int) -> None:
+    """BigQuery refuses a JSON number that it cannot give back, and the whole commit with it."""
+    text = f"{mantissa}e{exponent}"
+    if to_json_value(text) == text:
+        assert Decimal(repr(float(text))) == Decimal(text)
+    else:
+        assert to_json_value(text) == f'"{text}"'
 
 
 def test_each_message_has_one_outcome() -> None:

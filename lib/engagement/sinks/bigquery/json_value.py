@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from typing import NoReturn
 
 MAX_DEPTH = 500
@@ -52,8 +53,11 @@ def _depth(text: str) -> int:
 
 def _check_float(text: str) -> float:
     value = float(text)
-    digits = sum(len(part) for part in _DIGITS.findall(text.lower().partition("e")[0]))
-    if value in (float("inf"), float("-inf")) or (digits > _EXACT_DIGITS and repr(value) != text):
+    digits = "".join(_DIGITS.findall(text.lower().partition("e")[0]))
+    # Below its smallest normal number a double holds fewer digits, down to none: 4e-324 would become 5e-324, 1e-400 0.
+    held = abs(value) >= sys.float_info.min or not digits.strip("0")
+    is_certain = held and len(digits) <= _EXACT_DIGITS
+    if value in (float("inf"), float("-inf")) or not (is_certain or repr(value) == text):
         raise ValueError("not a double's own spelling")
     return value
 
