@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
-from tests.builders import BAD_LENGTH_ID, CONTENT_ID, NEWSLETTER_ID, Message, envelope, message, row
+from tests.builders import BAD_LENGTH_ID, CONTENT_ID, CONTENT_ROWS, NEWSLETTER_ID, Message, envelope, message, row
 from tests.reference.scoring import enrich, half_up
-from tests.spark.warehouse import NOW, SQL, Warehouse, start
+from tests.spark import frames
+from tests.spark.warehouse import IDENTITY, NOW, SQL, Warehouse, part, start
 
 from engagement.embedded.bigquery import BigQuery
 from engagement.sinks.bigquery.reader import WarehouseReader
@@ -162,6 +163,22 @@ def test_the_top_ranks_the_events_of_the_last_hours_like_the_live_board(warehous
     expected = sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:2]
     found = reader_of(warehouse, now).top(hours=1, limit=2)
     assert [(content.content_id, exact(content.score)) for content in found] == expected
+
+
+def test_a_content_that_was_renamed_is_called_as_it_is_now(spark: SparkSession, bigquery: BigQuery) -> None:
+    """By all its names, and also when its newest event came before the catalogue knew it."""
+    old, new = ({**CONTENT_ROWS[0], "slug": slug, "title": title} for slug, title in (("z", "A"), ("a", "Z")))
+    warehouse = Warehouse(spark, bigquery)
+    moments = (NOW.replace(second=n) for n in range(3))
+    sink = warehouse.driver(lambda: next(moments))
+    for n, contents in enumerate(([old], [new], [])):
+        sent = message(envelope(after=row(id=n + 1, event_ts=f"2026-11-23T14:0{n}:00Z"), lsn=1000 + n), offset=n)
+        sink.deliver(frames.changes(spark, [sent], contents), [part(n, n + 1)], IDENTITY, final=True)
+    (day,) = warehouse.rows("daily_engagement_summary")
+    assert (day["events"], day["content_slug"], day["content_title"], day["content_type"]) == (3, "a", "Z", "podcast")
+    (first,) = reader_of(warehouse, NOW).top(hours=24, limit=2)
+    assert (first.events, first.content_title, first.content_type) == (3, "Z", "podcast")
+    warehouse.close()
 
 
 @pytest.mark.parametrize("report", sorted((SQL / "reports").glob("*.sql")), ids=lambda path: path.stem)

@@ -2,7 +2,7 @@
 -- Run it where `engagement` is the dataset: bq query --use_legacy_sql=false < completion_by_content.sql
 select
     content_id,
-    max(content_title) as content_title,
+    max_by(content_title, if(content_title is null, null, event_date)) as content_title,
     sum(play) as plays,
     sum(finish) as finishes,
     round(100 * sum(finish) / nullif(sum(play), 0), 1) as finished_pct,
