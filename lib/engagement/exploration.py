@@ -78,7 +78,9 @@ class Exploration:
         return pd.DataFrame(rows, columns=list(_TOP_COLUMNS))
 
     def days(self, start: date | None = None, end: date | None = None) -> pd.DataFrame:
-        """What the warehouse counts on each UTC day of [start, end), by default the last week up to today.
+        """What the warehouse counts on each UTC day of [start, end), by default the week that ends with today.
+
+        `end` alone asks for the week before it.
 
         Raises:
             ConfigError: no warehouse is set.
@@ -87,10 +89,11 @@ class Exploration:
         """
         if not self.settings.bigquery.is_set:
             raise ConfigError([not_set("BIGQUERY_PROJECT_ID")])
-        tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+        until = end or datetime.now(UTC).date() + timedelta(days=1)
+        since = start or until - timedelta(days=7)
         reader = WarehouseReader(warehouse_options(self.settings.bigquery), WAREHOUSE_SQL)
         try:
-            found = reader.stats(start or tomorrow - timedelta(days=7), end or tomorrow)
+            found = reader.stats(since, until)
         finally:
             reader.close()
         return pd.DataFrame([asdict(day) for day in found], columns=[column.name for column in fields(DayStats)])

@@ -105,6 +105,8 @@ def test_each_question_has_its_answer(pipeline: Exploration) -> None:
     assert (top["rank"], top["content_id"], top["score"], top["finish"]) == (1, CONTENT_ID, 4.5, 1)
     days = pipeline.days(date(2000, 1, 1), date(2100, 1, 1))
     assert days["events"].sum() == 2
+    ends = {date(2026, 11, 23): 0, date(2026, 11, 24): 2, date(2026, 11, 30): 2, date(2026, 12, 1): 0}
+    assert {end: pipeline.days(end=end)["events"].sum() for end in ends} == ends, "each the week before it"
 
 
 def test_events_are_planned_with_one_exchange(pipeline: Exploration) -> None:
