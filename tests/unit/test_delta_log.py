@@ -20,6 +20,8 @@ from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import LakeTable
 
 APP = "an application"
+FIRST_COMMIT = datetime(2026, 11, 23, 15, tzinfo=UTC)
+TOPIC_ID = "t"
 SCHEMA = T.StructType(
     [
         T.StructField("event_id", T.LongType()),
@@ -99,6 +101,16 @@ def test_of_two_that_go_on_from_one_state_the_second_is_told_to_look_again(table
     assert ids_in(table) == [1, 2, 3]
 
 
+def test_a_transaction_tells_when_it_was_so_that_delta_can_forget_it(table: LakeTable) -> None:
+    before, after = DeltaFence(TOPIC_ID, {}), DeltaFence(TOPIC_ID, {0: 1})
+    DeltaLog(table, lambda: FIRST_COMMIT).append([], before, after, BatchIdentity("app", "generation", 0))
+    DeltaLog(table, lambda: FIRST_COMMIT).append_next(written(table, 1), APP, "{}")
+    lines = [line for file in Path(table.path, "_delta_log").glob("*.json") for line in file.read_text().splitlines()]
+    transactions = [action["txn"] for action in map(json.loads, lines) if "txn" in action]
+    told = {transaction["appId"]: transaction["lastUpdated"] for transaction in transactions}
+    assert told == dict.fromkeys((before.successor, APP), int(FIRST_COMMIT.timestamp() * 1000))
+
+
 def test_large_rows_are_written_before_they_fill_the_memory(table: LakeTable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "BYTES_PER_FILE", 1000)
     writer = FileWriter(Folder(table.path), "event_date", "event_ts", 0, ["event_id"])
@@ -109,10 +121,6 @@ def test_large_rows_are_written_before_they_fill_the_memory(table: LakeTable, mo
         )
         writer.add(pa.RecordBatch.from_pylist([row], schema=schema))
     assert [json.loads(str(file["stats"]))["numRecords"] for file in writer.files] == [3, 3]
-
-
-FIRST_COMMIT = datetime(2026, 11, 23, 15, tzinfo=UTC)
-TOPIC_ID = "t"
 
 
 def advanced(table: LakeTable, commits: int) -> None:

@@ -4,8 +4,8 @@ Reached through delta-rs, as the other engines that read the lake do: a commit c
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from engagement.sinks.delta.faults import OTHER_DRIVER, translated
 from engagement.sinks.delta.fence import DeltaFence, fence_of, restored_to
 from engagement.sinks.delta.files import add_action
 from engagement.sinks.delta.tables import LakeTable
+from engagement.transform.instant import to_micros
 
 _NEWEST_COMMITS = 10
 """Where the fence is looked for first: behind it lies at most some upkeep."""
@@ -29,10 +30,11 @@ _OTHER_WRITER = "another writer added to it meanwhile; looking again"
 class DeltaLog:
     """One state of the table's log, read when it is made. Raises: TransientSinkError."""
 
-    def __init__(self, table: LakeTable) -> None:
+    def __init__(self, table: LakeTable, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._sink = table.sink
         self._path = table.path
         self._partition_by = table.partition_by
+        self._clock = clock
         with translated(self._sink):
             self._table = DeltaTable(table.path)
 
@@ -57,7 +59,7 @@ class DeltaLog:
         delta-rs compares ours with all that came since this state was read, and what goes on from `before`, which was
         read from this state or a later one, can only have come since.
         """
-        self._append(files, after.to_metadata(identity), Transaction(before.successor, 1), OTHER_DRIVER)
+        self._append(files, after.to_metadata(identity), self._transaction(before.successor, 1), OTHER_DRIVER)
 
     def append_next(self, files: Sequence[Mapping[str, Any]], app: str, metadata: str) -> int:
         """Make files visible as the transaction of `app` that follows the one this state knows; its number.
@@ -66,7 +68,7 @@ class DeltaLog:
         state what is missing has to look again.
         """
         following = (self._table.transaction_version(app) or 0) + 1
-        self._append(files, metadata, Transaction(app, following), _OTHER_WRITER)
+        self._append(files, metadata, self._transaction(app, following), _OTHER_WRITER)
         return following
 
     def append_beside(self, files: Sequence[Mapping[str, Any]], chunk: str) -> None:
@@ -142,6 +144,10 @@ class DeltaLog:
                 now.load_as_version(to)  # a commit's time is that of its file, which its text does not tell
                 return now.version()
         return to
+
+    def _transaction(self, app: str, version: int) -> Transaction:
+        """With its time, in ms: Delta forgets old ids (tables.FENCED), but never one that does not tell its age."""
+        return Transaction(app, version, to_micros(self._clock()) // 1000)
 
     def _append(self, files: Sequence[Mapping[str, Any]], metadata: str, once: Transaction | None, lost: str) -> None:
         transactions = None if once is None else [once]
