@@ -1,5 +1,6 @@
 """History and stream into the same tables of a real lake and a real warehouse, in every order, killed and repeated."""
 
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,8 @@ class Place(Protocol):
 
     def rows(self) -> list[Held]: ...
 
+    def empty(self) -> None: ...
+
 
 @dataclass
 class Lake:
@@ -61,6 +64,9 @@ class Lake:
 
     def rows(self) -> list[Held]:
         return [row.asDict() for row in rows_of(self.sink.events)]
+
+    def empty(self) -> None:
+        shutil.rmtree(self.folder)
 
     def letters(self) -> list[Held]:
         return [row.asDict() for row in rows_of(self.sink.dead_letters)]
@@ -89,6 +95,9 @@ class Bank:
 
     def rows(self) -> list[Held]:
         return [{**row, "event_ts": row["event_timestamp"]} for row in self.warehouse.rows()]
+
+    def empty(self) -> None:
+        self.warehouse.drop()
 
 
 @pytest.fixture(params=["lake", "warehouse"])
@@ -158,6 +167,12 @@ def _was_seen(seed: Seed, event_id: int) -> bool:
     """Whether stream or backfill ever had the row: what was committed before both is nobody's."""
     streamed = any(key[0] == event_id for key in seed.versions)
     return streamed or any(event_id in rows for rows in seed.read.values())
+
+
+def test_tables_that_were_made_anew_are_another_destination(place: Place) -> None:
+    first, again = (place.loader().destination() for _ in range(2))
+    place.empty()
+    assert (again == first, place.loader().destination() == first) == (True, False)
 
 
 def test_a_chunk_is_added_once_however_often_it_comes(place: Place, history: History) -> None:

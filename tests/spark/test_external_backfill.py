@@ -45,6 +45,12 @@ def test_history_is_sent_once_however_often_it_comes(partner: Partner, history: 
     assert outcomes(partner) == Counter({(n + 1, 0, "delivered"): 1 for n in range(40)})
 
 
+def test_another_receiver_is_another_destination(partner: Partner) -> None:
+    first, again = (partner.loader().destination() for _ in range(2))
+    other = partner.loader(installation="another")
+    assert (again == first, other.destination() == first) == (True, False)
+
+
 def test_what_the_stream_has_delivered_is_not_sent_as_history(partner: Partner, history: History) -> None:
     streamed = [Message(created(id=n + 1).value, offset=n) for n in range(10)]
     partner.deliver(partner.driver(), streamed)

@@ -51,10 +51,14 @@ class Destination:
     trouble: Callable[[str, int], None] = lambda _when, _first: None
     ids: list[int] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    table: str = "first"
     opened: int = 0
 
     def open(self) -> None:
         self.opened += 1
+
+    def destination(self) -> str:
+        return f"https://user:secret@host/{self.table}"
 
     def load(self, chunk: Chunk) -> Loaded:
         ((first, last, _),) = cast("Planned", chunk.changes).parts
@@ -121,8 +125,23 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(ledger: Ledger, when: st
     assert len({name for name in sink.names}) == 5  # the chunk that is repeated has the name it had
 
 
+def test_what_one_table_holds_is_not_done_for_another(ledger: Ledger, tmp_path: Path) -> None:
+    """The lake lies elsewhere now, or was emptied: it has the sink's old name."""
+
+    def die(at: str, chunk: int) -> None:
+        if (at, chunk) == ("before", 31):
+            raise CrashError
+
+    with pytest.raises(CrashError):
+        backfill(ledger, Destination(trouble=die)).run()
+    other = Destination(table="second")
+    (outcome,) = backfill(ledger, other).run()
+    assert (sorted(other.ids), outcome.skipped_chunks) == (list(range(1, 51)), 0)
+    assert "secret" not in next((tmp_path / "deep").iterdir()).read_text()
+
+
 def test_a_restart_forgets_the_run_that_did_not_end(ledger: Ledger) -> None:
-    ledger.note_done(ledger.begin(CHUNKS), "lake", 0)
+    ledger.note_done(ledger.begin(CHUNKS), "lake", Destination().destination(), 0)
     (outcome,) = backfill(ledger, Destination()).run(restart=True)
     assert (outcome.skipped_chunks, outcome.written) == (0, 50)
 
@@ -201,15 +220,16 @@ def test_a_line_that_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     ledger = Ledger(path, lambda: "run")
     plan = ledger.begin(CHUNKS)
-    ledger.note_done(plan, "lake", 0)
-    ledger.note_done(plan, "lake", 1)
+    ledger.note_done(plan, "lake", "a", 0)
+    ledger.note_done(plan, "lake", "a", 1)
     path.write_bytes(path.read_bytes()[:-8])
     assert ledger.unfinished() == plan
-    assert ledger.done(plan, "lake") == {0}
-    ledger.note_done(plan, "lake", 4)
-    assert ledger.done(plan, "lake") == {0, 4}
-    assert ledger.done(plan, "warehouse") == set()
-    assert ledger.done(Plan("another", ()), "lake") == set()
+    assert ledger.done(plan, "lake", "a") == {0}
+    ledger.note_done(plan, "lake", "a", 4)
+    assert ledger.done(plan, "lake", "a") == {0, 4}
+    assert ledger.done(plan, "lake", "b") == set()
+    assert ledger.done(plan, "warehouse", "a") == set()
+    assert ledger.done(Plan("another", ()), "lake", "a") == set()
 
 
 def test_a_finished_run_is_not_gone_on_with(ledger: Ledger) -> None:

@@ -1,17 +1,21 @@
-"""The chunk ledger: which chunks a backfill consists of, and which of them each sink holds, in one local file.
+"""The chunk ledger: which chunks a backfill consists of, and which of them each destination holds, in one local file.
 
 Lines of JSON, only ever added to, each on disk before the next chunk begins. A run that was killed goes on with the
 same plan, and so with the same chunks under the same names; a line cut short by the crash is left out, and its chunk
 repeated, which adds nothing. Of two runs at once each sees what the other has done; should both load a chunk, the
-destination holds it once (sinks.base.Loader). A finished ledger is replaced: the next run looks at everything again.
+destination holds it once (sinks.base.Loader). What is noted belongs to the tables that were filled: for others, also
+under a sink's old name, nothing is done yet. A finished ledger is replaced: the next run looks at everything again.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+_MARK_CHARACTERS = 16
 
 
 @dataclass(frozen=True)
@@ -67,15 +71,14 @@ class Ledger:
         fresh.replace(self._path)
         return plan
 
-    def done(self, plan: Plan, sink: str) -> set[int]:
-        """Numbers of the chunks that a sink holds, by this run or another one of the same plan."""
-        return {
-            int(line["chunk"]) for line in self._lines() if line.get("done") == plan.run and line.get("sink") == sink
-        }
+    def done(self, plan: Plan, sink: str, destination: str) -> set[int]:
+        """Numbers of the chunks that a sink's tables hold, by this run or another one of the same plan."""
+        wanted = {"done": plan.run, "sink": sink, "into": _mark(destination)}
+        return {int(line["chunk"]) for line in self._lines() if wanted.items() <= line.items()}
 
-    def note_done(self, plan: Plan, sink: str, number: int) -> None:
-        """Keep that a sink holds a chunk."""
-        self._add({"done": plan.run, "sink": sink, "chunk": number})
+    def note_done(self, plan: Plan, sink: str, destination: str, number: int) -> None:
+        """Keep that a sink's tables hold a chunk."""
+        self._add({"done": plan.run, "sink": sink, "into": _mark(destination), "chunk": number})
 
     def finish(self, plan: Plan) -> None:
         """Keep that nothing of the plan is left to do."""
@@ -96,6 +99,11 @@ class Ledger:
             return []
         found = [_parsed(text) for text in self._path.read_text().splitlines() if text]
         return [line for line in found if line is not None]
+
+
+def _mark(text: str) -> str:
+    """A short form that tells texts apart and keeps addresses out of the file."""
+    return hashlib.sha256(text.encode()).hexdigest()[:_MARK_CHARACTERS]
 
 
 def _parsed(text: str) -> dict[str, Any] | None:

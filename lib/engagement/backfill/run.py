@@ -82,14 +82,15 @@ class Backfill:
         progress = Progress(loader.name, total, self._audience, self._pace.clock)
         try:
             loader.open()
+            into = loader.destination()
             for number, planned in enumerate(plan.chunks):
                 if self._pace.stop.is_set():
                     break
-                if number in self._ledger.done(plan, loader.name):
+                if number in self._ledger.done(plan, loader.name, into):
                     outcome.skipped_chunks += 1
                     progress.skip(planned.rows)
                 else:
-                    self._load(loader, plan, number, progress, outcome)
+                    self._load(loader, into, plan, number, progress, outcome)
         except EngagementError as error:
             outcome.failures.append(str(error))
         finally:
@@ -97,7 +98,7 @@ class Backfill:
             outcome.seconds = self._pace.clock() - began
         return outcome
 
-    def _load(self, loader: Loader, plan: Plan, number: int, progress: Progress, outcome: Outcome) -> None:
+    def _load(self, loader: Loader, into: str, plan: Plan, number: int, progress: Progress, outcome: Outcome) -> None:
         note = f"chunk {number + 1} of {len(plan.chunks)}"
         ticker = _Ticker(lambda: progress.tell(note))
         ticker.start()
@@ -108,7 +109,7 @@ class Backfill:
             progress.fail()
             self._say(f"{loader.name}: {note} failed: {error}")
         else:
-            self._ledger.note_done(plan, loader.name, number)
+            self._ledger.note_done(plan, loader.name, into, number)
             outcome.read += loaded.read
             outcome.written += loaded.written
             outcome.dead_letters += loaded.dead_letters

@@ -160,6 +160,13 @@ class Loader(Protocol):
         """Make or check its tables. Raises: TransientSinkError, PermanentSinkError."""
         ...
 
+    def destination(self) -> str:
+        """What it fills, once it is open: another text where the tables are others, or were made anew.
+
+        Raises: TransientSinkError, PermanentSinkError.
+        """
+        ...
+
     def load(self, chunk: Chunk) -> Loaded:
         """Add what is missing of a chunk; a repetition, also beside another one, adds nothing.
 

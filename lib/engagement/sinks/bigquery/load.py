@@ -59,6 +59,12 @@ class WarehouseLoader:
         """Make dataset, tables and views, or check those that are there. Raises: TransientSinkError, Permanent…."""
         WarehouseTables(self._rest, self._options).prepare()
 
+    def destination(self) -> str:
+        """The events' table, where it is, and when it was made. Raises: TransientSinkError, PermanentSinkError."""
+        name = self._rest.full_name(self._options.table)
+        table = self._rest.call(self._rest.client.get_table, name)
+        return " ".join((self._options.emulator or "BigQuery", name, str(table.created)))
+
     def load(self, chunk: Chunk) -> Loaded:
         """Add what is missing. Raises: TransientSinkError, PermanentSinkError."""
         staging = self._staging(chunk)

@@ -112,6 +112,11 @@ class DeltaLog:
             return self._table.to_pyarrow_table(columns=list(columns), filters=where)
 
     @property
+    def table_id(self) -> str:
+        """What the table was given when it was made; another one means another table, wherever it lies."""
+        return str(self._table.metadata().id)
+
+    @property
     def is_plain(self) -> bool:
         """Whether its files hold its rows and nothing else has a say: no deletion vectors, no mapped columns."""
         return int(self._table.protocol().min_reader_version) == 1

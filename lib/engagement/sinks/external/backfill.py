@@ -94,6 +94,11 @@ class ExternalLoader:
             self.deliveries.prepare()
             self.dead_letters.prepare()
 
+    def destination(self) -> str:
+        """Its two tables, the receiver, and what its keys begin with. Raises: TransientSinkError."""
+        tables = (DeltaLog(table).table_id for table in (self.deliveries, self.dead_letters))
+        return " ".join((*tables, self._options.url, self._options.installation))
+
     def load(self, chunk: Chunk) -> Loaded:
         """Send what is missing; waits while the receiver takes nothing.
 

@@ -56,6 +56,10 @@ class LakeLoader:
             self.events.prepare()
             self.dead_letters.prepare()
 
+    def destination(self) -> str:
+        """Its two tables. Raises: TransientSinkError."""
+        return " ".join(DeltaLog(table).table_id for table in (self.events, self.dead_letters))
+
     def load(self, chunk: Chunk) -> Loaded:
         """Add what is missing. Raises: TransientSinkError."""
         with spark_translated(SINK):
