@@ -1,6 +1,7 @@
 """A backfill over chunks with sinks that fail, crash and are slow, and the ledger that it goes on from."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -9,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from engagement.backfill.ledger import Ledger, Plan, Planned
+from engagement.backfill.ledger import Ledger, Plan, Planned, mark_of
 from engagement.backfill.progress import Audience, Outcome, Progress, table
 from engagement.backfill.run import Backfill, Pace
 from engagement.errors import EngagementError, PermanentSinkError, TransientSinkError
@@ -30,9 +31,15 @@ class Table:
 
     chunks: Sequence[Planned] = tuple(CHUNKS)
     still_open: tuple[str, ...] = ()
+    source: str = "topic 1"
     plans: int = 0
+    waits: int = 0
+
+    def identity(self) -> str:
+        return self.source
 
     def await_writers(self) -> Sequence[str]:
+        self.waits += 1
         return self.still_open
 
     def plan(self) -> list[Planned]:
@@ -83,7 +90,7 @@ class Impatient(threading.Event):
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     numbers = count()
-    return Ledger(tmp_path / "deep" / "ledger.jsonl", lambda: f"run{next(numbers)}")
+    return Ledger(tmp_path / "deep" / "ledger.jsonl", lambda: f"run{next(numbers)}", time.time)
 
 
 def backfill(
@@ -120,7 +127,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(ledger: Ledger, when: st
     said: list[str] = []
     (outcome,) = backfill(ledger, sink, source=source, said=said).run()
     assert sorted(sink.ids) == list(range(1, 51))
-    assert (outcome.skipped_chunks, source.plans) == (first // 10, 1)
+    assert (outcome.skipped_chunks, source.plans, source.waits) == (first // 10, 1, 2)
     assert "going on with run0" in said[0]
     assert len({name for name in sink.names}) == 5  # the chunk that is repeated has the name it had
 
@@ -140,8 +147,45 @@ def test_what_one_table_holds_is_not_done_for_another(ledger: Ledger, tmp_path: 
     assert "secret" not in next((tmp_path / "deep").iterdir()).read_text()
 
 
+@dataclass
+class Stopped:
+    """A run that was stopped after its second chunk."""
+
+    path: Path
+    sink: Destination = field(default_factory=Destination)
+
+    def __post_init__(self) -> None:
+        stop = Impatient()
+        self.sink.trouble = lambda at, chunk: stop.set() if (at, chunk) == ("after", 11) else None
+        backfill(self.ledger("first"), self.sink, stop=stop).run()
+
+    def ledger(self, run: str, later_seconds: float = 0.0) -> Ledger:
+        return Ledger(self.path, lambda: run, lambda: time.time() + later_seconds)
+
+
+@pytest.mark.parametrize(("hours", "plans"), [(23, 0), (25, 1)])
+def test_an_old_plan_is_not_gone_on_with(tmp_path: Path, hours: int, plans: int) -> None:
+    """What came after it would be left out, and so would what was lost since from chunks that are done."""
+    stopped = Stopped(tmp_path / "ledger.jsonl")
+    stopped.sink.ids.remove(3)
+    grown, said = Table((*CHUNKS, Planned(((51, 60, 10),), 10))), list[str]()
+    backfill(stopped.ledger("second", hours * 3600.0), stopped.sink, source=grown, said=said).run()
+    assert grown.plans == plans
+    assert sorted(stopped.sink.ids) == ([*range(1, 61)] if plans else [1, 2, *range(4, 51)])
+    assert any("planning anew" in line for line in said) == bool(plans)
+
+
+def test_a_plan_of_another_source_is_not_gone_on_with(tmp_path: Path) -> None:
+    stopped = Stopped(tmp_path / "ledger.jsonl")
+    recreated, said = Table((Planned(((1, 30, 30),), 30),), source="topic 2"), list[str]()
+    (outcome,) = backfill(stopped.ledger("second"), stopped.sink, source=recreated, said=said).run()
+    assert (recreated.plans, outcome.skipped_chunks) == (1, 0)
+    assert sorted(stopped.sink.ids) == list(range(1, 31))
+    assert "planning anew" in said[0]
+
+
 def test_a_restart_forgets_the_run_that_did_not_end(ledger: Ledger) -> None:
-    ledger.note_done(ledger.begin(CHUNKS), "lake", Destination().destination(), 0)
+    ledger.note_done(ledger.begin(CHUNKS, mark_of(Table.source)), "lake", Destination().destination(), 0)
     (outcome,) = backfill(ledger, Destination()).run(restart=True)
     assert (outcome.skipped_chunks, outcome.written) == (0, 50)
 
@@ -195,7 +239,7 @@ def test_it_stops_between_chunks_when_told_to(ledger: Ledger) -> None:
 
 
 def test_two_runs_at_once_share_plan_and_ledger(ledger: Ledger, tmp_path: Path) -> None:
-    other = Ledger(tmp_path / "deep" / "ledger.jsonl", lambda: "other")
+    other = Ledger(tmp_path / "deep" / "ledger.jsonl", lambda: "other", time.time)
     sink, seconds = Destination(), list[list[Outcome]]()
 
     def start_another(at: str, chunk: int) -> None:
@@ -218,8 +262,8 @@ def test_transactions_that_are_still_open_are_told(ledger: Ledger) -> None:
 
 def test_a_line_that_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    ledger = Ledger(path, lambda: "run")
-    plan = ledger.begin(CHUNKS)
+    ledger = Ledger(path, lambda: "run", time.time)
+    plan = ledger.begin(CHUNKS, mark_of(Table.source))
     ledger.note_done(plan, "lake", "a", 0)
     ledger.note_done(plan, "lake", "a", 1)
     path.write_bytes(path.read_bytes()[:-8])
@@ -234,7 +278,7 @@ def test_a_line_that_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
 
 def test_a_finished_run_is_not_gone_on_with(ledger: Ledger) -> None:
     assert ledger.unfinished() is None
-    plan = ledger.begin(CHUNKS)
+    plan = ledger.begin(CHUNKS, mark_of(Table.source))
     assert ledger.unfinished() == plan
     ledger.finish(plan)
     assert ledger.unfinished() is None

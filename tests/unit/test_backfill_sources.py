@@ -17,7 +17,7 @@ ALWAYS = Span(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 def planned(bounds: dict[int, tuple[int, int]], fence: Fence, rows: int) -> list[Planned]:
     positions: Any = SimpleNamespace(bounds=lambda: bounds)
-    return TopicSource(NOBODY, NOBODY, positions, NOBODY, ALWAYS, rows, lambda: fence).plan()
+    return TopicSource(NOBODY, NOBODY, positions, NOBODY, ALWAYS, rows, lambda: fence, str).plan()
 
 
 def test_a_chunk_of_a_topic_has_a_part_of_each_partition() -> None:

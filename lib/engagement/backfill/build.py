@@ -40,7 +40,7 @@ from engagement.sinks.redis.ranges import RangeWriter
 from engagement.sinks.redis.rebuild import BoardRebuild
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.history import EventsTable, Span
-from engagement.sources.kafka import TopicPositions
+from engagement.sources.kafka import KafkaTopic, TopicPositions
 from engagement.streaming.build import refused_rows
 from engagement.streaming.changes import TopicHistory
 from engagement.streaming.external import external_options
@@ -121,14 +121,19 @@ def build_backfills(
 def _backfill(
     settings: Settings, request: Request, rows: int, spark: SparkSession, stop: threading.Event, audience: Audience
 ) -> Backfill:
-    source = _source(settings, request, rows, spark, stop, audience.say)
     waiting = Waiting(stop.wait, stop.is_set, now)
     loaders = [loader_of(settings, name, spark, audience.say, waiting) for name in request.sinks]
+    source: Source
+    if request.source == SOURCES[0]:
+        catalogue = catalogue_of(settings, spark)
+        source = TableSource(spark, events_of(settings), catalogue, request.span, rows, now, stop, audience.say)
+    else:
+        source = _taken_source(settings, request, rows, spark, loaders)
     # Of lake and Kafka a plan holds what the streams of these sinks have taken: it is no plan for others.
     planned_for = () if request.source == SOURCES[0] and RECEIVER not in request.sinks else request.sinks
     identity = "|".join((events_of(settings).identity(), request.source, str(request.span), *planned_for))
     name = hashlib.sha256(identity.encode()).hexdigest()[:_RUN_CHARACTERS]
-    ledger = Ledger(settings.paths.engagement_home / "backfill" / f"{name}.jsonl", _new_run)
+    ledger = Ledger(settings.paths.engagement_home / "backfill" / f"{name}.jsonl", _new_run, time.time)
     return Backfill(source, loaders, ledger, audience, Pace(time.monotonic, stop))
 
 
@@ -205,21 +210,25 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def _source(
-    settings: Settings,
-    request: Request,
-    rows: int,
-    spark: SparkSession,
-    stop: threading.Event,
-    say: Callable[[str], None],
+def _taken_source(
+    settings: Settings, request: Request, rows: int, spark: SparkSession, loaders: Sequence[Loader]
 ) -> Source:
-    topic, catalogue = kafka_topic(settings.kafka), catalogue_of(settings, spark)
+    """The lake or Kafka, as far as the sinks' streams have taken what is there."""
+    topic = kafka_topic(settings.kafka)
     fence = partial(common_fence, settings, request.sinks, spark)
+    taken_of = partial(_topic_and_tables, topic, loaders)
     if request.source == "lake":
-        return LakeSource(spark, events_table(settings.paths.lake_path), request.span, fence)
-    if request.source == "kafka":
-        return TopicSource(spark, topic, TopicPositions(topic), catalogue, request.span, rows, fence)
-    return TableSource(spark, events_of(settings), catalogue, request.span, rows, now, stop, say)
+        return LakeSource(spark, events_table(settings.paths.lake_path), request.span, fence, taken_of)
+    positions, catalogue = TopicPositions(topic), catalogue_of(settings, spark)
+    return TopicSource(spark, topic, positions, catalogue, request.span, rows, fence, taken_of)
+
+
+def _topic_and_tables(topic: KafkaTopic, loaders: Sequence[Loader]) -> str:
+    """The topic, and what loaders fill, which opens them. Raises: TransientError, PermanentSinkError."""
+    for loader in loaders:
+        loader.open()
+    with closing(TopicPositions(topic)) as positions:
+        return " ".join((positions.topic_id(), *(loader.destination() for loader in loaders)))
 
 
 def _nobody(_times: object) -> None:

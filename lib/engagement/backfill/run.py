@@ -2,6 +2,9 @@
 
 Where a crash can fall: before a chunk's commit nothing is there; between commit and ledger the chunk is repeated and
 finds everything there; after that it is skipped. A chunk that fails is left for the next start; the others go on.
+
+A run that did not end is gone on with only while its plan says what a new one would: the source is the same, and what
+came after it was planned, or was lost from a chunk that is done, is still the stream's to deliver. So not after a day.
 """
 
 import threading
@@ -9,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from engagement.backfill.ledger import Ledger, Plan, Planned
+from engagement.backfill.ledger import Ledger, Plan, Planned, mark_of
 from engagement.backfill.progress import Audience, Outcome, Progress
 from engagement.errors import EngagementError, TransientError
 from engagement.sinks.base import Chunk, Loaded, Loader
@@ -17,10 +20,16 @@ from engagement.sinks.base import Chunk, Loaded, Loader
 _TELL_SECONDS = 5.0
 _RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Waits between the attempts of a chunk."""
+_PLAN_SECONDS = 24 * 3600.0
+"""Without a chunk that was done, after which a plan is old; what is left of a chunk's staging lives as long."""
 
 
 class Source(Protocol):
     """Where history is read. Every method raises TransientError when its service does not answer."""
+
+    def identity(self) -> str:
+        """What a plan is made of, as far as the ledger's own name does not say it: another text for another source."""
+        ...
 
     def await_writers(self) -> Sequence[str]:
         """Wait for transactions that were writing when this began; those that are still open, for a person."""
@@ -60,20 +69,34 @@ class Backfill:
 
     def run(self, *, restart: bool = False) -> list[Outcome]:
         """Load everything that is left. Raises: TransientError when the source cannot even be planned."""
-        plan = None if restart else self._ledger.unfinished()
+        source = mark_of(self._source.identity())
+        plan = None if restart else self._unfinished(source)
+        still_open = self._source.await_writers()
         if plan:
             self._say(f"going on with {plan.run}, which did not end: {len(plan.chunks)} chunks")
         else:
-            still_open = self._source.await_writers()
-            plan = self._ledger.begin(self._source.plan())
-            for transaction in still_open:
-                self._say(f"still open, so what it wrote is not in this run: {transaction}")
+            plan = self._ledger.begin(self._source.plan(), source)
             rows = sum(chunk.rows for chunk in plan.chunks)
             self._say(f"{plan.run}: {rows:,} rows in {len(plan.chunks)} chunks")
+        for transaction in still_open:
+            self._say(f"still open, so what it wrote is not in this run: {transaction}")
         outcomes = [self._load_into(loader, plan) for loader in self._loaders]
         if not self._pace.stop.is_set() and not any(outcome.failures for outcome in outcomes):
             self._ledger.finish(plan)
         return outcomes
+
+    def _unfinished(self, source: str) -> Plan | None:
+        """The plan of a run that did not end, if it still serves."""
+        plan = self._ledger.unfinished()
+        if plan is None:
+            return None
+        if plan.source != source:
+            self._say(f"{plan.run} did not end, but was planned of another source, or for other tables: planning anew")
+            return None
+        if self._ledger.idle_seconds() > _PLAN_SECONDS:
+            self._say(f"{plan.run} did not end, but was left more than a day ago: planning anew")
+            return None
+        return plan
 
     def _load_into(self, loader: Loader, plan: Plan) -> Outcome:
         outcome = Outcome(loader.name)

@@ -17,6 +17,7 @@ from engagement.identity import Fence, OffsetRange
 from engagement.schemas import CHANGES, Kind
 from engagement.session import compile_for
 from engagement.sinks.base import Chunk
+from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import LakeTable
 from engagement.sinks.lake.tables import EVENT_DATE, in_days
 from engagement.sources.content import ContentCatalogue, ContentSnapshot
@@ -48,6 +49,10 @@ class TableSource:
     stop: threading.Event
     say: Callable[[str], None]
     _contents: ContentSnapshot | None = field(default=None, init=False)
+
+    def identity(self) -> str:
+        """Nothing: the database and the span are the ledger's name."""
+        return ""
 
     def await_writers(self) -> Sequence[str]:
         """Wait a minute at most for transactions that had written before this began and may hold rows of the range."""
@@ -89,8 +94,14 @@ class LakeSource:
     span: Span
     fence: Callable[[], Fence]
     """What the streams of all sinks to fill have taken."""
+    taken_of: Callable[[], str]
+    """The topic and the tables of which that is told."""
     _taken: Fence | None = field(default=None, init=False)
     """As it was when this began: it only grows, and to ask costs seconds."""
+
+    def identity(self) -> str:
+        """The lake's table, the topic, and the tables to fill."""
+        return f"{DeltaLog(self.events).table_id} {self.taken_of()}"
 
     def await_writers(self) -> Sequence[str]:
         """Nobody: what is committed to the lake is there."""
@@ -135,7 +146,13 @@ class TopicSource:
     chunk_rows: int
     fence: Callable[[], Fence]
     """What the streams of all sinks to fill have taken."""
+    taken_of: Callable[[], str]
+    """The topic and the tables of which that is told."""
     _contents: ContentSnapshot | None = field(default=None, init=False)
+
+    def identity(self) -> str:
+        """The topic, and the tables to fill."""
+        return self.taken_of()
 
     def await_writers(self) -> Sequence[str]:
         """Nobody: an unfinished transaction's messages come to the stream."""

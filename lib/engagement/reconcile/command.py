@@ -166,7 +166,7 @@ def report(found: Iterable[Findings], drift: Sequence[BoardDrift], lost: Sequenc
     yield "nothing differs" if clean else "mend with ./spark-submit.sh reconcile --repair"
 
 
-_BACKFILL = "mend with ./spark-submit.sh backfill --start-date 0001-01-01 --end-date 2100-01-01"
+_BACKFILL = "mend with ./spark-submit.sh backfill --start-date 0001-01-01 --end-date 2100-01-01 --restart"
 
 
 def _some(items: Sequence[object]) -> str:
