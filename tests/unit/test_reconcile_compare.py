@@ -169,13 +169,26 @@ def test_refused_rows_without_a_dead_letter_are_told() -> None:
     assert (rows.ids, letters.ids) == ({}, {Kind.MISSING: [1]})
 
 
-def test_a_letter_excuses_a_missing_row_unless_the_row_was_changed_since() -> None:
+@pytest.mark.parametrize(
+    ("name", "missing"), [("lake", [2, 3, 4, 5]), ("warehouse", [2, 3, 4]), ("external", [2, 4, 5])]
+)
+def test_a_letter_excuses_a_missing_row_unless_it_was_changed_since_or_another_sink_refused_it(
+    name: str, missing: list[int]
+) -> None:
     """Refused for what it held and accepted now: the change that mended it was lost on its way."""
-    source, sink = Source({number: Digest(number, number) for number in (1, 2, 3, 4)}), Sink({})
-    codes = {1: {"E_TS_FUTURE"}, 2: {"E_RANGE_DURATION"}, 3: {"E_HTTP_REJECT", "E_ID"}}
-    comparison = Comparison(source, [sink], (1, 4), lambda _: codes, lambda: None, lambda _: None)
+    source, sink = Source({number: Digest(number, number) for number in range(1, 6)}), Sink({}, name)
+    codes = {1: {"E_TS_FUTURE"}, 2: {"E_RANGE_DURATION"}, 3: {"E_HTTP_REJECT", "E_ID"}, 5: {"E_WAREHOUSE_REJECT"}}
+    comparison = Comparison(source, [sink], (1, 5), lambda _: codes, lambda: None, lambda _: None)
     rows, letters = comparison.run()
-    assert (rows.ids, letters.ids) == ({Kind.MISSING: [2, 4]}, {})
+    assert (rows.ids, letters.ids) == ({Kind.MISSING: missing}, {})
+
+
+def test_a_letter_of_a_sink_is_none_of_what_the_transform_refuses() -> None:
+    source = Source({number: Digest(number, number, refused=True) for number in (1, 2)})
+    codes = {1: {"E_HTTP_REJECT"}, 2: {"E_HTTP_REJECT", "E_RANGE_DURATION"}}
+    comparison = Comparison(source, [Sink({})], (1, 2), lambda _: codes, lambda: None, lambda _: None)
+    rows, letters = comparison.run()
+    assert (rows.ids, letters.ids) == ({}, {Kind.MISSING: [1]})
 
 
 def test_the_board_is_compared_where_it_is_old_enough_and_twice() -> None:
