@@ -32,10 +32,11 @@ def told(settings: RedisSettings, process: str) -> dict[tuple[str, ...], float]:
 def test_a_reconcile_tells_what_differs_and_afterwards_that_nothing_does(tmp_path: Path) -> None:
     with running_redis(tmp_path) as server:
         settings = Settings(redis=server.settings)
-        publish(settings, {"lake": {"missing": 3, "stale": 1}, "warehouse": {}})
+        publish(settings, {"lake": {"missing": 3, "stale": 1, "uncounted": 7}, "warehouse": {}})
         found = told(server.settings, "reconcile")
         assert found["engagement_drift_rows", "lake", "missing"] == 3
         assert found["engagement_drift_rows", "lake", "stale"] == 1
+        assert found["engagement_drift_rows", "lake", "uncounted"] == 7
         assert found["engagement_reconcile_timestamp_seconds", "warehouse"] > 1_700_000_000
         publish(settings, {"lake": {}, "warehouse": {}})
         after = told(server.settings, "reconcile")

@@ -1,15 +1,18 @@
 """Sums over ranges, halving, and what a difference means."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from engagement.reconcile.board import BoardComparison, BoardDrift, Numbers
+from engagement.reconcile.build import UNCOUNTED
+from engagement.reconcile.command import counts_of
 from engagement.reconcile.compare import (
     LEAF_IDS,
     Digest,
+    Findings,
     Held,
     Kind,
     Slices,
@@ -20,7 +23,7 @@ from engagement.reconcile.compare import (
     settled,
     slices_of,
 )
-from engagement.reconcile.run import Comparison
+from engagement.reconcile.run import MOST_RANGES, Comparison
 
 
 @dataclass
@@ -99,6 +102,10 @@ def test_what_changed_between_the_looks_is_not_judged() -> None:
     assert settled([1, 2, 3, 4, 5], before, after) == [1, 5]
 
 
+def _within(ids: Iterable[int], spans: Sequence[tuple[int, int]]) -> list[int]:
+    return [one for one in ids if any(first <= one <= last for first, last in spans)]
+
+
 @dataclass
 class Sink:
     """A sink that lags: it takes over what PostgreSQL had when `catch_up` is called."""
@@ -112,11 +119,11 @@ class Sink:
     def sums(self, slices: Slices) -> Mapping[int, Sums]:
         return Rows({i: held.high for i, held in self.rows.items() if held.alive}).sums(slices)
 
-    def ids_in(self, _spans: object) -> list[int]:
-        return list(self.rows)
+    def ids_in(self, spans: Sequence[tuple[int, int]]) -> list[int]:
+        return _within(self.rows, spans)
 
-    def held(self, _ids: object) -> Mapping[int, Held]:
-        return dict(self.rows)
+    def held(self, ids: Sequence[int]) -> Mapping[int, Held]:
+        return {i: self.rows[i] for i in ids if i in self.rows}
 
 
 @dataclass
@@ -126,8 +133,8 @@ class Source:
     def sums(self, slices: Slices) -> Mapping[int, Sums]:
         return Rows({i: row.high for i, row in self.rows.items()}).sums(slices)
 
-    def ids_in(self, _spans: object) -> list[int]:
-        return list(self.rows)
+    def ids_in(self, spans: Sequence[tuple[int, int]]) -> list[int]:
+        return _within(self.rows, spans)
 
     def digests(self, ids: list[int]) -> Mapping[int, Digest]:
         return {i: self.rows[i] for i in ids if i in self.rows}
@@ -167,6 +174,32 @@ def test_refused_rows_without_a_dead_letter_are_told() -> None:
     comparison = Comparison(source, [sink], (1, 2), lambda _: {2: {"E_RANGE_DURATION"}}, lambda: None, lambda _: None)
     rows, letters = comparison.run()
     assert (rows.ids, letters.ids) == ({}, {Kind.MISSING: [1]})
+
+
+RANGES = 2 * MOST_RANGES + 1
+
+
+def compared(rows: dict[int, Digest], held: dict[int, Held]) -> list[Findings]:
+    """What is found of rows of which those that are refused have their letters."""
+    letters = {i: {"E_RANGE_DURATION"} for i, row in rows.items() if row.refused}
+    bounds = (min(rows), max(rows))
+    return Comparison(Source(rows), [Sink(held)], bounds, lambda _: letters, lambda: None, lambda _: None).run()
+
+
+@pytest.mark.parametrize("lost", [[], [(RANGES - 1) * LEAF_IDS + 5]], ids=["nothing", "a row of the last range"])
+def test_refused_rows_all_over_hide_nothing(lost: list[int]) -> None:
+    first = [number * LEAF_IDS + 1 for number in range(RANGES)]
+    rows = {i: Digest(i, i, refused=True) for i in first} | {i + 4: Digest(i, i) for i in first}
+    held = {i: Held(row.high, row.low, 1, alive=True) for i, row in rows.items() if not row.refused and i not in lost}
+    found, letters = compared(rows, held)
+    assert (found.ids, found.uncounted, letters.ids) == ({Kind.MISSING: lost} if lost else {}, 0, {})
+
+
+def test_ranges_beyond_those_of_one_run_are_counted_and_published() -> None:
+    rows = {number * LEAF_IDS + 1: Digest(7, 7) for number in range(RANGES)}
+    found, _ = compared(rows, {RANGES * LEAF_IDS: Held(1, 1, 1, alive=False)})
+    assert (found.rows, found.uncounted) == (MOST_RANGES, RANGES - MOST_RANGES)
+    assert counts_of(["lake"], [found], (), ()) == {"lake": {Kind.MISSING: MOST_RANGES, UNCOUNTED: found.uncounted}}
 
 
 @pytest.mark.parametrize(

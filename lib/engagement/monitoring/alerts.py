@@ -102,7 +102,7 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "Drift", f"sum by (sink) ({m.DRIFT_ROWS.sample}) > 0", "critical",
-        "{{ $labels.sink }} differs from PostgreSQL in {{ $value }} rows; reconcile --repair",
+        "{{ $labels.sink }} differs from PostgreSQL in {{ $value }} rows at least; reconcile --repair",
     ),
     Alert(
         "BackfillFailed", f"{m.BACKFILL_FAILED_CHUNKS.sample} > 0", "warning",

@@ -117,7 +117,12 @@ BACKFILL_DONE_ROWS = _gauge("backfill_done_rows", "Of these, rows of chunks that
 BACKFILL_FAILED_CHUNKS = _gauge(
     "backfill_failed_chunks", "Chunks that it gave up; the same command tries them again.", "sink", always=False
 )
-DRIFT_ROWS = _gauge("drift_rows", "What the last reconcile found, by kind.", "sink", "kind", always=False)
+DRIFT_ROWS = _gauge(
+    "drift_rows",
+    "What the last reconcile found, by kind; uncounted: one for each range of ids that differs and was not looked at.",
+    *("sink", "kind"),
+    always=False,
+)
 RECONCILED = _gauge("reconcile_timestamp_seconds", "When the sink was last compared.", "sink", always=False)
 
 METRICS: dict[str, Metric] = {one.name: one for one in tuple(globals().values()) if isinstance(one, Metric)}

@@ -53,6 +53,8 @@ from engagement.streaming.options import WAREHOUSE_SQL, redis_options, warehouse
 
 RANKING = "redis"
 SINKS = (*KEEPERS, RANKING)
+UNCOUNTED = "uncounted"
+"""Of ranges that differ and were not looked at id by id: one row each, the least that they can hold."""
 PROCESS = "reconcile"
 """This process's name among those that measure."""
 _RUN_CHARACTERS = 12
@@ -169,14 +171,14 @@ def mend_board(parts: Parts) -> None:
     recount_board(parts.settings, parts.spark)
 
 
-def publish(settings: Settings, drift: Mapping[str, Mapping[Kind, int]]) -> None:
-    """Tell the monitoring API how many rows of each compared sink differ, by kind. Raises: TransientError."""
+def publish(settings: Settings, drift: Mapping[str, Mapping[str, int]]) -> None:
+    """Tell the monitoring API how many rows of each sink differ, by Kind or UNCOUNTED. Raises: TransientError."""
     url = settings.redis.url.get_secret_value()
     if not url:
         return
     measures = Measures(PROCESS)
     for sink, found in drift.items():
-        for kind in Kind:
+        for kind in (*Kind, UNCOUNTED):
             measures.set(DRIFT_ROWS, found.get(kind, 0), sink=sink, kind=str(kind))
         measures.set(RECONCILED, now().timestamp(), sink=sink)
     with closing(redis.Redis.from_url(url)) as client:

@@ -12,6 +12,7 @@ from engagement.errors import EngagementError
 from engagement.reconcile.board import BoardDrift
 from engagement.reconcile.build import (
     RANKING,
+    UNCOUNTED,
     Parts,
     build_comparison,
     compare_board,
@@ -82,14 +83,14 @@ class _Run:
         drift = ranking or []
         for line in report(found, drift, lost) if compared else ():
             self._say(line)
-        publish(self._settings, _counts(compared, found, drift, lost))
+        publish(self._settings, counts_of(compared, found, drift, lost))
         if not (lost or drift or any(each.rows or each.uncounted for each in found)):
             return True
         if not self._wanted.repair:
             return False
         left = self._repair(position, found)
         drift = self._repair_board() if drift else []
-        publish(self._settings, _counts(compared, left, drift, ()))
+        publish(self._settings, counts_of(compared, left, drift, ()))
         return not (drift or any(each.rows or each.uncounted for each in left))
 
     def _compare_board(self) -> list[BoardDrift] | None:
@@ -174,15 +175,16 @@ def _some(items: Sequence[object]) -> str:
     return shown if len(items) <= _SHOWN else f"{shown} and {len(items) - _SHOWN} more"
 
 
-def _counts(
+def counts_of(
     sinks: Iterable[str], found: Iterable[Findings], drift: Sequence[BoardDrift], lost: Sequence[str]
-) -> dict[str, Counter[Kind]]:
-    """Sink -> kind -> rows; what was compared and does not differ is told too."""
-    counts = {sink: Counter[Kind]() for sink in sinks}
+) -> dict[str, Counter[str]]:
+    """Sink -> Kind or UNCOUNTED -> rows; what was compared and does not differ is told too."""
+    counts = {sink: Counter[str]() for sink in sinks}
     for each in found:
-        counts.setdefault(each.sink, Counter()).update({kind: len(ids) for kind, ids in each.ids.items()})
+        told = {UNCOUNTED: each.uncounted, **{kind: len(ids) for kind, ids in each.ids.items()}}
+        counts.setdefault(each.sink, Counter()).update(told)
     if drift:
         counts[RANKING][Kind.STALE] = len(drift)
     if lost:
-        counts[_LOST_FILES] = Counter({Kind.MISSING: len(lost)})
+        counts[_LOST_FILES] = Counter[str]({Kind.MISSING: len(lost)})
     return counts

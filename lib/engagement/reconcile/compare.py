@@ -101,7 +101,7 @@ class Findings:
     held: dict[int, Held] = field(default_factory=dict)
     """What the sink has of those that it has."""
     uncounted: int = 0
-    """Ranges that were not looked at id by id, since too many differ."""
+    """Ranges that differ and were not looked at id by id, since enough was found."""
 
     @property
     def rows(self) -> int:

@@ -4,11 +4,13 @@ Two looks, so that nothing is called drift that only is young: what differs at t
 old enough, and counts only if PostgreSQL's row was the same at both, and again after the sink had answered.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from engagement.reconcile.compare import (
+    LEAF_IDS,
     Digest,
     Findings,
     Held,
@@ -24,7 +26,9 @@ from engagement.reconcile.compare import (
 from engagement.schemas import DeadLetterCode
 
 MOST_RANGES = 100
-"""Ranges that are looked at id by id in one run; where more differ, a backfill comes first."""
+"""Ranges in which one run finds something, and how many it looks at at a time; where more differ, a backfill is due."""
+_MOST_SUSPECTS = MOST_RANGES * LEAF_IDS
+"""Rows that are looked at again, of one sink: as many as those ranges can hold."""
 LETTERS = "dead_letters"
 _OF_ONE_SINK: Mapping[str, str] = {
     DeadLetterCode.E_WAREHOUSE_REJECT: "warehouse",
@@ -85,9 +89,29 @@ class _Suspects:
     """What differed in one sink at the first look."""
 
     sink: SinkSide
-    ids: list[int]
-    rows: Mapping[int, Digest]
-    uncounted: int
+    ids: list[int] = field(default_factory=list)
+    """Of rows that differ, or that the transform refuses."""
+    rows: dict[int, Digest] = field(default_factory=dict)
+    """Those of them that PostgreSQL has."""
+    ranges: int = 0
+    """In which something differs that no refused row explains."""
+    uncounted: int = 0
+    """Ranges that were not looked at."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is enough for one run."""
+        return self.ranges >= MOST_RANGES or len(self.ids) >= _MOST_SUSPECTS
+
+    def add(self, spans: Sequence[tuple[int, int]], found: Findings, rows: Mapping[int, Digest]) -> None:
+        """Note what was found in some ranges, of whose rows these are PostgreSQL's."""
+        differing = sorted({event_id for ids in found.ids.values() for event_id in ids})
+        # A row that is refused for good makes its range differ for ever: it must not hide what lies behind it.
+        self.ranges += sum(bisect_left(differing, first) < bisect_right(differing, last) for first, last in spans)
+        refused = (event_id for event_id, row in rows.items() if row.refused)
+        suspicious = sorted({*differing, *refused})
+        self.ids += suspicious
+        self.rows.update((event_id, rows[event_id]) for event_id in suspicious if event_id in rows)
 
 
 @dataclass(frozen=True)
@@ -141,20 +165,22 @@ class Comparison:
                 self.say(
                     f"{sink.name}: it has nothing yet, so nothing tells what it should have; name a range by --from"
                 )
-                return _Suspects(sink, [], {}, 0)
+                return _Suspects(sink)
             slices = slices_of(bounds[0], slices.last)
         return self._first_look(part.source, sink, slices)
 
     def _first_look(self, source: Side, sink: SinkSide, slices: Slices) -> _Suspects:
         spans = narrow(source, sink, slices)
         self.say(f"{sink.name}: {len(spans)} range(s) of ids differ")
-        near = spans[:MOST_RANGES]
-        ids = sorted({*self.source.ids_in(near), *sink.ids_in(near)})
-        rows = self.source.digests(ids)
-        found = judge(sink.name, ids, rows, sink.held(ids))
-        refused = [event_id for event_id, row in rows.items() if row.refused]
-        suspicious = sorted({*refused, *(event_id for kind in found.ids.values() for event_id in kind)})
-        return _Suspects(sink, suspicious, rows, len(spans) - len(near))
+        suspects, looked = _Suspects(sink), 0
+        while looked < len(spans) and not suspects.is_full:
+            near = spans[looked : looked + MOST_RANGES]
+            looked += len(near)
+            ids = sorted({*self.source.ids_in(near), *sink.ids_in(near)})
+            rows = self.source.digests(ids)
+            suspects.add(near, judge(sink.name, ids, rows, sink.held(ids)), rows)
+        suspects.uncounted = len(spans) - looked
+        return suspects
 
     def _second_look(self, suspects: _Suspects) -> Findings:
         ids, sink = suspects.ids, suspects.sink
