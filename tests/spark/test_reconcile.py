@@ -13,6 +13,7 @@ import pytest
 from deltalake import DeltaTable
 from psycopg2.extensions import connection as Connection
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 from tests.builders import CONTENT_ID
 from tests.contract.receiving import Receiving
 from tests.spark.warehouse import drop_dataset, settings_of_a_place
@@ -160,6 +161,26 @@ def test_rows_that_came_too_early_are_known_by_content_and_step(place: Place) ->
     assert [content for content, _ in around] == [CONTENT_ID]
     assert {at for _, at in around} <= set(range(second - 600, second + 20, 10))
     assert refused_early(place.parts, second - 1200, second - 600) == set()
+
+
+def test_versions_of_a_database_that_was_ahead_are_outbid(place: Place) -> None:
+    """After a restore or a move the log begins lower: what its position names is below what the sinks hold."""
+    ahead = place.position().place + 10**12
+    update = "update {{events}} set version = {0}, duration_ms = 5 where event_id in (40, 41)"
+    place.in_warehouse(update.format(ahead))
+    rows = place.lake.read(place.spark).where("event_id in (40, 41)")
+    rows = rows.withColumns({"version": F.lit(ahead), "duration_ms": F.lit(5)})
+    rows.write.format("delta").mode("append").save(place.lake.path)
+    place.deliveries.open(place.spark).update(
+        "event_id in (40, 41)", {"version": F.lit(ahead), "digest_high": F.lit(1).cast("bigint")}
+    )
+    place.execute("delete from engagement_events where id = 41")
+    wrong = {Kind.STALE: [40], Kind.PHANTOM: [41]}
+    assert place.compare() == dict.fromkeys(_KEEPERS, wrong)
+    place.mend()
+    assert place.compare() == {}
+    current = place.in_warehouse("select duration_ms from {current} where event_id in (40, 41)")
+    assert [row["duration_ms"] for row in current] == [40]
 
 
 def test_a_file_of_the_lake_that_is_gone_is_told_and_its_rows_are_brought_back(place: Place) -> None:

@@ -5,6 +5,11 @@ delivered of it and below all that it will still deliver: the database's log pos
 transaction of that time has ended. What lies before that position can be read by then and is in what is read; whatever
 changes the row later lies behind it. One less than the position is no multiple of 8, so no change has that version.
 An event that PostgreSQL does not have any more gets a deletion of that version.
+
+Where a sink holds a version that is no lower than that, the number after it is given. Either it was delivered since the
+run began: then whatever changes the row later lies further behind it, since the lock of a row orders its changes. Or it
+is of another database, which this one was restored or moved from and whose log was longer: then it would hide whatever
+lies below it, and after the row's next change it does so again, until that is mended too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +32,8 @@ from engagement.sources.history import EventsTable, LogPosition
 from engagement.transform.changes import Changes, FramedChanges, transform_rows
 from engagement.transform.instant import from_micros
 
-_GONE = pa.schema([("event_id", pa.int64()), ("event_ts", pa.timestamp("us", "UTC"))])
+_VERSIONS = pa.schema([("event_id", pa.int64()), ("version", pa.int64())])
+_GONE = pa.schema([*_VERSIONS, ("event_ts", pa.timestamp("us", "UTC"))])
 _EVENT, _VERSION = ("event_id",), ("event_id", "version")
 
 
@@ -44,10 +50,9 @@ class Mender:
     now: Callable[[], datetime]
     _contents: ContentSnapshot | None = field(default=None, init=False)
 
-    @property
-    def version(self) -> int:
-        """What stale rows and deletions are given."""
-        return self.position.place - 1
+    def version_above(self, held: Held) -> int:
+        """What a stale row or a deletion is given where a sink holds this."""
+        return max(self.position.place - 1, held.version + 1)
 
     def mend(self, found: Findings, loader: Loader, drop_copies: Callable[[Sequence[int]], None]) -> None:
         """Mend what was found in one sink. Raises: TransientError, TransientSinkError, PermanentSinkError."""
@@ -59,8 +64,7 @@ class Mender:
         if (stale or phantom) and not self.table.is_settled(self.position):
             raise TransientError("transactions from before this began are still open; stale rows cannot be judged yet")
         if stale:
-            rows = self._rows(stale).withColumns({"version": F.lit(self.version).cast("bigint"), "op": F.lit("u")})
-            self._load(loader, Kind.STALE, rows, _VERSION, stale)
+            self._load(loader, Kind.STALE, self._newer(stale, found.held), _VERSION, stale)
         if phantom:
             self._load(loader, Kind.PHANTOM, self._deletions(phantom, found.held), _VERSION, phantom)
 
@@ -78,15 +82,22 @@ class Mender:
         read = self.table.read_ids(self.spark, ids, self.now())
         return Changes(read, self._contents.contents, transform_rows).frame()
 
+    def _newer(self, ids: Sequence[int], held: Mapping[int, Held]) -> DataFrame:
+        """Rows as they are now, above what a sink holds of them. Out: CHANGES. Shuffle: none."""
+        given = [(number, self.version_above(held[number])) for number in ids]
+        versions = F.broadcast(small_frame(self.spark, _VERSIONS, given))
+        rows = self._rows(ids).drop("version").join(versions, "event_id", "left")
+        return rows.withColumn("op", F.lit("u")).select(*CHANGES.names)
+
     def _deletions(self, ids: Sequence[int], held: Mapping[int, Held]) -> DataFrame:
         """Deletions that lie where the events lie. Out: CHANGES."""
-        rows = [(number, _moment(held[number].event_us)) for number in ids]
+        rows = [(number, self.version_above(held[number]), _moment(held[number].event_us)) for number in ids]
         given = small_frame(self.spark, _GONE, rows)
         known = {
             "kind": F.lit(str(Outcome.CHANGE)),
             "is_version": F.lit(True),
             "op": F.lit("d"),
-            "version": F.lit(self.version),
+            "version": F.col("version"),
             "event_id": F.col("event_id"),
             "event_ts": F.col("event_ts"),
             "flags": F.array().cast("array<string>"),
