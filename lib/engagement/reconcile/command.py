@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pyspark.sql import SparkSession
 
 from engagement.backfill.build import events_of, start_spark
-from engagement.errors import EngagementError
+from engagement.errors import EngagementError, TransientError
 from engagement.reconcile.board import BoardDrift
 from engagement.reconcile.build import (
     RANKING,
@@ -45,17 +45,26 @@ def reconcile(
 ) -> bool:
     """Compare, say what differs, mend it if asked to; again after RECONCILE_INTERVAL_SECONDS if set.
 
-    Returns whether nothing is left that differs. Raises: TransientError, PermanentSinkError.
+    Returns whether nothing is left that differs. Raises: TransientError if it is to run once; PermanentSinkError.
     """
-    spark, clean = start_spark(settings, spark_options), True
+    spark = start_spark(settings, spark_options)
     try:
-        while True:
-            clean = _Run(settings, wanted, spark, stop, say).run()
-            interval = settings.reconcile.interval_seconds
-            if not interval or stop.wait(interval):
-                return clean
+        once, interval = _Run(settings, wanted, spark, stop, say).run, settings.reconcile.interval_seconds
+        return repeat(once, interval, stop, say) if interval else once()
     finally:
         spark.stop()
+
+
+def repeat(once: Callable[[], bool], interval_seconds: float, stop: threading.Event, say: Say) -> bool:
+    """Run again and again until told to stop; what the last run returned, False if something was away."""
+    while True:
+        try:
+            clean = once()
+        except TransientError as error:  # the next run may find it back, and nobody would start one
+            say(f"not compared: {error}; again in {interval_seconds:g} s")
+            clean = False
+        if stop.wait(interval_seconds):
+            return clean
 
 
 class _Run:
