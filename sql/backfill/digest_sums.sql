@@ -15,7 +15,11 @@ from (
             coalesce(content_id::text, '~'),
             coalesce(user_id::text, '~'),
             coalesce(event_type, '~'),
-            case when isfinite(event_ts) then ((extract(epoch from event_ts) * 1000000)::bigint)::text else '~' end,
+            case -- as read_rows.sql has it
+                when isfinite(event_ts) and event_ts < timestamptz '294247-01-01 00:00:00Z'
+                    then ((extract(epoch from event_ts) * 1000000)::bigint)::text
+                else '~'
+            end,
             coalesce(duration_ms::text, '~'),
             coalesce(device, '~')
         )) as digest

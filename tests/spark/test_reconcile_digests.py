@@ -31,7 +31,8 @@ pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = datetime(2025, 8, 1, 12, 30, 0, 123_456, tzinfo=UTC)
-_INFINITE = ("infinity", "-infinity")
+_NO_TIMES = ("infinity", "-infinity", "294276-12-31 23:59:59.999999Z")
+"""What PostgreSQL may hold and nobody else: the last is more microseconds than a bigint holds."""
 _EVENT = """
 insert into {events} (
     event_id, op, version, content_id, user_id, event_type, event_timestamp, duration_ms, device, processed_timestamp
@@ -55,8 +56,8 @@ class Event(NamedTuple):
     device: str | None = "ios"
 
     def in_sinks(self) -> tuple[Any, ...]:
-        """The row as lake and warehouse hold it, which know no infinity."""
-        moment = None if self.event_ts in _INFINITE else self.event_ts
+        """The row as lake and warehouse hold it, which have no such times."""
+        moment = None if self.event_ts in _NO_TIMES else self.event_ts
         return (*self[:4], moment, *self[5:])
 
     def sums(self) -> Sums:
@@ -75,7 +76,7 @@ _TIMES = (
     datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
     datetime(1, 1, 1, tzinfo=UTC),
     _EPOCH,
-    *_INFINITE,
+    *_NO_TIMES,
 )
 _NUMBERS = (None, 0, -1, 2**31 - 1, -(2**31))
 _ROWS = [

@@ -44,6 +44,8 @@ _TIMES = (
     "-infinity",
     "0044-03-15 BC",
     "12000-01-01",
+    "294246-12-31 23:59:59.999999Z",
+    "294276-12-31 23:59:59.999999Z",  # more microseconds than a bigint holds
     "1969-12-31 23:59:59Z",
 )
 
@@ -79,6 +81,10 @@ def copied(url: str, where: str) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for batch in batches for row in batch.to_pylist()]
 
 
+def _fits(moment: str) -> bool:
+    return not moment.startswith(("infinity", "-infinity", "294276"))
+
+
 def insert(database: Connection, rows: list[tuple[Any, ...]]) -> None:
     with database.cursor() as cursor:
         cursor.executemany("insert into engagement_events values (%s, %s, %s, %s, %s, %s, %s, %s)", rows)
@@ -97,6 +103,7 @@ def test_every_value_arrives_as_it_is(database: Connection, database_url: str) -
     insert(database, [*rows, (2**63 - 1, *plain)])
     wanted = sorted(select(database, "true"), key=lambda row: row[0])
     assert len(wanted) == len(rows) + 1
+    assert [row[4] is None for row in wanted[: len(_TIMES)]] == [not _fits(text) for text in _TIMES]
     assert sorted(copied(database_url, "true"), key=lambda row: row[0]) == wanted
 
 
