@@ -23,6 +23,7 @@ from engagement.sinks.base import Chunk, Loaded, Loader
 from engagement.sinks.bigquery.load import WarehouseLoader
 from engagement.sinks.bigquery.rest import Answered, Parameter, Rest
 from engagement.sinks.delta.log import DeltaLog
+from engagement.sinks.held import without
 from engagement.sinks.lake.backfill import LakeLoader
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
 from engagement.transform.changes import Changes
@@ -180,6 +181,26 @@ def test_a_chunk_is_added_once_however_often_it_comes(place: Place, history: His
     again = place.loader().load(history.chunk(table(40), "chunk_1"))
     assert (first, again) == (Loaded(30, 30), Loaded(40, 10))
     assert keys(place.rows()) == Counter({(n + 1, 0): 1 for n in range(40)})
+
+
+@pytest.mark.parametrize(("most", "broadcast"), [(30, True), (29, False)])
+def test_more_keys_than_the_driver_has_room_for_are_not_sent_to_the_tasks(
+    spark: SparkSession, tmp_path: Path, history: History, most: int, broadcast: bool
+) -> None:
+    lake = Lake(spark, tmp_path / "a lake")
+    lake.loader().load(history.chunk(table(30)))
+    chunk, loader = history.chunk(table(40), "chunk_1"), lake.loader()
+    log, held = DeltaLog(loader.events), loader.events.read(spark).select("event_id")
+    # Spark itself broadcasts what its statistics call small, which a test's table is.
+    spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1")
+    try:
+        plan = without(chunk.changes.frame(), held, chunk, log, most)._jdf.queryExecution().executedPlan().toString()
+        assert ("BroadcastExchange" in plan) == broadcast
+        loader.broadcast_rows = most
+        assert loader.load(chunk) == Loaded(40, 10)
+    finally:
+        spark.conf.unset("spark.sql.autoBroadcastJoinThreshold")
+    assert keys(lake.rows()) == Counter({(n + 1, 0): 1 for n in range(40)})
 
 
 def test_versions_from_the_topic_are_the_rows_and_not_what_they_took_back(place: Place, history: History) -> None:

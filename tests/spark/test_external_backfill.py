@@ -45,6 +45,14 @@ def test_history_is_sent_once_however_often_it_comes(partner: Partner, history: 
     assert outcomes(partner) == Counter({(n + 1, 0, "delivered"): 1 for n in range(40)})
 
 
+def test_more_deliveries_than_the_driver_has_room_for_are_told_apart_too(partner: Partner, history: History) -> None:
+    partner.loader().load(history.chunk(table(30)))
+    loader = partner.loader()
+    loader.broadcast_rows = 29
+    assert loader.load(history.chunk(table(40), "chunk_1")) == Loaded(40, 10)
+    assert (partner.gained("delivered"), partner.gained("repeats")) == (40, 0)
+
+
 def test_another_receiver_is_another_destination(partner: Partner) -> None:
     first, again = (partner.loader().destination() for _ in range(2))
     other = partner.loader(installation="another")

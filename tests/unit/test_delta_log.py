@@ -85,6 +85,8 @@ def test_files_tell_which_values_they_may_hold(table: LakeTable) -> None:
     log = DeltaLog(table)
     held = {span: log.may_hold("event_id", *span) for span in ((1, 4), (9, 9), (10, 99), (6, 7), (50, 200), (101, 200))}
     assert held == {(1, 4): False, (9, 9): True, (10, 99): False, (6, 7): True, (50, 200): True, (101, 200): False}
+    rows = {span: log.most_rows("event_id", span) for span in ((1, 4), (9, 9), (9, 100), None)}
+    assert rows == {(1, 4): 0, (9, 9): 2, (9, 100): 3, None: 3}
     files = log.files("event_id").sort_by("first").select(["rows", "first", "last"]).to_pylist()
     assert files == [{"rows": 2, "first": 5, "last": 9}, {"rows": 1, "first": 100, "last": 100}]
     assert log.is_plain

@@ -85,9 +85,16 @@ class DeltaLog:
 
     def may_hold(self, column: str, first: int, last: int) -> bool:
         """Whether a file may have a value between these two, by its bounds; true where it tells none."""
+        return self.most_rows(column, (first, last)) != 0
+
+    def most_rows(self, column: str, between: tuple[int, int] | None) -> int | None:
+        """Rows of the files that may have a value between these two, or of all; None: not every file tells its rows."""
         files = self.files(column)
-        outside = pc.or_(pc.greater(files["first"], last), pc.less(files["last"], first))
-        return not pc.all(outside.fill_null(False), min_count=0).as_py()
+        if between:
+            outside = pc.or_(pc.greater(files["first"], between[1]), pc.less(files["last"], between[0]))
+            files = files.filter(pc.invert(outside.fill_null(False)))
+        rows: int | None = None if files["rows"].null_count else pc.sum(files["rows"], min_count=0).as_py()
+        return rows
 
     def files(self, column: str) -> pa.Table:
         """Every file: its path below the table's folder, its rows, and the bounds of a column; NULL: it tells none."""

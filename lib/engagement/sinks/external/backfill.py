@@ -44,7 +44,7 @@ from engagement.sinks.external.outcomes import DDL, Part, from_rows
 from engagement.sinks.external.receiver import GateObserver, Receiver, Waiting
 from engagement.sinks.external.sink import BUDGET_SECONDS
 from engagement.sinks.external.task import SendPlan
-from engagement.sinks.held import is_version, without
+from engagement.sinks.held import BROADCAST_ROWS, is_version, without
 from engagement.sinks.spark_faults import spark_translated
 from engagement.transform.instant import to_micros
 
@@ -87,6 +87,7 @@ class ExternalLoader:
         self._delivered, self._rejected = Additions(), Additions()
         self.log: Callable[[LakeTable], DeltaLog] = DeltaLog
         """How commits are made; a test puts its faults between."""
+        self.broadcast_rows = BROADCAST_ROWS
 
     def open(self) -> None:
         """Make the tables, or check those that are there. Raises: TransientSinkError, PermanentSinkError."""
@@ -144,21 +145,22 @@ class ExternalLoader:
         counted = {"versions": is_version(), "refused": F.col("kind") == str(Kind.DEAD_LETTER)}
         counts = [F.coalesce(F.count_if(rows), F.lit(0)).alias(name) for name, rows in counted.items()]
         changes = chunk.changes.frame().observe(seen, *counts)
-        held = self._held(chunk)
+        log = self.log(self.deliveries)
+        held = self._held(chunk, log)
         if held is not None:
-            changes = without(changes, held, chunk.key, few=chunk.ids is not None)
+            changes = without(changes, held, chunk, log, self.broadcast_rows)
         if "version" not in chunk.key:
             return changes.coalesce(1)
         # Several versions of an event go out in their order, and once though the source has sent one twice.
         versions = changes.where(is_version()).dropDuplicates([*chunk.key])
         return versions.coalesce(1).sortWithinPartitions(*chunk.key)
 
-    def _held(self, chunk: Chunk) -> DataFrame | None:
+    def _held(self, chunk: Chunk, log: DeltaLog) -> DataFrame | None:
         """Events, or versions, with an outcome where the chunk's would lie, by its key; None when there are none.
 
         Those that an earlier backfill was refused are none: they are tried again.
         """
-        if chunk.ids and not self.log(self.deliveries).may_hold("event_id", *chunk.ids):
+        if chunk.ids and not log.may_hold("event_id", *chunk.ids):
             return None
         rows = self.deliveries.read(self._spark)
         if chunk.ids:  # each file tells its smallest and largest id: most are never opened

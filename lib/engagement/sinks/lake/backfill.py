@@ -28,7 +28,7 @@ from engagement.sinks.delta.files import Folder
 from engagement.sinks.delta.letters import add_letter_files
 from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import dead_letters_table
-from engagement.sinks.held import is_version, without
+from engagement.sinks.held import BROADCAST_ROWS, is_version, without
 from engagement.sinks.lake.chunk_files import WRITTEN_DDL, ChunkPlan, write_chunk
 from engagement.sinks.lake.tables import EVENT_DATE, SINK, events_table, in_days
 from engagement.sinks.spark_faults import spark_translated
@@ -49,6 +49,7 @@ class LakeLoader:
         self.events = events_table(path)
         self.dead_letters = dead_letters_table(SINK, path)
         self._added = Additions()
+        self.broadcast_rows = BROADCAST_ROWS
 
     def open(self) -> None:
         """Make the tables, or check those that are there. Raises: TransientSinkError, PermanentSinkError."""
@@ -64,7 +65,7 @@ class LakeLoader:
         """Add what is missing. Raises: TransientSinkError."""
         with spark_translated(SINK):
             log = DeltaLog(self.events)
-            read, tasks = self._write(chunk, self._held(chunk, log))
+            read, tasks = self._write(chunk, self._held(chunk, log), log)
             self._append(log, tasks, chunk)
             letters = [file.asDict() for task in tasks for file in task.letters]
             if letters:
@@ -86,7 +87,7 @@ class LakeLoader:
         held = held.select(*chunk.key)
         return None if held.isEmpty() else held.distinct()
 
-    def _write(self, chunk: Chunk, held: DataFrame | None) -> tuple[int, list[Row]]:
+    def _write(self, chunk: Chunk, held: DataFrame | None, log: DeltaLog) -> tuple[int, list[Row]]:
         """Write what is to be added; how many row versions the chunk has, and rows of WRITTEN_DDL."""
         at = to_micros(self._clock())
         plan = ChunkPlan(Folder(self.events.path), Folder(self.dead_letters.path), at, chunk.name)
@@ -102,7 +103,7 @@ class LakeLoader:
             kept = changes.where(is_version() | (F.col("kind") == str(Kind.DEAD_LETTER)))
             changes = kept.dropDuplicates([*chunk.key, *_PLACE])
         if held is not None:
-            changes = without(changes, held, chunk.key)
+            changes = without(changes, held, chunk, log, self.broadcast_rows)
         tasks = changes.mapInArrow(write_chunk(plan), WRITTEN_DDL).collect()
         return int(seen.get["versions"]), tasks
 
