@@ -12,13 +12,15 @@ from typing import Any, Protocol
 import pytest
 from google.cloud.bigquery import Table
 from pyspark.sql import DataFrame, Row, SparkSession
-from tests.builders import LSN, Message, envelope, message, row
+from tests.builders import LSN, Message, created, envelope, message, row
 from tests.spark import frames
 from tests.spark.history import READ, History, Seed
 from tests.spark.tables import rows_of
 from tests.spark.warehouse import IDENTITY, NOW, SQL, CrashError, Warehouse, part
 
+from engagement.backfill.sources import LakeSource
 from engagement.errors import TransientSinkError
+from engagement.identity import Fence
 from engagement.sinks.base import Chunk, Loaded, Loader
 from engagement.sinks.bigquery.load import WarehouseLoader
 from engagement.sinks.bigquery.rest import Answered, Parameter, Rest
@@ -26,6 +28,7 @@ from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.held import without
 from engagement.sinks.lake.backfill import LakeLoader
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
+from engagement.sources.history import Span
 from engagement.transform.changes import Changes
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
@@ -201,6 +204,46 @@ def test_more_keys_than_the_driver_has_room_for_are_not_sent_to_the_tasks(
     finally:
         spark.conf.unset("spark.sql.autoBroadcastJoinThreshold")
     assert keys(lake.rows()) == Counter({(n + 1, 0): 1 for n in range(40)})
+
+
+def lake_source(lake: Lake, taken: Fence, own: Fence) -> LakeSource:
+    span = Span(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+    return LakeSource(lake.spark, lake.sink.events, span, lambda: taken, lambda: own, str)
+
+
+@pytest.mark.parametrize(
+    ("taken", "own", "ids"),
+    [
+        ({0: 3}, {0: 3}, range(1, 11)),  # those from 3 on are of an earlier topic
+        ({0: 3}, {0: 10}, range(1, 4)),
+        ({0: 3}, {0: 5}, [1, 2, 3, 6, 7, 8, 9, 10]),
+        ({}, {0: 10}, []),
+        ({}, {}, range(1, 11)),
+        ({1: 5}, {1: 7}, range(1, 11)),
+    ],
+)
+def test_rows_of_an_earlier_topic_are_copied_and_what_the_stream_will_bring_is_not(
+    spark: SparkSession, tmp_path: Path, taken: Fence, own: Fence, ids: Sequence[int]
+) -> None:
+    lake = Lake(spark, tmp_path / "lake")
+    lake.stream([created(id=n + 1) for n in range(10)], 0)
+    source = lake_source(lake, taken, own)
+    planned = source.plan()
+    lake.stream([created(id=n) for n in (11, 12)], 10)  # beyond the fence that was asked for, and the stream's
+    found = [row.event_id for part in planned for row in source.chunk(part, "x").changes.frame().collect()]
+    assert (sorted(found), sum(part.rows for part in planned)) == (list(ids), len(ids))
+
+
+def test_deletions_without_a_time_are_copied_too(spark: SparkSession, tmp_path: Path, warehouse: Warehouse) -> None:
+    lake, bank = Lake(spark, tmp_path / "lake"), Bank(warehouse)
+    deleted = message(envelope("d", None, row(id=1, event_ts="infinity"), lsn=LSN + 8))
+    lake.stream([created(id=1), created(id=2), deleted], 0)
+    source = lake_source(lake, {0: 3}, {0: 3})
+    for _ in range(2):
+        for number, planned in enumerate(source.plan()):
+            bank.loader().load(source.chunk(planned, f"chunk_{number}"))
+    assert (newest(bank.rows()).keys(), len(bank.rows())) == ({2}, 3)
+    assert [one["event_id"] for one in warehouse.rows("current_events")] == [2]
 
 
 def test_versions_from_the_topic_are_the_rows_and_not_what_they_took_back(place: Place, history: History) -> None:

@@ -218,7 +218,8 @@ def _taken_source(
     fence = partial(common_fence, settings, request.sinks, spark)
     taken_of = partial(_topic_and_tables, topic, loaders)
     if request.source == "lake":
-        return LakeSource(spark, events_table(settings.paths.lake_path), request.span, fence, taken_of)
+        own_fence = partial(common_fence, settings, ("lake",), spark)
+        return LakeSource(spark, events_table(settings.paths.lake_path), request.span, fence, own_fence, taken_of)
     positions, catalogue = TopicPositions(topic), catalogue_of(settings, spark)
     return TopicSource(spark, topic, positions, catalogue, request.span, rows, fence, taken_of)
 

@@ -87,17 +87,23 @@ class TableSource:
 
 @dataclass
 class LakeSource:
-    """Row versions as the lake keeps them, enriched when they were delivered; none that a stream has yet to deliver."""
+    """Row versions as the lake keeps them, enriched when they were delivered; none that a stream has yet to deliver.
+
+    Rows of an earlier topic have its offsets, which say nothing of the one that is there now: what lies at or beyond
+    the lake's own fence is of an earlier one, and no stream will deliver it.
+    """
 
     spark: SparkSession
     events: LakeTable
     span: Span
     fence: Callable[[], Fence]
     """What the streams of all sinks to fill have taken."""
+    own_fence: Callable[[], Fence]
+    """What the lake's own stream has taken."""
     taken_of: Callable[[], str]
     """The topic and the tables of which that is told."""
-    _taken: Fence | None = field(default=None, init=False)
-    """As it was when this began: it only grows, and to ask costs seconds."""
+    _old: DataFrame | None = field(default=None, init=False)
+    """What no stream has yet to deliver, as it was when this began: to ask for the fences costs seconds."""
 
     def identity(self) -> str:
         """The lake's table, the topic, and the tables to fill."""
@@ -108,27 +114,30 @@ class LakeSource:
         return ()
 
     def plan(self) -> list[Planned]:
-        """A chunk a day."""
+        """A chunk a day, and one of what has none: deletions whose row before told no time."""
         days = self._rows().groupBy(EVENT_DATE).count().orderBy(EVENT_DATE).collect()
-        return [Planned(((row[EVENT_DATE].toordinal(),),), row["count"]) for row in days]
+        parts = [() if row[EVENT_DATE] is None else (row[EVENT_DATE].toordinal(),) for row in days]
+        return [Planned((part,), row["count"]) for part, row in zip(parts, days, strict=True)]
 
     def chunk(self, planned: Planned, name: str) -> Chunk:
         """The day's row versions as they are."""
         compile_for(self.spark, planned.rows)
-        ((ordinal,),) = planned.parts
-        day = date.fromordinal(ordinal)
-        begin = datetime.combine(day, day_time(), UTC)
-        changes = without_place(_as_changes(self._rows().where(F.col(EVENT_DATE) == day)))
-        return Chunk(name, FramedChanges(changes), ONE_VERSION, times=(begin, begin + timedelta(days=1)))
+        days = [date.fromordinal(ordinal) for (ordinal,) in filter(None, planned.parts)]
+        begin = datetime.combine(days[0], day_time(), UTC) if days else None
+        of_day = F.col(EVENT_DATE).isin(days) if days else F.col(EVENT_DATE).isNull()
+        changes = without_place(_as_changes(self._rows().where(of_day)))
+        times = (begin, begin + timedelta(days=1)) if begin else None
+        return Chunk(name, FramedChanges(changes), ONE_VERSION, times=times)
 
     def _rows(self) -> DataFrame:
-        if self._taken is None:
-            self._taken = self.fence()
-        days = in_days(self.span.start, self.span.end)
-        partition, offset = F.col("kafka_partition"), F.col("kafka_offset")
-        taken = [(partition == number) & (offset < following) for number, following in self._taken.items()]
-        old = reduce(Column.__or__, taken, partition.isNull())
-        return self.events.read(self.spark).where(days & old & _within(F.col("event_ts"), self.span))
+        if self._old is None:
+            # In this order: what the lake's stream adds after this version may lie beyond the fence that it has here.
+            version = DeltaLog(self.events).version
+            old = is_old(self.own_fence(), self.fence())
+            self._old = self.events.read(self.spark, version).where(old)
+        days = in_days(self.span.start, self.span.end) | F.col(EVENT_DATE).isNull()
+        # A deletion without a time goes by Kafka's, and by ours where a backfill has brought it.
+        return self._old.where(days & _within(F.coalesce("event_ts", "kafka_ts", "processed_ts"), self.span))
 
 
 @dataclass
@@ -179,6 +188,14 @@ class TopicSource:
         wanted = changes.where(_within(F.coalesce("event_ts", "kafka_ts"), self.span))
         times = (self.span.start, self.span.end)
         return Chunk(name, FramedChanges(without_place(wanted)), ONE_VERSION, times=times)
+
+
+def is_old(own: Fence, taken: Fence) -> Column:
+    """Which of the lake's rows no stream has yet to deliver: see LakeSource; `own` is the lake's fence."""
+    partition, offset = F.col("kafka_partition"), F.col("kafka_offset")
+    ranges = [(number, taken.get(number, 0), following) for number, following in own.items()]
+    open_ones = [(partition == number) & (offset >= first) & (offset < end) for number, first, end in ranges]
+    return ~F.coalesce(reduce(Column.__or__, open_ones, F.lit(False)), F.lit(False))
 
 
 def _steps(first: int, last: int, size: int) -> Iterator[tuple[int, int]]:

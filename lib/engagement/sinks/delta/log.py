@@ -119,6 +119,11 @@ class DeltaLog:
             return self._table.to_pyarrow_table(columns=list(columns), filters=where)
 
     @property
+    def version(self) -> int:
+        """The number of this state: how many commits came before it."""
+        return int(self._table.version())
+
+    @property
     def table_id(self) -> str:
         """What the table was given when it was made; another one means another table, wherever it lies."""
         return str(self._table.metadata().id)

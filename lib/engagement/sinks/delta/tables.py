@@ -99,9 +99,10 @@ class LakeTable:
         except CommitFailedError:  # somebody else made it at the same moment
             return OtherEngine(self.path)
 
-    def read(self, spark: SparkSession) -> DataFrame:
-        """Its rows as they are now."""
-        return spark.read.format("delta").load(self.path)
+    def read(self, spark: SparkSession, version: int | None = None) -> DataFrame:
+        """Its rows as they are now, or as a version of its log had them."""
+        reader = spark.read.format("delta")
+        return (reader if version is None else reader.option("versionAsOf", version)).load(self.path)
 
     def open(self, spark: SparkSession) -> DeltaTable:
         """Delta's own handle."""
