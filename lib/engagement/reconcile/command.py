@@ -190,8 +190,8 @@ def counts_of(
     """Sink -> Kind or UNCOUNTED -> rows; what was compared and does not differ is told too."""
     counts = {sink: Counter[str]() for sink in sinks}
     for each in found:
-        told = {UNCOUNTED: each.uncounted, **{kind: len(ids) for kind, ids in each.ids.items()}}
-        counts.setdefault(each.sink, Counter()).update(told)
+        counts.setdefault(each.sink, Counter()).update({kind: len(ids) for kind, ids in each.ids.items()})
+        counts[each.sink][UNCOUNTED] += each.uncounted
     if drift:
         counts[RANKING][Kind.STALE] = len(drift)
     if lost:
