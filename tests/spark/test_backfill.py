@@ -193,11 +193,14 @@ def test_more_keys_than_the_driver_has_room_for_are_not_sent_to_the_tasks(
     lake = Lake(spark, tmp_path / "a lake")
     lake.loader().load(history.chunk(table(30)))
     chunk, loader = history.chunk(table(40), "chunk_1"), lake.loader()
-    log, held = DeltaLog(loader.events), loader.events.read(spark).select("event_id")
+    rows = DeltaLog(loader.events).most_rows("event_id", chunk.ids)
+    held = loader.events.read(spark).select("event_id")
     # Spark itself broadcasts what its statistics call small, which a test's table is.
     spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1")
     try:
-        plan = without(chunk.changes.frame(), held, chunk, log, most)._jdf.queryExecution().executedPlan().toString()
+        plan = (
+            without(chunk.changes.frame(), held, chunk.key, rows, most)._jdf.queryExecution().executedPlan().toString()
+        )
         assert ("BroadcastExchange" in plan) == broadcast
         loader.broadcast_rows = most
         assert loader.load(chunk) == Loaded(40, 10)

@@ -148,7 +148,7 @@ class ExternalLoader:
         log = self.log(self.deliveries)
         held = self._held(chunk, log)
         if held is not None:
-            changes = without(changes, held, chunk, log, self.broadcast_rows)
+            changes = without(changes, held, chunk.key, log.most_rows("event_id", chunk.ids), self.broadcast_rows)
         if "version" not in chunk.key:
             return changes.coalesce(1)
         # Several versions of an event go out in their order, and once though the source has sent one twice.

@@ -103,7 +103,7 @@ class LakeLoader:
             kept = changes.where(is_version() | (F.col("kind") == str(Kind.DEAD_LETTER)))
             changes = kept.dropDuplicates([*chunk.key, *_PLACE])
         if held is not None:
-            changes = without(changes, held, chunk, log, self.broadcast_rows)
+            changes = without(changes, held, chunk.key, log.most_rows("event_id", chunk.ids), self.broadcast_rows)
         tasks = changes.mapInArrow(write_chunk(plan), WRITTEN_DDL).collect()
         return int(seen.get["versions"]), tasks
 
