@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engagement.embedded.process import ProcessSpec, Supervised, write_private
+from engagement.embedded.process import ProcessSpec, Supervised, identity_of, write_private
 from engagement.errors import StackError
 
 SLEEP = ("/bin/sleep", "600")
@@ -79,13 +80,43 @@ def test_a_killed_process_is_noticed(sleeper: Supervised, tmp_path: Path) -> Non
 
 def test_a_recycled_pid_is_not_taken_for_ours_and_not_killed(sleeper: Supervised, tmp_path: Path) -> None:
     stranger = subprocess.Popen(SLEEP)
-    started = psutil.Process(stranger.pid).create_time() - 3600.0
-    write_private(tmp_path / "run" / "sleeper.json", json.dumps({"pid": stranger.pid, "started": started}))
+    former = {**identity_of(stranger.pid), "ticks": 0}
+    write_private(tmp_path / "run" / "sleeper.json", json.dumps({"pid": stranger.pid, **former}))
     assert sleeper.process() is None
     sleeper.stop(spec(tmp_path))
     assert stranger.poll() is None
     stranger.kill()
     stranger.wait()
+
+
+def test_a_clock_that_is_set_makes_no_process_a_stranger(
+    sleeper: Supervised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleeper.start(spec(tmp_path), lambda: True, 5.0)
+    before = psutil._pslinux.boot_time()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: before + 3600.0)
+    found = Supervised("sleeper", tmp_path / "run" / "sleeper.json").process()
+    assert found is not None
+    assert found.create_time() > time.time()  # what an hour's step does to the times that psutil tells
+
+
+def test_a_pid_of_before_the_last_boot_is_not_taken_for_ours(sleeper: Supervised, tmp_path: Path) -> None:
+    sleeper.start(spec(tmp_path), lambda: True, 5.0)
+    pid_file = tmp_path / "run" / "sleeper.json"
+    written = pid_file.read_text()
+    pid_file.write_text(json.dumps({**json.loads(written), "boot": "another"}))
+    assert Supervised("sleeper", pid_file).process() is None
+    pid_file.write_text(written)
+
+
+def test_a_process_of_an_earlier_version_is_ended_and_started_anew(sleeper: Supervised, tmp_path: Path) -> None:
+    sleeper.start(spec(tmp_path), lambda: True, 5.0)
+    earlier, pid_file = sleeper.process(), tmp_path / "run" / "sleeper.json"
+    assert earlier is not None
+    pid_file.write_text(json.dumps({"pid": earlier.pid, "started": earlier.create_time(), "name": "sleeper"}))
+    sleeper.start(spec(tmp_path), lambda: True, 5.0)
+    assert sleeper.process() not in (None, earlier)
+    assert not earlier.is_running() or earlier.status() == psutil.STATUS_ZOMBIE
 
 
 def test_what_no_pid_file_knows_is_ended_before_a_new_start(sleeper: Supervised, tmp_path: Path) -> None:

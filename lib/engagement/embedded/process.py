@@ -18,8 +18,9 @@ import psutil
 from engagement.errors import StackError
 
 POLL_SECONDS = 0.05
-# The kernel's start time is counted in ticks since boot, and the boot time is estimated anew by each reader.
-START_TIME_TOLERANCE_SECONDS = 2.0
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_START_FIELD = 22 - 3
+"""Of /proc/<pid>/stat, counted from the first field after the name, which may hold anything."""
 KILL_SECONDS = 10.0
 LOG_TAIL_LINES = 15
 LOG_KEEP_BYTES = 10 * 1024 * 1024
@@ -58,9 +59,10 @@ class Supervised:
         try:
             entry = json.loads(self._pid_file.read_text())
             process = psutil.Process(entry["pid"])
-            same = abs(process.create_time() - entry["started"]) < START_TIME_TOLERANCE_SECONDS
+            known = {name: entry[name] for name in ("boot", "ticks")}
+            same = identity_of(process.pid) == known
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except (FileNotFoundError, ValueError, KeyError, psutil.NoSuchProcess):
+        except (FileNotFoundError, ProcessLookupError, ValueError, KeyError, psutil.NoSuchProcess):
             return None
 
     def start(self, spec: ProcessSpec, ready: Callable[[], bool], limit_seconds: float) -> None:
@@ -115,10 +117,10 @@ class Supervised:
         try:
             process = psutil.Process(self._child.pid)
             process.nice(process.nice() + spec.niceness)
-            started = process.create_time()
         except psutil.NoSuchProcess:
-            started = 0.0
-        write_private(self._pid_file, json.dumps({"pid": self._child.pid, "started": started, "name": self.name}))
+            pass  # it has ended already; as a zombie it still has its identity
+        entry = {"pid": self._child.pid, **identity_of(self._child.pid), "name": self.name}
+        write_private(self._pid_file, json.dumps(entry))
 
     def _gone(self, process: psutil.Process, seconds: float) -> bool:
         """Wait for the end; a child of ours is reaped through its own handle, which keeps the books right."""
@@ -130,6 +132,15 @@ class Supervised:
         except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
             return False
         return True
+
+
+def identity_of(pid: int) -> dict[str, str | int]:
+    """Tell what a process has that no later one with its pid can have: its boot, and its start in ticks since then.
+
+    Not the time of its start: whoever sets the clock moves that. Raises: FileNotFoundError, ProcessLookupError.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return {"boot": BOOT_ID.read_text().strip(), "ticks": int(fields[_START_FIELD])}
 
 
 def kill_leftovers(spec: ProcessSpec) -> None:
