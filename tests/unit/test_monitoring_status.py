@@ -26,7 +26,7 @@ class BrokenClient:
 
 
 def board_at(clock: ManualClock) -> StatusBoard:
-    return StatusBoard("redis", "g1", clock)
+    return StatusBoard("redis", "g1", clock, clock)
 
 
 def test_a_status_survives_its_way_through_json() -> None:
@@ -117,6 +117,26 @@ def test_the_rate_looks_at_the_last_ten_seconds() -> None:
     assert board.snapshot().input_rows_per_second == 50.0
     clock.now += 60
     assert board.snapshot().input_rows_per_second == 0.0
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_changes_neither_rate_nor_newest_minute(step: float) -> None:
+    clock, monotonic = ManualClock(), ManualClock(0.0)
+    board = StatusBoard("redis", "g1", clock, monotonic)
+
+    def run(seconds: int) -> None:
+        for _ in range(seconds):
+            clock.now += 1
+            monotonic.now += 1
+            board.record_batch(BatchRecord(0, 1000, delivered=1000))
+            board.record_freshness(0.2, 1000)
+
+    run(60)
+    clock.now += step
+    run(60)
+    status = board.snapshot()
+    assert status.input_rows_per_second == 1000.0
+    assert status.freshness.recent.count <= 60_000
 
 
 def test_a_state_keeps_the_moment_it_began() -> None:

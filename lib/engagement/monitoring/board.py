@@ -48,11 +48,17 @@ class BatchRecord:
 
 
 class StatusBoard:
-    """Thread-safe status of one query; `clock` gives epoch seconds."""
+    """Thread-safe status of one query; `clock` gives epoch seconds, `monotonic` seconds that nobody sets."""
 
-    def __init__(self, sink: str, generation: str = "", clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        sink: str,
+        generation: str = "",
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         now = clock()
-        self._sink, self._generation, self._clock = sink, generation, clock
+        self._sink, self._generation, self._clock, self._monotonic = sink, generation, clock, monotonic
         self._lock = threading.Lock()
         self._state, self._reason, self._state_since = QueryState.STARTING, "", now
         self._started_at = self._progress_at = now
@@ -66,6 +72,8 @@ class StatusBoard:
         self._phases_ms: dict[str, float] = {}
         self._freshness = Freshness()
         self._content_refreshed_at: float | None = None
+        # What is only counted together is placed in monotonic time, or a clock set back would count an hour as now.
+        self._born = monotonic()
         self._reads: deque[tuple[float, int]] = deque()
         self._flushed_at = -math.inf
         self.failed_flushes = 0
@@ -85,14 +93,14 @@ class StatusBoard:
             self._late, self._repeats = late, repeats
             self._batch_id, self._batch_duration_ms, self._last_batch_at = batch_id, duration_ms, now
             self._progress_at = now
-            self._reads.append((now, batch.read))
+            self._reads.append((self._monotonic(), batch.read))
             self._enter(QueryState.RUNNING, "", now)
 
     def record_freshness(self, seconds: float, count: int = 1) -> None:
         """Count `count` rows that became visible `seconds` after their commit."""
-        with self._recording() as now:
+        with self._recording():
             if count > 0 and math.isfinite(seconds):
-                self._freshness.add(seconds, int(count), now)
+                self._freshness.add(seconds, int(count), self._monotonic())
 
     def record_lag(
         self, rows_by_partition: Mapping[int, int], seconds_by_partition: Mapping[int, float] | None = None
@@ -173,7 +181,7 @@ class StatusBoard:
         while self._reads and self._reads[0][0] <= now - RATE_WINDOW_SECONDS:
             self._reads.popleft()
         # A job younger than the window is measured over its own life, at least one second of it.
-        span = min(RATE_WINDOW_SECONDS, max(1.0, now - self._started_at))
+        span = min(RATE_WINDOW_SECONDS, max(1.0, now - self._born))
         return round(sum(rows for _, rows in self._reads) / span, 1)
 
     def _snapshot(self, now: float) -> QueryStatus:
@@ -190,13 +198,13 @@ class StatusBoard:
             batch_id=self._batch_id,
             generation=self._generation,
             batch_duration_ms=self._batch_duration_ms,
-            input_rows_per_second=self._rate(now),
+            input_rows_per_second=self._rate(self._monotonic()),
             lag_rows=self._lag,
             lag_seconds=self._lag_seconds,
             phases_ms=self._phases_ms,
             retries=self._retries,
             rows=self._rows,
-            freshness=self._freshness.status(now),
+            freshness=self._freshness.status(self._monotonic()),
             content_cache_age_seconds=None if refreshed is None else round(max(0.0, now - refreshed), 3),
             late_rows=self._late,
             repeat_rows=self._repeats,

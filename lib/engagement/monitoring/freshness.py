@@ -12,7 +12,7 @@ from engagement.monitoring.status import FreshnessStatus, RecentFreshness
 
 
 class Freshness:
-    """Two histograms of the same observations; the caller brings the lock and the time (epoch seconds)."""
+    """Two histograms of the same observations; the caller brings the lock and the time (monotonic seconds)."""
 
     def __init__(self) -> None:
         self._total, self._recent = Histogram(), RecentHistogram()

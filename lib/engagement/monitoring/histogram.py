@@ -47,7 +47,7 @@ class RecentHistogram:
     slots: dict[int, Histogram] = field(default_factory=dict)
 
     def add(self, seconds: float, count: int, now: float) -> None:
-        """Count observations made at `now` (epoch seconds)."""
+        """Count observations made at `now` (monotonic seconds)."""
         self._forget(now)
         self.slots.setdefault(_slot(now), Histogram()).add(seconds, count)
 
