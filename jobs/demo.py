@@ -3,12 +3,12 @@
 import argparse
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from rich.console import Console
 
-from engagement.command import Command, Context, main, positive_float, positive_int
+from engagement.command import Command, Context, hold_off_signals, main, positive_float, positive_int
 from engagement.demo.children import Child, child_environment, free_metrics_port
 from engagement.demo.display import LineDisplay, LiveDisplay
 from engagement.demo.run import Demo, DemoPlan, Display
@@ -36,6 +36,12 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def say_if_heard(text: str) -> None:
+    """The same where the terminal may be gone: that must not keep services from being stopped."""
+    with suppress(OSError):
+        say(text)
+
+
 def run(context: Context) -> int:
     """Bring everything up, watch it, take it down; 0 only if an unattended run ended with an exact board."""
     began = time.monotonic()
@@ -44,7 +50,8 @@ def run(context: Context) -> int:
     home = context.settings.paths.engagement_home
     stack = Stack(home, context.environment)
     with ExitStack() as cleanup:
-        cleanup.callback(stack.down, progress=say)
+        cleanup.callback(stack.down, progress=say_if_heard)
+        cleanup.callback(hold_off_signals)
         say("demo: starting PostgreSQL, Kafka, Connect, Redis, BigQuery and a receiver")
         stack.up(say)
         port = free_metrics_port(context.settings.monitoring)

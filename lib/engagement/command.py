@@ -24,6 +24,7 @@ FAILED = 1
 MISUSED = 2
 _SEPARATOR = "--"
 _SPARK_HELP = "Everything after -- goes to Spark's spark-submit, for example: -- --conf spark.executor.memory=2g"
+_ASKING_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOG = logging.getLogger("engagement.command")
 
 
@@ -31,8 +32,8 @@ LOG = logging.getLogger("engagement.command")
 class Context:
     """What a job runs with.
 
-    `stop` is set by the first Ctrl-C or SIGTERM of a command that stops by itself; `origins` says of each setting,
-    by its public name, where its value came from.
+    `stop` is set by the first Ctrl-C, SIGTERM or SIGHUP of a command that stops by itself; `origins` says of each
+    setting, by its public name, where its value came from.
     """
 
     args: argparse.Namespace
@@ -48,8 +49,9 @@ class Context:
 class Command:
     """One command: `run` returns None or 0 for success, 1 for failure.
 
-    `needs` are the settings that must be set. `stops_itself` says that `run` watches `context.stop`; otherwise Ctrl-C
-    and SIGTERM end it by KeyboardInterrupt. `uses_spark` allows Spark's own options after `--`.
+    `needs` are the settings that must be set. `stops_itself` says that `run` watches `context.stop`; otherwise Ctrl-C,
+    SIGTERM and SIGHUP (its terminal was closed) end it by KeyboardInterrupt. `uses_spark` allows Spark's own options
+    after `--`.
     """
 
     name: str
@@ -145,6 +147,16 @@ def percentage(text: str) -> float:
     return number
 
 
+def hold_off_signals() -> None:
+    """Let no Ctrl-C, SIGTERM or SIGHUP interrupt what follows; `main` undoes it. Each step of that needs a time limit.
+
+    For a command that must leave nothing running behind: people press Ctrl-C again when nothing seems to happen.
+    """
+    if threading.current_thread() is threading.main_thread():  # no other may set handlers, or is interrupted by them
+        for number in _ASKING_TO_END:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def project_folder() -> Path:
     """Return the folder of this checkout; the current one when the package is installed elsewhere."""
     checkout = Path(__file__).resolve().parents[2]
@@ -185,7 +197,7 @@ def _run(command: Command, resolved: Resolved, context: Context) -> int:
 
 @contextmanager
 def _signals(*, stops_itself: bool) -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into `stop` (a second one into KeyboardInterrupt); the old handlers come back after."""
+    """Turn Ctrl-C, SIGTERM and SIGHUP into `stop` (a second one into KeyboardInterrupt); handlers come back after."""
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -196,7 +208,10 @@ def _signals(*, stops_itself: bool) -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may set handlers; whoever called from another one sends no signals here
         return
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in _ASKING_TO_END}
+    for number, handler in before.items():
+        if (number, handler) != (signal.SIGHUP, signal.SIG_IGN):  # nohup: the command is to outlive its terminal
+            signal.signal(number, on_signal)
     try:
         yield stop
     finally:

@@ -62,12 +62,14 @@ def test_an_unattended_demo_ends_with_an_exact_board_and_its_report(home: Path) 
     assert leftovers(home) == []
 
 
-def test_ctrl_c_ends_a_demo_and_leaves_nothing_running(home: Path) -> None:
+def test_ctrl_c_ends_a_demo_and_leaves_nothing_running_however_often_it_is_pressed(home: Path) -> None:
     job = demo(home, "interrupted.txt", "--rate", "50")
     job.start()
     try:
         await_that(lambda: " events/s" in job.text(), READY_SECONDS, lambda: f"no live summary\n{job.tail()}")
         assert job.is_alive, job.tail()
+        job.interrupt(signal.SIGINT)
+        await_that(lambda: "stopping the jobs" in job.text(), END_SECONDS, lambda: f"it goes on\n{job.tail()}")
         job.interrupt(signal.SIGINT)
         assert job.wait(END_SECONDS) == 0, job.tail()
     finally:

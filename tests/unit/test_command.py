@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from engagement.command import Command, Context, main, percentage, positive_float, positive_int
+from engagement.command import (
+    Command,
+    Context,
+    hold_off_signals,
+    main,
+    percentage,
+    positive_float,
+    positive_int,
+)
 from engagement.errors import ConfigError, EngagementError
 from engagement.settings import SettingsFiles
 
@@ -113,7 +121,7 @@ def test_spark_options_for_a_command_without_spark_are_2() -> None:
     assert start(command(lambda _: None), "--", "--conf", "a=b") == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_asks_a_command_that_stops_itself_to_stop(number: signal.Signals) -> None:
     def run(context: Context) -> None:
         os.kill(os.getpid(), number)
@@ -122,7 +130,7 @@ def test_a_signal_asks_a_command_that_stops_itself_to_stop(number: signal.Signal
     assert start(command(run, stops_itself=True)) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_any_other_command_with_1_and_no_traceback(
     number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +140,32 @@ def test_a_signal_ends_any_other_command_with_1_and_no_traceback(
 
     assert start(command(run)) == 1
     assert capsys.readouterr().err == "try: interrupted\n"
+
+
+def test_a_command_that_is_to_outlive_its_terminal_does() -> None:
+    def run(context: Context) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not context.stop.is_set()
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert start(command(run, stops_itself=True)) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_signals_that_are_held_off_interrupt_nothing_until_the_command_is_over() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def run(context: Context) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert context.stop.wait(5)
+        hold_off_signals()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+
+    assert start(command(run, stops_itself=True)) == 0
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_signal_handlers_come_back_after_the_command() -> None:

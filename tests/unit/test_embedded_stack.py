@@ -4,12 +4,16 @@ import json
 import shlex
 import socket
 import subprocess
+import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from engagement.embedded.connect import CONNECTOR_FILE, Connect
+from engagement.embedded.demo_jobs import job_spec
+from engagement.embedded.process import Supervised
 from engagement.embedded.site import LOOPBACK, Site
 from engagement.embedded.stack import Stack
 
@@ -78,6 +82,26 @@ def test_env_lines_survive_a_shell_even_with_spaces_in_the_path(tmp_path: Path) 
     answer = subprocess.run(["/bin/bash", "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout == str(tmp_path / "my files" / "lake")
     assert shlex.quote(answer.stdout) in stack.env_lines()
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_jobs_that_a_killed_demo_has_left_are_ended_before_anything_is_removed(tmp_path: Path, purge: bool) -> None:
+    spec = replace(
+        job_spec("stream", (), tmp_path, {}),
+        command=(sys.executable, "-c", "import time; time.sleep(600)"),
+        stop_seconds=5,
+    )
+    left, said = Supervised("stream", spec.pid_file), list[str]()
+    left.start(spec, lambda: True, 5)
+    try:
+        running = left.process()
+        Stack(tmp_path, {}, names=()).down(purge=purge, progress=said.append)
+        assert running is not None
+        assert not running.is_running()
+        assert said == ["stream: stopped"]
+        assert not spec.pid_file.exists()
+    finally:
+        left.stop(spec)
 
 
 def test_passwords_stay_the_same_and_private(tmp_path: Path) -> None:

@@ -1,19 +1,18 @@
 """The jobs that a demo runs beside the services, as processes of their own: what a person would start by hand."""
 
-import signal
 import socket
-import sys
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from engagement.embedded.process import ProcessSpec, Supervised
+from engagement.command import hold_off_signals
+from engagement.embedded.demo_jobs import job_spec
+from engagement.embedded.process import Supervised
 from engagement.errors import TransientError
 from engagement.settings import MonitoringSettings
 
 _START_SECONDS = 10.0
-_STOP_SECONDS = 40.0
-"""A streaming job finishes its micro-batch first."""
 _NICENESS: Mapping[str, int] = {"serve": 5}
 """Jobs that give way where all share one machine: who looks must not slow down what is looked at."""
 
@@ -24,17 +23,7 @@ class Child:
     def __init__(self, name: str, arguments: Sequence[str], home: Path, environment: Mapping[str, str]) -> None:
         self.name = name
         self._wanted = False
-        self._spec = ProcessSpec(
-            name=name,
-            command=(sys.executable, "-m", f"jobs.{name}", *arguments),
-            folder=home / "demo" / name,
-            log=home / "logs" / f"{name}.log",
-            pid_file=home / "run" / f"demo-{name}.json",
-            env=environment,
-            stop_signal=signal.SIGTERM,
-            stop_seconds=_STOP_SECONDS,
-            niceness=_NICENESS.get(name, 0),
-        )
+        self._spec = job_spec(name, arguments, home, environment, _NICENESS.get(name, 0))
         self._supervised = Supervised(name, self._spec.pid_file)
 
     @property
@@ -65,6 +54,25 @@ class Child:
         """Ask it to end and wait; it is not healed any more."""
         self._wanted = False
         self._supervised.stop(self._spec)
+
+
+@contextmanager
+def kept_running(children: Sequence[Child]) -> Iterator[None]:
+    """Start the jobs; on leaving, for whatever reason, all of them are stopped, and no signal cuts that short.
+
+    They have sessions of their own, so what this process leaves running runs for ever.
+    """
+    with ExitStack() as ending:
+        ending.callback(_stop_all, children)
+        ending.callback(hold_off_signals)
+        for child in children:
+            child.start()
+        yield
+
+
+def _stop_all(children: Sequence[Child]) -> None:
+    with ThreadPoolExecutor(len(children)) as pool:
+        list(pool.map(Child.stop, children))
 
 
 def free_metrics_port(monitoring: MonitoringSettings) -> int:

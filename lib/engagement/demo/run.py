@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,8 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from redis import Redis
 
-from engagement.demo.children import Child
+from engagement.command import hold_off_signals
+from engagement.demo.children import Child, kept_running
 from engagement.demo.external import ExternalReport, measure_external
 from engagement.demo.judge import Judge
 from engagement.demo.lake import count_dead_letters
@@ -114,20 +114,18 @@ class Demo:
             )
         ]
         self._first_event = self._newest_event()
-        try:
-            for child in self._children:
-                child.start()
-            for thread in threads:
-                thread.start()
-            return self._run_to_the_end(stop)
-        finally:
-            threads_stop.set()
-            self._load_ended.set()
-            for thread in threads:
-                thread.join(timeout=_HEAL_SECONDS + 10)
-            self._display.say("stopping the jobs; the streaming job finishes its micro-batch")
-            with ThreadPoolExecutor(len(self._children)) as pool:
-                list(pool.map(Child.stop, self._children))
+        with kept_running(self._children):
+            try:
+                for thread in threads:
+                    thread.start()
+                return self._run_to_the_end(stop)
+            finally:
+                hold_off_signals()
+                threads_stop.set()
+                self._load_ended.set()
+                for thread in threads:
+                    thread.join(timeout=_HEAL_SECONDS + 10)
+                self._display.say("stopping the jobs; the streaming job finishes its micro-batch")
 
     def _run_to_the_end(self, stop: threading.Event) -> Report | None:
         ready = self._wait_until_ready(stop)

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from engagement.embedded.bigquery import BigQuery
 from engagement.embedded.connect import Connect
+from engagement.embedded.demo_jobs import stop_jobs
 from engagement.embedded.kafka import Kafka
 from engagement.embedded.postgres import Postgres
 from engagement.embedded.process import write_private
@@ -99,10 +100,14 @@ class Stack:
             return []
 
     def down(self, *, purge: bool = False, progress: Progress = silent) -> None:
-        """Stop everything, readers before what they read from; with `purge`, remove all data too."""
+        """Stop everything, readers before what they read from; with `purge`, remove all data too.
+
+        The first to go are the jobs of a demo that was killed: they would write into what is removed under them.
+        """
         if not self.home.is_dir():
             return
         with self._turn():
+            stop_jobs(self.home, progress)
             for wave in _waves(self._services):
                 with ThreadPoolExecutor(len(wave)) as pool:
                     list(pool.map(lambda service: _stop_one(service, progress), wave))

@@ -1,0 +1,78 @@
+"""The jobs beside a demo: real processes, stopped whatever ends the demo."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.e2e.support.processes import await_that
+
+PROJECT = Path(__file__).resolve().parents[2]
+JOB = """
+import signal
+import time
+from pathlib import Path
+
+signal.signal(signal.SIGTERM, lambda *_: Path("asked").touch())
+Path("ready").touch()
+while not Path("end").exists():
+    time.sleep(0.05)
+"""
+DEMO = """
+import sys
+from pathlib import Path
+
+from engagement.command import Command, Context, main
+from engagement.demo.children import Child, kept_running
+
+home = Path(sys.argv[1])
+
+
+def run(context: Context) -> None:
+    with kept_running([Child(name, [], home, {"PYTHONPATH": str(home)}) for name in ("one", "two")]):
+        context.stop.wait()
+
+
+sys.exit(main(Command("demo", "Tries.", run, stops_itself=True), []))
+"""
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A demo whose jobs end when they are allowed to; both run."""
+    (tmp_path / "jobs").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "jobs" / f"{name}.py").write_text(JOB)
+    command = [sys.executable, "-c", DEMO, str(tmp_path)]
+    with subprocess.Popen(command, env={"PYTHONPATH": str(PROJECT / "lib"), "PATH": os.defpath}) as process:
+        await_that(lambda: all((folder / "ready").exists() for folder in folders(tmp_path)), 60, "no job has begun")
+        yield process
+        process.kill()
+    for victim in jobs(tmp_path):
+        victim.kill()
+
+
+def folders(home: Path) -> list[Path]:
+    return [home / "demo" / name for name in ("one", "two")]
+
+
+def jobs(home: Path) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] in map(str, folders(home))]
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_jobs_are_stopped_by_the_first_signal_and_no_further_one_cuts_that_short(
+    demo: "subprocess.Popen[bytes]", tmp_path: Path, first: signal.Signals
+) -> None:
+    demo.send_signal(first)
+    await_that(lambda: all((folder / "asked").exists() for folder in folders(tmp_path)), 60, "no job was asked to end")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        demo.send_signal(number)
+    for folder in folders(tmp_path):
+        (folder / "end").touch()
+    assert demo.wait(60) == 0
+    assert jobs(tmp_path) == []
