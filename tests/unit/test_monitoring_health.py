@@ -7,7 +7,7 @@ from engagement.monitoring.board import BatchRecord, StatusBoard
 from engagement.monitoring.health import Clocks, ComponentHealth, HealthStatus, ProbeError, ProbeRunner, Reading, judge
 from engagement.monitoring.probes import explain, judge_slots
 from engagement.monitoring.queries import SilenceWatch, judge_book, judge_query
-from engagement.monitoring.rules import CRITICAL, RULES, verdict
+from engagement.monitoring.rules import CRITICAL, PROMISE_SECONDS, RULES, verdict
 from engagement.monitoring.source_probes import Pulse, judge_connectors, judge_source, judge_topic
 from engagement.monitoring.status import QueryState, QueryStatus, StatusBook
 
@@ -203,6 +203,15 @@ def test_a_query_whose_rows_show_later_than_promised_is_degraded() -> None:
     board.record_freshness(9.0)
     reading = judge_query(board.snapshot(), 0)
     assert (reading.status, "promised are 5 s" in reading.reason) == (DEGRADED, True)
+
+
+@pytest.mark.parametrize("sink", PROMISE_SECONDS)
+@pytest.mark.parametrize(("times", "expected"), [(0.9, HEALTHY), (1.5, DEGRADED)])
+def test_every_promise_can_be_seen_to_be_broken(sink: str, times: float, expected: HealthStatus) -> None:
+    board = StatusBoard(sink, "g", lambda: 5000.0)
+    board.set_state(QueryState.RUNNING)
+    board.record_freshness(PROMISE_SECONDS[sink] * times, 1000)
+    assert judge_query(board.snapshot(), 0).status is expected
 
 
 def test_a_connector_that_writes_nothing_is_noticed_whatever_connect_says() -> None:

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -72,6 +73,16 @@ def test_freshness_buckets_are_cumulative_and_end_with_all() -> None:
     }
     assert (buckets["0.05"], buckets["0.1"], buckets["60"], buckets["+Inf"]) == (0, 3, 3, 4)
     assert samples["engagement_freshness_seconds_count", (("sink", "redis"),)] == 4
+
+
+def test_buckets_of_a_job_of_another_version_are_left_out_and_hide_nothing_else() -> None:
+    now = given()
+    fresh = now.queries["redis"].freshness
+    other = fresh.model_copy(update={"buckets_seconds": (1.0,), "cumulative": (3, 4)})
+    query = now.queries["redis"].model_copy(update={"freshness": other})
+    shown = to_prometheus(metric_families(replace(now, queries={"redis": query}))).decode()
+    assert "engagement_freshness_seconds" not in shown
+    assert 'engagement_read_rows_total{sink="redis"} 12.0' in shown
 
 
 def test_outcomes_of_a_scrape_add_up_to_the_rows_read() -> None:

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 
 BUCKETS_SECONDS: tuple[float, ...] = (
     *(0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8),
-    *(1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0),
+    *(1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0),
 )
-"""Upper bounds, dense where the promises lie (0.4 s, 1 s, 5 s, 30 s); one more bucket holds all that is slower."""
+"""Upper bounds, dense where the promises lie (0.4 s, 1 s, 5 s, 30 s); one more bucket holds all that is slower.
+
+The last is well above the longest promise (60 s): above it nothing is known but the bound, and a promise that is the
+bound could never be seen to be broken.
+"""
 
 LONGEST_SECONDS = 31_536_000.0
 """A year: what is beyond is a broken clock, and must not turn the sum into infinity."""
@@ -20,7 +24,7 @@ RECENT_SLOTS = 6
 
 @dataclass
 class Histogram:
-    """Counts per bucket since the start, the last bucket being everything above 60 s."""
+    """Counts per bucket since the start, the last bucket being everything above the last bound."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_SECONDS) + 1))
     sum_seconds: float = 0.0
@@ -72,9 +76,9 @@ def _slot(now: float) -> int:
 def estimate_quantile(counts: Sequence[int], quantile: float) -> float | None:
     """Seconds below which the share `quantile` (0..1) of observations lies, interpolated inside its bucket.
 
-    None without observations. Above the last bound nothing is known but the bound, so that is the answer (60 s).
+    None without observations. Above the last bound nothing is known but the bound, so that is the answer.
 
-    >>> estimate_quantile([0, 4] + [0] * 19, 0.5)
+    >>> estimate_quantile([0, 4] + [0] * 21, 0.5)
     0.075
     """
     total = sum(counts)

@@ -133,7 +133,8 @@ def _rows(status: QueryStatus) -> Iterator[Value]:
     for code, count in rows.dead_letters.items():
         yield Value(catalogue.DEAD_LETTER_ROWS, (sink, code), count)
     fresh = status.freshness
-    yield Value(catalogue.FRESHNESS, (sink,), fresh.sum_seconds, tuple(map(float, fresh.cumulative)))
+    if fresh.buckets_seconds == BUCKETS_SECONDS:  # else of a job of another version
+        yield Value(catalogue.FRESHNESS, (sink,), fresh.sum_seconds, tuple(map(float, fresh.cumulative)))
 
 
 def _by_partition_and_phase(status: QueryStatus) -> Iterator[Value]:
