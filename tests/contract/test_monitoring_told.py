@@ -1,5 +1,6 @@
 """What commands and sinks tell the monitoring beside the queries' status, through a real Redis."""
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,12 @@ from tests.contract.api_running import free_port, running_redis
 from engagement.backfill.command import audience_of
 from engagement.backfill.progress import Progress
 from engagement.errors import TransientError
+from engagement.monitoring.board import StatusBoard
+from engagement.monitoring.health import Clocks, ComponentHealth
+from engagement.monitoring.live import live_queries
 from engagement.monitoring.measures import Measures, read_measures
+from engagement.monitoring.metrics import MetricsInput, metric_families, to_prometheus
+from engagement.monitoring.probes import RedisProbe
 from engagement.monitoring.server import redis_client
 from engagement.reconcile.build import publish
 from engagement.settings import RedisSettings, Settings
@@ -41,6 +47,21 @@ def test_a_reconcile_tells_what_differs_and_afterwards_that_nothing_does(tmp_pat
         publish(settings, {"lake": {}, "warehouse": {}})
         after = told(server.settings, "reconcile")
         assert {value for (name, *_), value in after.items() if name == "engagement_drift_rows"} <= {0.0}
+
+
+def test_a_query_that_nobody_has_run_for_a_day_is_in_no_metric_and_not_on_the_page(tmp_path: Path) -> None:
+    with running_redis(tmp_path) as server:
+        probe = RedisProbe(redis_client(server.settings), Clocks())
+        client = redis_client(server.settings)
+        for sink, ago in (("redis", 90_000.0), ("lake", 0.0), ("external", 90_000.0)):
+            StatusBoard(sink, clock=lambda ago=ago: time.time() - ago).flush(client, force=True)
+        components = {reading.component: ComponentHealth(reading, 0.0) for reading in probe.check()}
+        client.close()
+        probe.close()
+    scrape = to_prometheus(metric_families(MetricsInput(probe.book.queries, components, {}, time.time()))).decode()
+    assert [query.sink for query in live_queries(probe.book.queries, components)] == ["redis", "lake"]
+    assert 'engagement_status_age_seconds{sink="lake"}' in scrape
+    assert "external" not in scrape
 
 
 def test_a_reconcile_that_nobody_hears_says_so() -> None:

@@ -6,7 +6,7 @@ import pytest
 from engagement.monitoring.board import BatchRecord, StatusBoard
 from engagement.monitoring.health import Clocks, ComponentHealth, HealthStatus, ProbeError, ProbeRunner, Reading, judge
 from engagement.monitoring.probes import explain, judge_slots
-from engagement.monitoring.queries import SilenceWatch, judge_book, judge_query
+from engagement.monitoring.queries import SilenceWatch, judge_book, judge_query, remembered
 from engagement.monitoring.rules import CRITICAL, PROMISE_SECONDS, RULES, verdict
 from engagement.monitoring.source_probes import Pulse, judge_connectors, judge_source, judge_topic
 from engagement.monitoring.status import QueryState, QueryStatus, StatusBook
@@ -180,7 +180,8 @@ def test_queries_expected_unreadable_and_forgotten() -> None:
     unreadable = judge_book(StatusBook({}, {"redis": "status version 2"}), {})
     assert [(r.component, r.reason) for r in unreadable] == [("query:redis", "status version 2")]
     old = StatusBook({"redis": query(), "lake": query(sink="lake")}, {})
-    shown = judge_book(old, {"redis": 90_000.0, "lake": 90_000.0})
+    silences = {"redis": 90_000.0, "lake": 90_000.0}
+    shown = judge_book(remembered(old, silences), silences)
     assert [(r.component, r.status) for r in shown] == [("query:redis", UNHEALTHY)]
 
 

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from engagement.monitoring.catalogue import SLOT_LAG, SLOT_RETAINED
 from engagement.monitoring.health import Clocks, ProbeError, Reading
 from engagement.monitoring.measures import ProcessMeasures, measured, read_measures
-from engagement.monitoring.queries import SilenceWatch, judge_book, query_component
+from engagement.monitoring.queries import SilenceWatch, judge_book, query_component, remembered
 from engagement.monitoring.rules import EXPECTED_SINKS, SLOT_LAG_BYTES, Found, healthy, unknown, verdict
 from engagement.monitoring.status import StatusBook, read_book
 
@@ -145,8 +145,9 @@ class RedisProbe:
             raise ProbeError(explain(error)) from error
         wall, monotonic = self._clocks.wall(), self._clocks.monotonic()
         silences = {sink: self._watch.silence(status, wall, monotonic) for sink, status in book.queries.items()}
-        self.book, self.measures = book, measures
-        return [healthy("redis"), *judge_book(book, silences)]
+        # Metrics and page are made of this book too: an alert about a query that is forgotten would never end.
+        self.book, self.measures = remembered(book, silences), measures
+        return [healthy("redis"), *judge_book(self.book, silences)]
 
     def close(self) -> None:
         """Close the client's connections."""

@@ -1,5 +1,8 @@
 """Judges the streaming queries by what they wrote about themselves. Pure: the caller passes statuses and times."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from engagement.monitoring.health import HealthStatus, Reading
 from engagement.monitoring.rules import (
     EXPECTED_SINKS,
@@ -63,17 +66,19 @@ def judge_query(status: QueryStatus, silent_seconds: float) -> Reading:
     return healthy(component, found)
 
 
-def judge_book(book: StatusBook, silences: dict[str, float]) -> list[Reading]:
-    """Judge all queries: expected ones that are absent, unreadable ones, and those that spoke; forgets old ones."""
+def remembered(book: StatusBook, silences: Mapping[str, float]) -> StatusBook:
+    """Return the book without the queries that nobody has run for a day; expected ones stay."""
+    kept = {s: q for s, q in book.queries.items() if s in EXPECTED_SINKS or silences[s] <= FORGET_SECONDS}
+    return replace(book, queries=kept)
+
+
+def judge_book(book: StatusBook, silences: Mapping[str, float]) -> list[Reading]:
+    """Judge all queries: expected ones that are absent, unreadable ones, and those that spoke."""
     absent = [sink for sink in EXPECTED_SINKS if sink not in book.queries and sink not in book.unreadable]
     return [
         *(unknown(query_component(sink), "the streaming job has never reported") for sink in absent),
         *(unknown(query_component(sink), reason) for sink, reason in sorted(book.unreadable.items())),
-        *(
-            judge_query(status, silences[sink])
-            for sink, status in sorted(book.queries.items())
-            if sink in EXPECTED_SINKS or silences[sink] <= FORGET_SECONDS
-        ),
+        *(judge_query(status, silences[sink]) for sink, status in sorted(book.queries.items())),
     ]
 
 
