@@ -47,8 +47,8 @@ def run(context: Context) -> int:
     began = time.monotonic()
     if context.args.report and context.args.duration is None:
         raise ConfigError(["--report needs --duration: without an end there is nothing to report"])
-    home = context.settings.paths.engagement_home
-    stack = Stack(home, context.environment)
+    stack = Stack.of(context.settings, context.origins)
+    home = stack.home
     with ExitStack() as cleanup:
         cleanup.callback(stack.down, progress=say_if_heard)
         cleanup.callback(hold_off_signals)

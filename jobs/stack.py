@@ -4,23 +4,22 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from dotenv import dotenv_values
 from rich.console import Console
 from rich.table import Table
 
+from engagement.command import MISUSED, project_folder, report_config
 from engagement.embedded.service import ServiceStatus
-from engagement.embedded.stack import Stack, default_home
-from engagement.errors import EngagementError
+from engagement.embedded.stack import Stack
+from engagement.errors import ConfigError, EngagementError
+from engagement.settings import SettingsFiles, resolve
 
 # Narrower, and rich would cut addresses that people copy.
 TABLE_WIDTH = 110
-PROJECT = Path(__file__).resolve().parents[1]
 EXAMPLES = """examples:
   ./spark-submit.sh stack up                         start what is missing; returns when everything answers
   ./spark-submit.sh stack status                     what runs where, since when, with how much memory
-  eval "$(./spark-submit.sh stack env)"              use the services from your own shell
+  set -a; eval "$(./spark-submit.sh stack env)"      use the services from your own shell
   REDIS_URL=redis://my-host:6379/0 ./spark-submit.sh stack up      bring your own Redis: none is started
   ./spark-submit.sh stack down --purge               stop everything and remove all data
 
@@ -28,14 +27,15 @@ The state lies in ENGAGEMENT_HOME (default: .engagement in the project folder), 
 Exit codes: 0 success (status: everything runs), 1 failure, 2 bad usage."""
 
 
-def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+def main(arguments: Sequence[str], environment: Mapping[str, str], files: SettingsFiles | None = None) -> int:
     """Run one of the four subcommands."""
     options = _parser().parse_args(arguments)
-    from_file = {name: value for name, value in dotenv_values(PROJECT / ".env").items() if value is not None}
-    env = {**from_file, **environment}
-    stack = Stack(default_home(env, PROJECT), env)
     try:
-        return _run(stack, options)
+        resolved = resolve(environment, files or SettingsFiles(project_folder()))
+        return _run(Stack.of(resolved.settings, resolved.origins), options)
+    except ConfigError as error:
+        report_config("stack", error)
+        return MISUSED
     except EngagementError as error:
         _say(str(error))
     except KeyboardInterrupt:
@@ -72,7 +72,9 @@ def _table(statuses: Sequence[ServiceStatus]) -> Table:
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("stack", description=__doc__, epilog=EXAMPLES, formatter_class=raw)
+    parser = argparse.ArgumentParser(
+        "./spark-submit.sh stack", description=__doc__, epilog=EXAMPLES, formatter_class=raw
+    )
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("up", help="start what is missing; returns when everything answers")
     down = actions.add_parser("down", help="stop everything")

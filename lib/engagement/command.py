@@ -83,7 +83,8 @@ def main(
     except SystemExit as asked:  # argparse has printed the help or the usage error
         return asked.code if isinstance(asked.code, int) else MISUSED
     except ConfigError as error:
-        return _report_config(command, error)
+        report_config(command.name, error)
+        return MISUSED
     if args.print_config:
         return _print_config(resolved)
     with _signals(stops_itself=command.stops_itself) as stop:
@@ -147,6 +148,14 @@ def percentage(text: str) -> float:
     return number
 
 
+def report_config(name: str, error: ConfigError) -> None:
+    """Tell a person everything that is wrong in the configuration of the command `name`."""
+    count = len(error.problems)
+    _say(f"{name}: {count} problem{'s' if count > 1 else ''} in the configuration")
+    for problem in error.problems:
+        _say(f"  - {redact(problem)}")
+
+
 def hold_off_signals() -> None:
     """Let no Ctrl-C, SIGTERM or SIGHUP interrupt what follows; `main` undoes it. Each step of that needs a time limit.
 
@@ -182,7 +191,8 @@ def _run(command: Command, resolved: Resolved, context: Context) -> int:
     try:
         return command.run(context) or OK
     except ConfigError as error:
-        return _report_config(command, error)
+        report_config(command.name, error)
+        return MISUSED
     except EngagementError as error:
         _say(f"{command.name}: {redact(str(error), secrets)}")
         return FAILED
@@ -223,14 +233,6 @@ def _print_config(resolved: Resolved) -> int:
     for line in config_lines(resolved):
         sys.stdout.write(f"{line}\n")
     return OK
-
-
-def _report_config(command: Command, error: ConfigError) -> int:
-    count = len(error.problems)
-    _say(f"{command.name}: {count} problem{'s' if count > 1 else ''} in the configuration")
-    for problem in error.problems:
-        _say(f"  - {redact(problem)}")
-    return MISUSED
 
 
 def _say(text: str) -> None:

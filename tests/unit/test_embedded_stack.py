@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from jobs import stack as stack_command
 
 from engagement.embedded.connect import CONNECTOR_FILE, Connect
 from engagement.embedded.demo_jobs import job_spec
 from engagement.embedded.process import Supervised
 from engagement.embedded.site import LOOPBACK, Site
 from engagement.embedded.stack import Stack
+from engagement.settings import Settings, SettingsFiles, resolve
 
 
 def test_a_variable_of_the_caller_wins_and_its_service_is_external(tmp_path: Path) -> None:
@@ -23,6 +25,63 @@ def test_a_variable_of_the_caller_wins_and_its_service_is_external(tmp_path: Pat
     assert stack.env()["REDIS_URL"] == "redis://elsewhere:1/0"
     assert stack.env()["LAKE_PATH"] == "/data/lake"
     assert {status.name: status.state for status in stack.status()}["redis"] == "external"
+
+
+def external(stack: Stack) -> set[str]:
+    return {status.name for status in stack.status() if status.state == "external"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "files", "home", "brought"),
+    [
+        ({}, {}, ".engagement", set()),
+        ({"ENGAGEMENT_HOME": "elsewhere"}, {}, "elsewhere", set()),
+        ({}, {"conf/local.yaml": "ENGAGEMENT_HOME: elsewhere\n"}, "elsewhere", set()),
+        ({}, {".env": "ENGAGEMENT_HOME=else${HOME}where\n"}, "else${HOME}where", set()),
+        ({}, {".env": "REDIS_URL=redis://:a${HOME}b@cache:6379/0\n"}, ".engagement", {"redis"}),
+        ({"DATABASE_URL_FILE": "url"}, {"url": "postgresql://me:pw@db/app\n"}, ".engagement", {"postgres"}),
+        ({}, {"conf/prod.yaml": "KAFKA_CONNECT_URL: http://connect:8083\n"}, ".engagement", set()),
+        (
+            {"ENGAGEMENT_CONFIG": "prod"},
+            {"conf/prod.yaml": "KAFKA_BOOTSTRAP_SERVERS: a:9092\nEXTERNAL_SYSTEM_URL: https://partner/\n"},
+            ".engagement",
+            {"kafka", "receiver"},
+        ),
+        ({"REDIS_URL": "redis://mine/0"}, {".env": "REDIS_URL=redis://theirs/0\n"}, ".engagement", {"redis"}),
+        ({}, {".engagement/stack.env": "REDIS_URL=redis://127.0.0.1:6379/0\n"}, ".engagement", set()),
+    ],
+)
+def test_the_stack_lies_and_takes_over_what_every_command_is_told(
+    tmp_path: Path, environment: dict[str, str], files: dict[str, str], home: str, brought: set[str]
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    told = resolve(environment, SettingsFiles(tmp_path))
+    stack = Stack.of(told.settings, told.origins)
+    assert (stack.home, external(stack)) == (tmp_path / home, brought)
+    again = resolve({**environment, **stack.env()}, SettingsFiles(tmp_path))
+    for service in brought:
+        assert addresses(again.settings)[service] == addresses(told.settings)[service]
+
+
+def addresses(settings: Settings) -> dict[str, object]:
+    return {
+        "postgres": settings.postgres.database_url,
+        "kafka": settings.kafka.bootstrap_servers,
+        "redis": settings.redis.url,
+        "receiver": settings.external.url,
+    }
+
+
+def test_the_command_says_what_is_wrong_and_what_is_the_callers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".env").write_text("REDIS_URL=redis://cache:6379/0\n")
+    assert stack_command.main(["status"], {}, SettingsFiles(tmp_path)) == 1
+    assert "as REDIS_URL says" in capsys.readouterr().out
+    assert stack_command.main(["status"], {"ENGAGEMENT_CONFIG": "prod"}, SettingsFiles(tmp_path)) == 2
+    assert "there is no file" in capsys.readouterr().err
 
 
 REAL_PROJECT = {"BIGQUERY_PROJECT_ID": "my-project", "GOOGLE_APPLICATION_CREDENTIALS": "/etc/key.json"}

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from pydantic import SecretStr
 
 from engagement.embedded.bigquery import BigQuery
 from engagement.embedded.connect import Connect
@@ -20,7 +21,8 @@ from engagement.embedded.receiver import Receiver
 from engagement.embedded.redis import Redis
 from engagement.embedded.service import Progress, Service, ServiceStatus
 from engagement.embedded.site import Site
-from engagement.settings.sources import STACK_FILE
+from engagement.settings import Settings, declared_settings
+from engagement.settings.sources import DEFAULT, STACK, STACK_FILE
 
 SERVICES: tuple[type[Service], ...] = (Postgres, Kafka, Redis, BigQuery, Receiver, Connect)
 LOCK_SECONDS = 300.0
@@ -53,6 +55,11 @@ class Stack:
         self._given = dict(env)
         self._site = Site(self.home, self._given)
         self._services = [kind(self._site) for kind in kinds if names is None or kind.name in names]
+
+    @classmethod
+    def of(cls, settings: Settings, origins: Mapping[str, str]) -> "Stack":
+        """Build the stack of resolved settings; `origins` says of each where its value came from."""
+        return cls(settings.paths.engagement_home, brought(settings, origins))
 
     @property
     def env_file(self) -> Path:
@@ -203,6 +210,15 @@ def _waves(services: list[Service]) -> list[list[Service]]:
     return waves
 
 
-def default_home(env: Mapping[str, str], project: Path) -> Path:
-    """Tell where the state lies: ENGAGEMENT_HOME, else `.engagement` in the project."""
-    return Path(env.get("ENGAGEMENT_HOME") or project / ".engagement")
+def brought(settings: Settings, origins: Mapping[str, str]) -> dict[str, str]:
+    """Name what the caller has set as a text, wherever every command looks for it: environment, `.env`, conf/*.yaml.
+
+    What a running stack says of itself is not the caller's, and neither are defaults.
+    """
+    found = {}
+    for item in declared_settings():
+        value = getattr(getattr(settings, item.section), item.attribute)
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if origins[item.name] not in (STACK, DEFAULT) and isinstance(text, str | Path):
+            found[item.name] = str(text)
+    return found
