@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -27,6 +28,13 @@ BENCHMARKS = {
 NO_STREAM = {"backfill": "lake", "reconcile": "lake"}
 """Those that need no Kafka, with their usual sink."""
 SERVICES = ("postgres", "bigquery")
+ADDRESSES = frozenset({
+    *("DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_CONNECT_URL", "KAFKA_TOPIC_ENGAGEMENT_EVENTS"),
+    *("BIGQUERY_PROJECT_ID", "BIGQUERY_DATASET_ID", "BIGQUERY_EMULATOR_HOST", "BIGQUERY_EMULATOR_GRPC_HOST"),
+    *("GOOGLE_APPLICATION_CREDENTIALS", "LAKE_PATH", "CHECKPOINT_PATH"),
+    *("EXTERNAL_SYSTEM_URL", "EXTERNAL_SYSTEM_TOKEN", "EXTERNAL_SYSTEM_SIGNING_SECRET"),
+})  # fmt: skip
+"""What `stack env` names, and what says of a project that it is a real one."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,10 +59,16 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def without_services(environment: Mapping[str, str], home: Path) -> dict[str, str]:
+    """The caller's variables without addresses: with those of `stack env` rows would go to the tables they name."""
+    kept = {name: value for name, value in environment.items() if name.removesuffix("_FILE") not in ADDRESSES}
+    return {**kept, "ENGAGEMENT_HOME": str(home)}
+
+
 def run(context: Context) -> int:
     """Measure on a stack of its own beside the demo's, and remove it."""
     args, home = context.args, context.settings.paths.engagement_home / "benchmark"
-    own = {**context.environment, "ENGAGEMENT_HOME": str(home)}
+    own = without_services(context.environment, home)
     stack = Stack(home, own, SERVICES if args.name in NO_STREAM else None)
     sink = args.sink or NO_STREAM.get(args.name, SINKS[0])
     with ExitStack() as cleanup:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from jobs import stack as stack_command
+from jobs.benchmark import without_services
 
 from engagement.embedded.connect import CONNECTOR_FILE, Connect
 from engagement.embedded.demo_jobs import job_spec
@@ -82,6 +83,12 @@ def test_the_command_says_what_is_wrong_and_what_is_the_callers(
     assert "as REDIS_URL says" in capsys.readouterr().out
     assert stack_command.main(["status"], {"ENGAGEMENT_CONFIG": "prod"}, SettingsFiles(tmp_path)) == 2
     assert "there is no file" in capsys.readouterr().err
+
+
+def test_a_benchmark_in_a_shell_that_has_the_stacks_settings_runs_on_services_of_its_own(tmp_path: Path) -> None:
+    theirs = {**Stack(tmp_path, {}).env(), **REAL_PROJECT, "DATABASE_URL_FILE": "url"}
+    own = without_services({**theirs, "LOG_LEVEL": "DEBUG"}, tmp_path / "benchmark")
+    assert own == {"LOG_LEVEL": "DEBUG", "ENGAGEMENT_HOME": str(tmp_path / "benchmark")}
 
 
 REAL_PROJECT = {"BIGQUERY_PROJECT_ID": "my-project", "GOOGLE_APPLICATION_CREDENTIALS": "/etc/key.json"}
