@@ -1,6 +1,7 @@
 """What the stack says about itself before anything runs."""
 
 import json
+import re
 import shlex
 import socket
 import subprocess
@@ -15,10 +16,15 @@ from jobs.benchmark import without_services
 
 from engagement.embedded.connect import CONNECTOR_FILE, Connect
 from engagement.embedded.demo_jobs import job_spec
+from engagement.embedded.kafka import Kafka, write_properties
 from engagement.embedded.process import Supervised
+from engagement.embedded.service import Service
 from engagement.embedded.site import LOOPBACK, Site
 from engagement.embedded.stack import Stack
 from engagement.settings import Settings, SettingsFiles, resolve
+
+ESCAPE = re.compile(r"\\u([0-9a-f]{4})|\\(.)|.")
+"""One UTF-16 unit of a value in a properties file."""
 
 
 def test_a_variable_of_the_caller_wins_and_its_service_is_external(tmp_path: Path) -> None:
@@ -168,6 +174,20 @@ def test_jobs_that_a_killed_demo_has_left_are_ended_before_anything_is_removed(t
         assert not spec.pid_file.exists()
     finally:
         left.stop(spec)
+
+
+@pytest.mark.parametrize("folder", ["plain", "my files", "مشروع", "𝄞 back\\slash"])
+def test_what_java_reads_out_of_a_properties_file_is_what_was_meant(tmp_path: Path, folder: str) -> None:
+    write_properties(tmp_path / "some.properties", {"log.dirs": f"/home/{folder}"})
+    text = (tmp_path / "some.properties").read_bytes().decode("latin-1")  # as Properties.load does
+    value = text.removeprefix("log.dirs=").removesuffix("\n")
+    units = [int(found[1], 16) if found[1] else ord(found[2] or found[0]) for found in ESCAPE.finditer(value)]
+    assert b"".join(unit.to_bytes(2, "big") for unit in units).decode("utf-16-be") == f"/home/{folder}"
+
+
+@pytest.mark.parametrize("kind", [Kafka, Connect])
+def test_java_gets_a_locale_in_which_it_can_open_any_folder(tmp_path: Path, kind: type[Service]) -> None:
+    assert kind(Site(tmp_path, {})).spec().env["LANG"] == "C.UTF-8"
 
 
 def test_passwords_stay_the_same_and_private(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Kafka Connect with the Debezium connector: distributed, so that a change is written to Kafka exactly once."""
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -102,7 +101,7 @@ class Connect(Service):
     def spec(self) -> ProcessSpec:
         """Run the worker."""
         command = (*kafka.java_command(("-Xms96m", "-Xmx384m")), "org.apache.kafka.connect.cli.ConnectDistributed")
-        return self.process_spec((*command, str(self._config)), {"PATH": os.defpath, "TZ": "UTC"})
+        return self.process_spec((*command, str(self._config)), kafka.JAVA_ENVIRONMENT)
 
     def answers(self) -> bool:
         """Ask the REST interface; it answers once the worker has joined its group."""

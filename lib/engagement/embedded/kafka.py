@@ -1,5 +1,6 @@
 """Kafka: one KRaft node, broker and controller in one process. No topic appears by accident; we make them here."""
 
+import json
 import os
 import subprocess
 import sys
@@ -29,6 +30,8 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 FORMAT_SECONDS = 60.0
 ADMIN_SECONDS = 10.0
 TOPIC_SECONDS = 60.0
+# In the C locale Java can open no file whose name, or whose folder's, is not ASCII.
+JAVA_ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}
 LOG_CONFIG = Path(__file__).resolve().parents[3] / "conf" / "debezium" / "log4j2.properties"
 SERVER = {
     "process.roles": "broker,controller",
@@ -104,7 +107,7 @@ class Kafka(Service):
         """Run the broker."""
         heap = ("-Xms128m", "-Xmx384m")
         command = (*java_command(heap), "kafka.Kafka", str(self._config))
-        return self.process_spec(command, {"PATH": os.defpath, "TZ": "UTC"})
+        return self.process_spec(command, JAVA_ENVIRONMENT)
 
     def answers(self) -> bool:
         """Ask for the cluster; a broker that its controller has not let in yet is in no answer."""
@@ -153,7 +156,9 @@ class Kafka(Service):
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         command = [*java_command(("-Xmx128m",)), "kafka.tools.StorageTool", "format", "--ignore-formatted"]
         command += ["-t", cluster, "-c", str(self._config)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=FORMAT_SECONDS, check=False)
+        done = subprocess.run(
+            command, env=JAVA_ENVIRONMENT, capture_output=True, text=True, timeout=FORMAT_SECONDS, check=False
+        )
         if done.returncode != 0:
             raise StackError(self.name, f"its storage could not be formatted:\n{done.stdout}{done.stderr}")
 
@@ -178,8 +183,8 @@ def java_command(heap: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def write_properties(path: Path, settings: dict[str, str]) -> None:
-    """Write a Java properties file; a backslash would be an escape there."""
-    path.write_text("".join(f"{name}={value.replace(chr(92), chr(92) * 2)}\n" for name, value in settings.items()))
+    """Write a Java properties file: read as Latin-1, where a backslash and what is not ASCII are escaped as in JSON."""
+    path.write_text("".join(f"{name}={json.dumps(value)[1:-1]}\n" for name, value in settings.items()))
 
 
 def _admin(port: int) -> AdminClient:
