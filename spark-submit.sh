@@ -112,6 +112,7 @@ is_set_up() {
   is_ready "$venv/.ready" "${locks[@]}" && [[ -f $venv/.java ]] || return 1
   local found
   found=$(<"$venv/.java")
+  [[ -x ${found##*|}/bin/java ]] || return 1 # it was removed, as by an update into another folder
   [[ $found == "$(java_there)"* || ${found##*|} == "${JAVA_HOME:-}" ]]
 }
 

@@ -29,7 +29,7 @@ case "$1 $2" in
     done ;;
   "-m engagement.embedded.java")
     [[ -f $JAVA_MARK ]] || { touch "$JAVA_MARK"; exit 1; }
-    echo "${JAVA_HOME:-/opt/java}" ;;
+    echo "${JAVA_HOME:-$JAVA_FOUND}" ;;
   "-m engagement.embedded.class_archive")
     if [[ ${SLOW:-} == archive ]]; then echo $$ >"$SLOW_PID"; exec sleep 60; fi
     [[ -z ${NO_ARCHIVE:-} ]] || exit 1 ;;
@@ -54,13 +54,21 @@ def project(tmp_path: Path) -> Path:
     python.write_text(FAKE_PYTHON)
     python.chmod(0o755)
     (tmp_path / "java").touch()
+    add_java(tmp_path / "found java")
     return project
+
+
+def add_java(home: Path) -> Path:
+    (home / "bin").mkdir(parents=True)
+    (home / "bin" / "java").touch(0o755)
+    return home
 
 
 def environment(project: Path, **more: str) -> dict[str, str]:
     outside = project.parent
     paths = f"{outside / 'bin'}:{os.defpath}:/usr/bin:/bin"
-    return {"PATH": paths, "CALLS": str(outside / "calls"), "JAVA_MARK": str(outside / "java"), **more}
+    java = {"JAVA_MARK": str(outside / "java"), "JAVA_FOUND": str(outside / "found java")}
+    return {"PATH": paths, "CALLS": str(outside / "calls"), **java, **more}
 
 
 def start(project: Path, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -128,9 +136,18 @@ def test_packages_of_the_tests_that_cannot_be_had_leave_the_set_up_of_the_jobs(p
 
 def test_another_java_gets_an_archive_of_its_own(project: Path, tmp_path: Path) -> None:
     start(project, "show")
-    for java, archives in (("/opt/java", 1), (str(tmp_path / "another java"), 2)):
-        start(project, "show", env=environment(project, JAVA_HOME=java))
+    for java, archives in ((tmp_path / "found java", 1), (add_java(tmp_path / "another java"), 2)):
+        start(project, "show", env=environment(project, JAVA_HOME=str(java)))
         assert sum("class_archive" in line for line in calls(project)) == archives
+
+
+def test_a_java_that_an_update_has_moved_is_looked_for_again(project: Path, tmp_path: Path) -> None:
+    start(project, "show")
+    (tmp_path / "found java").rename(tmp_path / "updated java")
+    env = environment(project, JAVA_FOUND=str(tmp_path / "updated java"))
+    for _ in range(2):
+        assert f"JAVA_HOME={tmp_path / 'updated java'}" in start(project, "show", env=env).stdout.splitlines()
+    assert sum("embedded.java" in line for line in calls(project)) == 2
 
 
 def test_packages_are_installed_by_hash_only(project: Path) -> None:
@@ -154,7 +171,7 @@ def test_the_job_sees_our_python_java_and_time_zone_and_no_other_spark(project: 
     lines = set(answer.stdout.splitlines())
     assert {
         "TZ=UTC",
-        "JAVA_HOME=/opt/java",
+        f"JAVA_HOME={project.parent / 'found java'}",
         f"PYTHONPATH={project}/lib:{project}",
         f"PYSPARK_PYTHON={project}/.venv/bin/python",
     } <= lines
