@@ -8,7 +8,7 @@ from engagement.monitoring.health import Clocks, ComponentHealth, HealthStatus, 
 from engagement.monitoring.probes import explain, judge_slots
 from engagement.monitoring.queries import SilenceWatch, judge_book, judge_query, remembered
 from engagement.monitoring.rules import CRITICAL, PROMISE_SECONDS, RULES, verdict
-from engagement.monitoring.source_probes import Pulse, judge_connectors, judge_source, judge_topic
+from engagement.monitoring.source_probes import Pulse, judge_connector, judge_source, judge_topic
 from engagement.monitoring.status import QueryState, QueryStatus, StatusBook
 
 HEALTHY, DEGRADED = HealthStatus.HEALTHY, HealthStatus.DEGRADED
@@ -252,10 +252,13 @@ def slot(**changes: object) -> dict[str, object]:
         ([slot(active=False)], DEGRADED),
         ([slot(wal_status="lost", lag_bytes=None, active=False)], UNHEALTHY),
         ([slot(lag_bytes=2 << 30)], DEGRADED),
+        ([slot(slot_name="another")], UNHEALTHY),
+        ([slot(wal_status="lost", lag_bytes=None), slot(slot_name="another", lag_bytes=3 << 30)], UNHEALTHY),
+        ([slot(), slot(slot_name="another", wal_status="lost", lag_bytes=2 << 30)], HEALTHY),
     ],
 )
 def test_a_slot_is_judged(slots: list[dict[str, object]], expected: HealthStatus) -> None:
-    assert judge_slots(slots).status is expected
+    assert judge_slots(slots, "engagement").status is expected
 
 
 @pytest.mark.parametrize(
@@ -271,13 +274,26 @@ def test_a_slot_is_judged(slots: list[dict[str, object]], expected: HealthStatus
 )
 def test_connectors_are_judged_by_their_worst_part(connector: str, tasks: list[str], expected: HealthStatus) -> None:
     parts = [{"state": state, "trace": "java.lang.Secret: hunter2"} for state in tasks]
-    reading = judge_connectors({"engagement": {"status": {"connector": {"state": connector}, "tasks": parts}}})
+    reading = judge_connector(
+        {"engagement": {"status": {"connector": {"state": connector}, "tasks": parts}}}, "engagement"
+    )
     assert reading.status is expected
     assert "hunter2" not in repr(reading)
 
 
+@pytest.mark.parametrize(
+    ("ours", "anothers", "expected"), [(None, "RUNNING", UNHEALTHY), ("RUNNING", "FAILED", HEALTHY)]
+)
+def test_only_our_own_connector_is_judged(ours: str | None, anothers: str, expected: HealthStatus) -> None:
+    states = {"another": anothers} if ours is None else {"another": anothers, "engagement": ours}
+    answer = {
+        name: {"status": {"connector": {"state": state}, "tasks": [{"state": state}]}} for name, state in states.items()
+    }
+    assert judge_connector(answer, "engagement").status is expected
+
+
 def test_connect_without_a_connector_and_kafka_without_topic_or_leader_are_unhealthy() -> None:
-    assert judge_connectors({}).status is UNHEALTHY
+    assert judge_connector({}, "engagement").status is UNHEALTHY
     assert judge_topic([], 1).status is UNHEALTHY
     assert judge_topic([1, -1], 1).status is UNHEALTHY
     assert judge_topic([1, 1], 1).status is HEALTHY

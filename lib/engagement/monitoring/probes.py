@@ -57,13 +57,13 @@ def not_yet(component: str) -> Reading:
 
 
 class PostgresProbe:
-    """Asks PostgreSQL for its logical replication slots; `sql` gives slot_name, active, wal_status, two sizes."""
+    """Asks PostgreSQL for the logical replication slot `slot`; `sql` gives name, state and sizes of each there is."""
 
     interval_seconds = PAUSE_SECONDS
     expects: Sequence[Reading] = (not_yet("postgres"), not_yet("replication_slot"))
 
-    def __init__(self, database_url: str, sql: str) -> None:
-        self._url, self._sql = database_url, sql
+    def __init__(self, database_url: str, sql: str, slot: str) -> None:
+        self._url, self._sql, self._slot = database_url, sql, slot
         self._connection: PostgresConnection | None = None
 
     def check(self) -> Sequence[Reading]:
@@ -73,7 +73,7 @@ class PostgresProbe:
         except psycopg2.Error as error:
             self.close()
             raise ProbeError(explain(error)) from error
-        return [healthy("postgres"), judge_slots(rows)]
+        return [healthy("postgres"), judge_slots(rows, self._slot)]
 
     def close(self) -> None:
         """Close the connection, if any."""
@@ -104,11 +104,11 @@ def connect_to_read(database_url: str, name: str) -> PostgresConnection:
     return connection
 
 
-def judge_slots(slots: Sequence[Mapping[str, Any]]) -> Reading:
-    """Judge the slot that is furthest behind; without a slot, changes are not kept for us."""
-    if not slots:
+def judge_slots(slots: Sequence[Mapping[str, Any]], name: str) -> Reading:
+    """Judge our slot, whatever others there are; without it, changes are not kept for us."""
+    slot = next((row for row in slots if row["slot_name"] == name), None)
+    if slot is None:
         return verdict("replication_slot", "absent")
-    slot = max(slots, key=lambda row: row["lag_bytes"] or 0)
     details = {key: slot[key] for key in ("slot_name", "active", "wal_status", "lag_bytes", "retained_bytes")}
     sizes = ((SLOT_LAG, slot["lag_bytes"]), (SLOT_RETAINED, slot["retained_bytes"]))
     found = Found(details, tuple(measured(metric, size) for metric, size in sizes if size is not None))

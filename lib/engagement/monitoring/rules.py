@@ -45,7 +45,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "no answer": Rule(UNHEALTHY, "what the probe found: connection refused, no answer within 3 s, …"),
     },
     "replication_slot": {
-        "absent": Rule(UNHEALTHY, "there is no logical replication slot"),
+        "absent": Rule(UNHEALTHY, "our logical replication slot is not there"),
         "lost": Rule(UNHEALTHY, "the slot is lost: rows are missing, and a new snapshot is needed"),
         "unread": Rule(DEGRADED, "nobody reads the slot"),
         "behind": Rule(DEGRADED, "the reader is more than 1 GiB behind"),
@@ -55,8 +55,8 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "no leader": Rule(UNHEALTHY, "{count} partitions have no leader"),
     },
     "connect": {
-        "no connector": Rule(UNHEALTHY, "no connector is registered"),
-        "failed": Rule(UNHEALTHY, "a connector or task has failed"),
+        "no connector": Rule(UNHEALTHY, "our connector is not registered"),
+        "failed": Rule(UNHEALTHY, "the connector or its task has failed"),
         "no task": Rule(DEGRADED, "the connector has no task yet"),
         "other state": Rule(DEGRADED, "in state {states}"),
     },

@@ -1,5 +1,6 @@
 """Wires the monitoring API from settings and serves it; the only place here that opens sockets."""
 
+import json
 import logging
 import socket
 import threading
@@ -34,6 +35,8 @@ from engagement.sinks.redis.reader import EngagementReader
 
 LOG = logging.getLogger("engagement.monitoring")
 SLOTS_SQL = Path("sql/postgres/replication_slots.sql")
+CONNECTOR = Path("conf/debezium/engagement.json")
+"""Ours, registered under the file's name."""
 NEWEST_SQL = Path("sql/postgres/newest_event.sql")
 PROCESS = "serve"
 """This process's name among those that measure."""
@@ -64,7 +67,7 @@ def redis_client(redis: RedisSettings) -> Redis:
 def build_parts(settings: Settings, project: Path, embedded: Collection[str] = ()) -> ApiParts:
     """Return what the API is made of; services without an address are not asked, and say so in the log.
 
-    `project` holds sql/; `embedded` names the components that this project started itself.
+    `project` holds sql/ and conf/; `embedded` names the components that this project started itself.
     """
     clocks, measures = Clocks(), Measures(PROCESS)
     # A client each: readers that wait must not take the probe's connection.
@@ -134,11 +137,12 @@ def _service_probes(settings: Settings, project: Path, clocks: Clocks) -> list[P
     kafka = settings.kafka
     probes: list[Probe] = []
     if database_url:
-        probes.append(PostgresProbe(database_url, (project / SLOTS_SQL).read_text(encoding="utf-8")))
+        slot = json.loads((project / CONNECTOR).read_text(encoding="utf-8"))["slot.name"]
+        probes.append(PostgresProbe(database_url, (project / SLOTS_SQL).read_text(encoding="utf-8"), slot))
     if kafka.bootstrap_servers:
         probes.append(KafkaProbe(kafka.client_properties(), kafka.topic, clocks.monotonic))
     if kafka.connect_url:
-        probes.append(ConnectProbe(str(kafka.connect_url)))
+        probes.append(ConnectProbe(str(kafka.connect_url), CONNECTOR.stem))
     asked = {probe.expects[0].component for probe in probes}
     for name in sorted({"postgres", "kafka", "connect"} - asked):
         LOG.warning("%s has no address in the settings, so /health says nothing about it", name)

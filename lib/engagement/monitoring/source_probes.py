@@ -107,13 +107,13 @@ def judge_topic(leaders: Sequence[int], brokers: int) -> Reading:
 
 
 class ConnectProbe:
-    """Asks Kafka Connect for the state of its connectors and their tasks."""
+    """Asks Kafka Connect for the state of the connector `name` and its tasks."""
 
     interval_seconds = PAUSE_SECONDS
     expects: Sequence[Reading] = (not_yet("connect"),)
 
-    def __init__(self, connect_url: str) -> None:
-        self._url = f"{connect_url.rstrip('/')}/connectors"
+    def __init__(self, connect_url: str, name: str) -> None:
+        self._url, self._name = f"{connect_url.rstrip('/')}/connectors", name
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy made for the internet must not see, or break, an inside address
 
@@ -122,7 +122,7 @@ class ConnectProbe:
         try:
             answer = self._session.get(self._url, params={"expand": "status"}, timeout=ANSWER_SECONDS)
             answer.raise_for_status()
-            return [judge_connectors(answer.json())]
+            return [judge_connector(answer.json(), self._name)]
         except requests.RequestException as error:
             raise ProbeError(explain(error)) from error
 
@@ -131,9 +131,9 @@ class ConnectProbe:
         self._session.close()
 
 
-def judge_connectors(answer: Mapping[str, Any]) -> Reading:
-    """Judge by the worst state among connectors and tasks; a trace in the answer is never repeated."""
-    statuses = [entry["status"] for entry in answer.values()]
+def judge_connector(answer: Mapping[str, Any], name: str) -> Reading:
+    """Judge our connector, whatever others there are, by its worst part; a trace in the answer is never repeated."""
+    statuses = [answer[name]["status"]] if name in answer else []
     connectors = [status["connector"]["state"] for status in statuses]
     tasks = [task["state"] for status in statuses for task in status["tasks"]]
     details = {"connector": ", ".join(connectors), "tasks": ", ".join(tasks)}
