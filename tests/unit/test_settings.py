@@ -327,6 +327,44 @@ def test_no_secret_is_shown_by_print_config_or_repr() -> None:
     assert "postgresql://me:********@db:5432/app" in shown
 
 
+CARRYING = {
+    "KAFKA_CONNECT_URL": "https://ops:hunter44@connect:8083",
+    "EXTERNAL_SYSTEM_URL": "https://partner/events?sig=hunter55&token=hunter66&tenant=radio",
+}
+
+
+def test_a_password_in_an_address_that_is_no_secret_is_shown_nowhere() -> None:
+    resolved = resolve(CARRYING, NOWHERE)
+    lines = "\n".join(config_lines(resolved))
+    assert "KAFKA_CONNECT_URL = https://ops:********@connect:8083" in lines
+    assert "EXTERNAL_SYSTEM_URL = https://partner/events?sig=********&token=********&tenant=radio" in lines
+    assert secret_values(resolved.settings) >= {"hunter44", "hunter55", "hunter66"}
+    (refused,) = problems({"KAFKA_CONNECT_URL": "ftp://ops:hunter44@connect?sig=hunter55"})
+    assert "hunter" not in refused
+
+
+@pytest.mark.parametrize("name", CARRYING)
+def test_a_password_in_an_address_of_a_committed_file_is_refused(project: SettingsFiles, name: str) -> None:
+    (project.conf / "local.yaml").write_text(f"{name}: {CARRYING[name]}\n")
+    (text,) = problems({}, project)
+    assert text.startswith(f"{name} (from conf/local.yaml): holds a secret")
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "shown"),
+    [
+        ("LAKE_PATH", "s3a://bucket/lake", "s3a://bucket/lake"),
+        ("LAKE_PATH", "s3a://[me:hunter44@bucket", "********"),
+        ("SPARK_MASTER", "k8s://https://cluster:443", "k8s://https://cluster:443"),
+        ("SPARK_MASTER", "spark://a:7077,b:7077", "spark://a:7077,b:7077"),
+    ],
+)
+def test_an_address_is_shown_as_it_is_unless_it_carries_a_password_or_cannot_be_taken_apart(
+    name: str, address: str, shown: str
+) -> None:
+    assert f"{name} = {shown}  # environment" in list(config_lines(resolve({name: address}, NOWHERE)))
+
+
 def test_print_config_shows_every_setting_with_its_origin_and_why_some_do_nothing() -> None:
     lines = list(config_lines(resolve({"DB_POOL_SIZE": "6"}, NOWHERE)))
     assert "DB_POOL_SIZE = 6  # environment" in lines

@@ -22,7 +22,7 @@ from engagement.settings.sources import (
     read_dotenv,
     read_stack,
 )
-from engagement.settings.urls import passwords, redis_database, with_redis_database
+from engagement.settings.urls import hidden_in, passwords, redis_database, shown, with_redis_database
 
 OVERLAY = "ENGAGEMENT_CONFIG"
 FOREIGN = "ENGAGEMENT_FOREIGN_VARIABLES"
@@ -112,8 +112,9 @@ def _value_in(layer: Layer, item: Declared, project: Path) -> object | None:
             value = _secret_file(project / str(path))
         if isinstance(value, str) and not value.strip():
             raise ValueError("is empty; remove it, or give it a value")
-        if layer.origin.startswith("conf/") and value is not None and passwords(str(value)):
-            raise ValueError("holds a secret, and conf files are committed: it belongs in the environment or in .env")
+    pieces = passwords if item.secret else hidden_in
+    if layer.origin.startswith("conf/") and value is not None and pieces(str(value)):
+        raise ValueError("holds a secret, and conf files are committed: it belongs in the environment or in .env")
     return None if value == "" else value
 
 
@@ -193,8 +194,8 @@ def _problems(error: ValidationError, mine: Sequence[Declared], given: Mapping[s
     for detail in error.errors(include_url=False, include_input=False):
         item = by_name[str(detail["loc"][0])]
         reason = str(detail.get("ctx", {}).get("error", "")) or detail["msg"]
-        shown = "" if item.secret else f" = {str(given[item.name].value)!r}"
-        text = f"{item.name}{shown} (from {given[item.name].origin}): {reason}. {item.meaning}"
+        value = "" if item.secret else f" = {shown(str(given[item.name].value))!r}"
+        text = f"{item.name}{value} (from {given[item.name].origin}): {reason}. {item.meaning}"
         found.setdefault(item.name, text.strip())
     return found
 

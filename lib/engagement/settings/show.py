@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from engagement.settings.field import Declared
 from engagement.settings.load import Resolved
 from engagement.settings.model import Settings, declared_settings
-from engagement.settings.urls import MASK, masked, passwords
+from engagement.settings.urls import MASK, hidden_in, masked, passwords, shown
 
 NOT_SET = "(not set)"
 
@@ -39,9 +39,10 @@ def reference_lines() -> Iterator[str]:
 
 def secret_values(settings: Settings) -> frozenset[str]:
     """Return every text that must never be shown: the log filter looks for them."""
-    found = [_value(settings, item) for item in declared_settings() if item.secret]
+    found = [_value(settings, item) for item in declared_settings()]
     texts = [text for value in found for text in _texts(value) if text]
-    return frozenset(piece for text in texts for piece in passwords(text))
+    in_addresses = [piece for value in found if isinstance(value, str) for piece in hidden_in(value)]
+    return frozenset([*in_addresses, *(piece for text in texts for piece in passwords(text))])
 
 
 def shown_value(value: object) -> str:
@@ -62,7 +63,7 @@ def shown_value(value: object) -> str:
 def _plain(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    return str(value) if isinstance(value, str | int | Path | date) else repr(value)
+    return shown(str(value)) if isinstance(value, str | int | Path | date) else repr(value)
 
 
 def _value(settings: Settings, item: Declared) -> object:

@@ -1,13 +1,13 @@
 """Addresses: checked, brought to one form, and masked. Pure text in, text out."""
 
 import re
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 MASK = "********"
 
-_SECRET_PARAMETER = re.compile(r"pass|secret|token|key", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(r"pass|secret|token|key|sig(nature)?$", re.IGNORECASE)
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(\d{1,5})")
 _HIGHEST_PORT = 65_535
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -111,9 +111,9 @@ def masked(text: str) -> str:
     >>> masked("just-a-token")
     '********'
     """
-    if "://" not in text:
+    parts = _split(text)
+    if parts is None:
         return MASK
-    parts = urlsplit(text)
     user, at, host = parts.netloc.rpartition("@")
     name, colon, _ = user.partition(":")
     netloc = f"{name}{colon}{MASK if colon else ''}{at}{host}"
@@ -123,12 +123,34 @@ def masked(text: str) -> str:
 
 def passwords(text: str) -> list[str]:
     """List the secret pieces of a value, as written and decoded, for the log filter; a plain token is its own piece."""
-    if "://" not in text:
+    parts = _split(text)
+    if parts is None:
         return [text]
-    parts = urlsplit(text)
     pieces = [parts.netloc.rpartition("@")[0].partition(":")[2]]
     pieces += [value for name, value in parse_qsl(parts.query) if _SECRET_PARAMETER.search(name)]
     return [form for piece in pieces if piece for form in dict.fromkeys((piece, unquote(piece)))]
+
+
+def shown(text: str) -> str:
+    """Return a value that is no secret as it may be shown: an address may carry one all the same.
+
+    >>> shown("https://ops:s3cret@connect:8083"), shown("local[2]")
+    ('https://ops:********@connect:8083', 'local[2]')
+    """
+    return masked(text) if hidden_in(text) else text
+
+
+def hidden_in(text: str) -> list[str]:
+    """List the secret pieces of a value that is no secret as a whole: those of an address."""
+    return passwords(text) if "://" in text else []
+
+
+def _split(text: str) -> SplitResult | None:
+    """Take an address apart; None when it is none, or cannot be."""
+    try:
+        return urlsplit(text) if "://" in text else None
+    except ValueError:
+        return None
 
 
 def _masked_parameter(name: str, value: str) -> str:
