@@ -158,6 +158,17 @@ def test_an_overlay_that_is_not_there_is_an_error(project: SettingsFiles) -> Non
     assert "ENGAGEMENT_CONFIG" in problems({"ENGAGEMENT_CONFIG": "prod"}, project)[0]
 
 
+def test_a_running_stack_supplies_nothing_to_another_configuration(project: SettingsFiles) -> None:
+    (project.conf / "prod.yaml").write_text("BIGQUERY_PROJECT_ID: my-project\nEXTERNAL_SYSTEM_URL: https://partner/\n")
+    stack = "BIGQUERY_EMULATOR_HOST=127.0.0.1:9050\nEXTERNAL_SYSTEM_TOKEN=of-the-example-receiver\n"
+    project.stack_env(".engagement").write_text(stack)
+    prod = load_settings({"ENGAGEMENT_CONFIG": "prod"}, project)
+    assert (prod.bigquery.project, prod.bigquery.emulator_host) == ("my-project", "")
+    assert prod.external.token.get_secret_value() == ""
+    assert load_settings({"ENGAGEMENT_CONFIG": "local"}, project).bigquery.emulator_host == "127.0.0.1:9050"
+    assert problems({"ENGAGEMENT_CONFIG": "prod"}, project, ("REDIS_URL",)) == ("REDIS_URL is not set",)
+
+
 def test_the_stack_is_found_where_engagement_home_says(project: SettingsFiles) -> None:
     (project.project / "elsewhere").mkdir()
     (project.project / "elsewhere" / "stack.env").write_text("KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:29092\n")

@@ -54,7 +54,10 @@ def load_settings(env: Mapping[str, str], files: SettingsFiles, needs: Collectio
 
 
 def resolve(env: Mapping[str, str], files: SettingsFiles, needs: Collection[str] = ()) -> Resolved:
-    """Return the settings with their origins; environment > .env > conf/*.yaml > running stack > defaults."""
+    """Return the settings with their origins; environment > .env > conf/*.yaml > running stack > defaults.
+
+    The running stack counts only where ENGAGEMENT_CONFIG is `local`, as it is by default.
+    """
     layers = _layers(env, files)
     given, problems = _merge(layers, files.project)
     problems += _unknown(layers)
@@ -63,7 +66,7 @@ def resolve(env: Mapping[str, str], files: SettingsFiles, needs: Collection[str]
     problems += bad.values()
     settings = Settings.model_validate(sections)
     problems += [text for text in rules.broken(settings) if not any(name in text for name in bad)]
-    problems += _missing(needs, given, bad)
+    problems += _missing(needs, given, bad, layers)
     if problems:
         raise ConfigError(problems)
     origins = {item.name: given[item.name].origin if item.name in given else DEFAULT for item in declared_settings()}
@@ -72,7 +75,10 @@ def resolve(env: Mapping[str, str], files: SettingsFiles, needs: Collection[str]
 
 def _layers(env: Mapping[str, str], files: SettingsFiles) -> Sequence[Layer]:
     own = [Layer(ENVIRONMENT, env), read_dotenv(files)]
-    conf = read_conf(files, _first(own, OVERLAY) or DEFAULT_OVERLAY)
+    overlay = _first(own, OVERLAY) or DEFAULT_OVERLAY
+    conf = read_conf(files, overlay)
+    if overlay != DEFAULT_OVERLAY:
+        return [*own, *conf]  # what it leaves out is not set: a stack on this machine is no part of another place
     home = _first([*own, *conf], _HOME) or _default(_HOME)
     return [*own, *conf, read_stack(files, home)]
 
@@ -206,10 +212,13 @@ def _exposed(files: SettingsFiles, given: Mapping[str, Given]) -> Iterator[str]:
         yield ".env holds secrets and other users of this machine can read it: chmod 600 .env"
 
 
-def _missing(needs: Collection[str], given: Mapping[str, Given], bad: Collection[str]) -> Iterator[str]:
+def _missing(
+    needs: Collection[str], given: Mapping[str, Given], bad: Collection[str], layers: Sequence[Layer]
+) -> Iterator[str]:
+    stack_counts = any(layer.origin == STACK for layer in layers)
     for name in needs:
         if name not in given and name not in bad:
-            yield not_set(name)
+            yield not_set(name) if stack_counts else f"{name} is not set"
 
 
 def not_set(name: str) -> str:
