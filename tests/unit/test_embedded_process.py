@@ -129,6 +129,23 @@ def test_what_no_pid_file_knows_is_ended_before_a_new_start(sleeper: Supervised,
     assert not lost.is_running() or lost.status() == psutil.STATUS_ZOMBIE
 
 
+def test_what_no_pid_file_knows_is_found_through_a_link_too(sleeper: Supervised, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    linked = replace(spec(tmp_path / "link"), pid_file=tmp_path / "run" / "sleeper.json")
+    sleeper.start(linked, lambda: True, 5.0)
+    lost = sleeper.process()
+    (tmp_path / "run" / "sleeper.json").unlink()
+    sleeper.start(linked, lambda: True, 5.0)
+    try:
+        assert lost is not None
+        assert not lost.is_running() or lost.status() == psutil.STATUS_ZOMBIE
+    finally:
+        sleeper.stop(linked)
+        if lost is not None and lost.is_running():
+            lost.kill()
+
+
 def test_a_process_that_ends_while_starting_shows_its_last_words(sleeper: Supervised, tmp_path: Path) -> None:
     failing = spec(tmp_path, "/bin/bash", "-c", "echo no space left on device; exit 1")
     with pytest.raises(StackError, match=r"(?s)sleeper: ended while starting.*no space left on device.*log: "):

@@ -145,8 +145,8 @@ def identity_of(pid: int) -> dict[str, str | int]:
 
 def kill_leftovers(spec: ProcessSpec) -> None:
     """End every process of this service that no pid file knows: same program, same working folder."""
-    program = Path(spec.command[0]).resolve().name
-    victims = [process for process in psutil.process_iter() if _belongs(process, program, spec.folder)]
+    program, folder = Path(spec.command[0]).resolve().name, spec.folder.resolve()
+    victims = [process for process in psutil.process_iter() if _belongs(process, program, folder)]
     for victim in victims:
         try:
             victim.kill()
