@@ -11,6 +11,9 @@ import psutil
 import pytest
 from tests.e2e.support.processes import await_that
 
+from engagement.demo.children import Child, free_metrics_port
+from engagement.settings import MonitoringSettings
+
 PROJECT = Path(__file__).resolve().parents[2]
 JOB = """
 import signal
@@ -76,3 +79,27 @@ def test_jobs_are_stopped_by_the_first_signal_and_no_further_one_cuts_that_short
         (folder / "end").touch()
     assert demo.wait(60) == 0
     assert jobs(tmp_path) == []
+
+
+@pytest.mark.parametrize(("lives_seconds", "least", "most"), [(0, 10, 20), (200, 2, 3)])
+def test_a_job_that_dies_again_and_again_is_started_less_and_less_often(
+    tmp_path: Path, lives_seconds: int, least: int, most: int
+) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "failing.py").write_text("raise SystemExit(1)")
+    now, starts = 0.0, 0
+    child = Child("failing", [], tmp_path, {"PYTHONPATH": str(tmp_path)}, lambda: now)
+    child.start()
+    while now < 600:
+        await_that(lambda: child.pid is None, 60, "it does not end")
+        now += 2
+        if child.heal():
+            starts += 1
+            now += lives_seconds
+    child.stop()
+    assert least <= starts <= most
+
+
+def test_a_port_is_found_on_whatever_loopback_address_the_api_listens() -> None:
+    for host in ("127.0.0.1", "::1"):
+        assert free_metrics_port(MonitoringSettings(metrics_host=host, metrics_port=0)) > 0

@@ -1,7 +1,9 @@
 """The jobs that a demo runs beside the services, as processes of their own: what a person would start by hand."""
 
+import math
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -13,16 +15,28 @@ from engagement.errors import TransientError
 from engagement.settings import MonitoringSettings
 
 _START_SECONDS = 10.0
+_LEAST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 2.0, 60.0
+_PROVEN_SECONDS = 2 * _MOST_PAUSE_SECONDS
+"""A job that has run for so long is started again at once, as if for the first time."""
 _NICENESS: Mapping[str, int] = {"serve": 5}
 """Jobs that give way where all share one machine: who looks must not slow down what is looked at."""
 
 
 class Child:
-    """One job, started again when it died without being told to."""
+    """One job, started again when it died without being told to; `monotonic` gives seconds."""
 
-    def __init__(self, name: str, arguments: Sequence[str], home: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        home: Path,
+        environment: Mapping[str, str],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name = name
         self._wanted = False
+        self._monotonic = monotonic
+        self._started, self._pause = -math.inf, _LEAST_PAUSE_SECONDS
         self._spec = job_spec(name, arguments, home, environment, _NICENESS.get(name, 0))
         self._supervised = Supervised(name, self._spec.pid_file)
 
@@ -34,13 +48,19 @@ class Child:
     def start(self) -> None:
         """Start it, after ending whatever an earlier demo left of it; does not wait until it is useful."""
         self._supervised.stop(self._spec)
-        self._wanted = True
+        self._wanted, self._started = True, self._monotonic()
         self._supervised.start(self._spec, ready=lambda: True, limit_seconds=_START_SECONDS)
 
     def heal(self) -> bool:
-        """Start it again if it is gone without having been stopped; true if it was."""
-        if not self._wanted or self.pid is not None:
+        """Start it again if it is gone without having been stopped; true if it was.
+
+        One that dies again and again is given a longer pause each time: nobody mends it by starting it.
+        """
+        lived = self._monotonic() - self._started
+        if not self._wanted or self.pid is not None or lived < self._pause:
             return False
+        again = min(_MOST_PAUSE_SECONDS, 2 * self._pause)
+        self._pause = _LEAST_PAUSE_SECONDS if lived > _PROVEN_SECONDS else again
         self.start()
         return True
 
@@ -78,7 +98,8 @@ def _stop_all(children: Sequence[Child]) -> None:
 def free_metrics_port(monitoring: MonitoringSettings) -> int:
     """METRICS_PORT, or any free port when somebody else has it."""
     for port in (monitoring.metrics_port, 0):
-        with closing(socket.socket()) as probe:
+        family = socket.AF_INET6 if ":" in monitoring.metrics_host else socket.AF_INET
+        with closing(socket.socket(family)) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((monitoring.metrics_host, port))

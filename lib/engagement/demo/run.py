@@ -214,6 +214,7 @@ class Demo:
         services = {status.name: status.state for status in self._stack.status()}
         jobs = {child.name: "running" if child.pid else "stopped" for child in self._children}
         host, port = self._settings.monitoring.metrics_host, self._settings.monitoring.metrics_port
+        host = f"[{host}]" if ":" in host else host
         return Moment(
             time.monotonic() - self._started, self._status(), self._probe, named, {**services, **jobs},
             f"http://{host}:{port}/",
