@@ -67,6 +67,35 @@ def test_health_names_every_component_with_its_state(api: Api) -> None:
     assert components["query:redis"]["details"]["batch_id"] == 3
 
 
+@pytest.mark.parametrize("path", ["/", "/health"])
+def test_a_probe_may_ask_for_the_head_alone(api: Api, path: str) -> None:
+    answer = requests.head(api.url + path, timeout=10)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"] == api.get(path).headers["content-type"]
+
+
+@pytest.mark.parametrize(
+    ("host", "code"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:8080", 200),
+        ("127.0.0.1:1", 200),
+        ("[::1]:8080", 200),
+        ("[::1]", 200),
+        ("evil.example", 400),
+        ("evil.example:8080", 400),
+        ("127.0.0.1.evil.example", 400),
+        ("localhost:8080:1", 400),
+        ("192.168.1.2", 400),
+    ],
+)
+def test_on_the_loopback_only_its_own_names_are_answered(api: Api, host: str, code: int) -> None:
+    answer = requests.get(api.url + "/top-content", headers={"Host": host}, timeout=10)
+    assert answer.status_code == code
+    assert "items" in answer.json() or code != 200
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 def test_metrics_in_both_forms_agree_about_rows(api: Api) -> None:
     shown = api.get("/metrics").json()
     assert shown["queries"]["redis"]["rows"]["dead_letters"] == {"E_JSON": 1}

@@ -59,6 +59,13 @@ def test_serve_says_where_it_listens_and_ends_cleanly_when_told_to(redis_server:
         assert (process.returncode, "Traceback" in errors) == (0, False)
 
 
+def test_on_another_address_any_name_is_answered(redis_server: RedisServer, tmp_path: Path) -> None:
+    with serve(tmp_path, REDIS_URL=redis_server.url, METRICS_PORT="0", METRICS_HOST="0.0.0.0") as process:  # noqa: S104
+        url = said_address(process)
+        answer = requests.get(url + "top-content", headers={"Host": "figures.internal"}, timeout=10)
+        assert answer.status_code == 200
+
+
 def test_health_without_a_streaming_job_says_so(redis_server: RedisServer, tmp_path: Path) -> None:
     with serve(tmp_path, REDIS_URL=redis_server.url, METRICS_PORT="0") as process:
         url = said_address(process)

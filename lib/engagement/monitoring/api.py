@@ -32,7 +32,7 @@ from engagement.monitoring.answers import (
     TopContent,
 )
 from engagement.monitoring.catalogue import PROCESS_MEMORY
-from engagement.monitoring.guard import Guard, headers_for
+from engagement.monitoring.guard import Guard, headers_for, names_of
 from engagement.monitoring.health import HealthMonitor, HealthStatus, judge
 from engagement.monitoring.live import MOST_ROWS, LiveFeed, live_queries
 from engagement.monitoring.measures import Measures, ProcessMeasures
@@ -70,6 +70,8 @@ class ApiParts:
     window_minutes: int = 10
     clock: Callable[[], float] = time
     responses: Counter[int] = field(default_factory=Counter)
+    host: str = "127.0.0.1"
+    """Address it listens on."""
 
 
 def create_app(parts: ApiParts) -> FastAPI:
@@ -82,12 +84,12 @@ def create_app(parts: ApiParts) -> FastAPI:
         parts.monitor.stop()
 
     app = FastAPI(title="Engagement", docs_url=None, redoc_url=None, lifespan=probing)
-    app.add_middleware(Guard, responses=parts.responses)
+    app.add_middleware(Guard, responses=parts.responses, names=names_of(parts.host))
     app.add_exception_handler(TransientError, _unavailable)
     app.add_exception_handler(Exception, _Broken(parts.responses))
     app.state.stopping = threading.Event()
     routes = _Routes(parts, app.state.stopping)
-    app.add_api_route("/", routes.page, include_in_schema=False)
+    app.add_api_route("/", routes.page, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/top-content", routes.top_content, summary="The live ranking", responses=_SAYS_UNAVAILABLE)
     app.add_api_route(
         "/content/{content_id}/stats", routes.content_stats, summary="A content's window", responses=_SAYS_UNAVAILABLE
@@ -97,6 +99,7 @@ def create_app(parts: ApiParts) -> FastAPI:
     )
     app.add_api_route("/live", routes.live, summary="All of the page, as server-sent events", response_class=Response)
     app.add_api_route("/health", routes.health, summary="Health", responses={UNAVAILABLE: {"model": Health}})
+    app.add_api_route("/health", routes.health, methods=["HEAD"], include_in_schema=False)  # how many probes ask
     app.add_api_route("/metrics", routes.metrics, summary="Metrics as JSON")
     app.add_api_route("/metrics/prometheus", routes.prometheus, summary="Metrics as text", response_class=Response)
     app.mount("/static", StaticFiles(directory=WEB), name="static")

@@ -1,8 +1,14 @@
-"""What every HTTP answer gets, whoever made it: security headers, a count by status code, and no stack trace."""
+"""What every HTTP answer gets, whoever made it: security headers, a count by status code, and no stack trace.
 
+And who gets one: a page of the internet whose name leads to the loopback (DNS rebinding) is told nothing.
+"""
+
+import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from typing import Any
+
+from starlette.responses import JSONResponse
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -25,6 +31,21 @@ SECURITY_HEADERS: Mapping[str, str] = {
 }
 
 
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_NAME = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")
+BAD_REQUEST = 400
+
+
+def names_of(address: str) -> frozenset[str]:
+    """Name the hosts that requests may ask for where the API listens on `address`; empty: any.
+
+    >>> sorted(names_of("::1")), sorted(names_of("0.0.0.0"))
+    (['127.0.0.1', '[::1]', 'localhost'], [])
+    """
+    own = f"[{address}]" if ":" in address else address
+    return _LOOPBACK | {own} if own in _LOOPBACK or own.startswith("127.") else frozenset()
+
+
 def headers_for(path: str) -> dict[str, str]:
     """Return the headers of an answer: live data is never stored, files are asked for again each time."""
     cache = "no-cache" if path == "/" or path.startswith(STATIC_PREFIX) else "no-store"
@@ -32,10 +53,10 @@ def headers_for(path: str) -> dict[str, str]:
 
 
 class Guard:
-    """ASGI middleware; `responses` counts answers by status code."""
+    """ASGI middleware; `responses` counts answers by status code, `names` are the hosts to answer for, empty: any."""
 
-    def __init__(self, app: AsgiApp, responses: Counter[int]) -> None:
-        self._app, self._responses = app, responses
+    def __init__(self, app: AsgiApp, responses: Counter[int], names: Collection[str] = ()) -> None:
+        self._app, self._responses, self._names = app, responses, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and complete the answer's head."""
@@ -50,4 +71,14 @@ class Guard:
                 message["headers"] = [*message.get("headers", ()), *extra]
             await send(message)
 
-        await self._app(scope, receive, send_guarded)
+        app: AsgiApp = self._app if self._is_meant(scope) else _STRANGER
+        await app(scope, receive, send_guarded)
+
+    def _is_meant(self, scope: Scope) -> bool:
+        """Whether the request asks for one of our names; without a Host, as of HTTP/1.0, it comes from no browser."""
+        asked = [value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"host"]
+        named = [_NAME.fullmatch(host) for host in asked]
+        return not self._names or all(found and found[1] in self._names for found in named)
+
+
+_STRANGER = JSONResponse({"detail": "not a name of this machine's loopback; see METRICS_HOST"}, BAD_REQUEST)

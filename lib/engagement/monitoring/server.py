@@ -78,7 +78,7 @@ def build_parts(settings: Settings, project: Path, embedded: Collection[str] = (
     monitor = HealthMonitor([*others, redis_probe, *behind], clocks)
     return ApiParts(
         reader, monitor, lambda: Told(redis_probe.book, redis_probe.measures), measures, frozenset(embedded),
-        settings.redis.window_minutes, clocks.wall,
+        settings.redis.window_minutes, clocks.wall, host=settings.monitoring.metrics_host,
     )  # fmt: skip
 
 
