@@ -24,7 +24,7 @@ EXAMPLES = """examples:
   ./spark-submit.sh stack down --purge               stop everything and remove all data
 
 The state lies in ENGAGEMENT_HOME (default: .engagement in the project folder), one log per service in logs/.
-Exit codes: 0 success (status: everything runs), 1 failure, 2 bad usage."""
+Exit codes: 0 success (status: everything runs), 1 failure, 2 bad usage or configuration."""
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str], files: SettingsFiles | None = None) -> int:
