@@ -161,9 +161,12 @@ def _replace_value(source: random.Random, value: bytes) -> bytes:
 
 
 def _nest(source: random.Random, value: bytes) -> bytes:
-    depth = source.choice((3, 900, 998, 999, 1000, 1001, 3000))
+    depth = source.choice((3, 900, 997, 998, 999, 1000, 1001, 3000))
     opening, closing = source.choice(((b"[", b"]"), (b'{"a":', b"}")))
-    return value.replace(b"{", b'{"n":' + opening * depth + b"1" + closing * depth + b",", 1)
+    nested = opening * depth + b"1" + closing * depth
+    if source.random() < 0.5:
+        return value.replace(b'"raw_payload":', b'"raw_payload":' + nested + b',"former":', 1)
+    return value.replace(b"{", b'{"n":' + nested + b",", 1)
 
 
 def _wrap(source: random.Random, value: bytes) -> bytes:

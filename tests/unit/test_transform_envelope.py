@@ -124,7 +124,7 @@ def test_compact_text_says_the_same_as_what_was_read(document: dict[str, Any]) -
     assert json.loads(to_compact_text(read)) == document
 
 
-@pytest.mark.parametrize("number", ["1.50", "1e999", "-0.0", "9" * 30, "9" * 5000, "18446744073709551616"])
+@pytest.mark.parametrize("number", ["1.50", "1e999", "-0", "-0.0", "9" * 30, "9" * 5000, "18446744073709551616"])
 def test_numbers_of_a_payload_keep_their_spelling(number: str) -> None:
     read = JsonReader().read(f'{{"a": [{number}]}}'.encode())
     assert isinstance(read, dict)
@@ -137,6 +137,37 @@ def test_values_nested_deeper_than_1000_levels_are_no_json(depth: int) -> None:
     outcome = _read(builders.Message(nested))
     assert outcome.refusal is not None
     assert outcome.refusal.detail == ("not one JSON object" if depth > 1000 else "no row")
+
+
+def _under_frames(count: int, message: builders.Message) -> Outcome:
+    return _under_frames(count - 1, message) if count else _read(message)
+
+
+def _with_payload(payload: str, document: dict[str, object]) -> builders.Message:
+    return builders.Message(json.dumps(document).replace('"deep"', payload).encode())
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_a_payload_may_be_as_deep_as_a_message(opening: str, closing: str) -> None:
+    def nested(depth: int) -> str:
+        return f"{opening * depth}1{closing * depth}"
+
+    deep = builders.row(raw_payload="deep")
+    bad_id = builders.row(id=0, raw_payload="deep")
+    given = [
+        (999, deep, "change"),
+        (999, bad_id, "dead_letter"),
+        (998, builders.envelope(after=deep), "change"),
+        (998, builders.envelope(after=bad_id), "dead_letter"),
+        (998, builders.envelope("d", before=deep), "change"),
+        (998, builders.envelope("u", after=builders.row(), before=deep), "change"),
+    ]
+    for depth, document, kind in given:
+        # A worker of Spark calls from about so deep.
+        outcome = _under_frames(40, _with_payload(nested(depth), document))
+        assert str(outcome.kind) == kind
+        assert outcome.effects[-1].image.raw_payload == (nested(depth) if kind == "change" else None)
+        assert str(_read(_with_payload(nested(depth + 1), document)).kind) == "dead_letter"
 
 
 def test_a_replay_stands_for_the_message_it_names_and_takes_nothing_back() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from engagement.schemas import ROW_COLUMNS, DeadLetterCode, Kind
-from engagement.transform.json_text import Json, JsonObject, JsonReader, Refusal
+from engagement.transform.json_text import MINUS_ZERO, Json, JsonObject, JsonReader, Refusal
 from engagement.transform.validate import FUTURE_LIMIT_US, TOASTABLE, UNAVAILABLE, Image, check_id, check_row
 
 NEW_KEY, OLD_KEY = "__debezium.newkey", "__debezium.oldkey"
@@ -174,7 +174,7 @@ def _as_object(value: Json) -> JsonObject | None:
 
 
 def _as_long(value: Json) -> int | None:
-    return value if type(value) is int else None
+    return value if type(value) is int else 0 if value is MINUS_ZERO else None
 
 
 def _parse_long(digits: str | None) -> int | None:

@@ -6,6 +6,7 @@ the hook that builds objects, NaN and Infinity by the hook for constants, data b
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
@@ -30,6 +31,9 @@ class Number:
 
     text: str
 
+
+MINUS_ZERO = Number("-0")
+"""Read for every -0: where a column takes integers it is one, and a payload keeps its sign."""
 
 Json: TypeAlias = "bool | str | int | Number | list[Json] | JsonObject | None"
 JsonObject: TypeAlias = dict[str, Json]
@@ -91,15 +95,49 @@ class JsonReader:
 
 
 def to_compact_text(value: Json) -> str:
-    """A JSON value as text without blanks, its numbers spelled as they came."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(name)}:{to_compact_text(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(to_compact_text(item) for item in value) + "]"
+    """A JSON value as text without blanks, its numbers spelled as they came.
+
+    Needs no frame per level: under a worker's own frames those of MAX_DEPTH would end at the recursion limit.
+    """
+    written: list[str] = []
+    opened = [iter((_text_or_container(value),))]
+    while opened:
+        part = next(opened[-1], None)
+        if part is None:
+            opened.pop()
+        elif isinstance(part, str):
+            written.append(part)
+        else:
+            opened.append(_parts(part))
+    return "".join(written)
+
+
+def _parts(container: JsonObject | list[Json]) -> Iterator[str | JsonObject | list[Json]]:
+    """A container's text in pieces, with the containers in it as they are."""
+    if isinstance(container, dict):
+        yield "{"
+        for place, (name, item) in enumerate(container.items()):
+            yield f"{',' if place else ''}{json.dumps(name)}:"
+            yield _text_or_container(item)
+        yield "}"
+    else:
+        yield "["
+        for place, item in enumerate(container):
+            if place:
+                yield ","
+            yield _text_or_container(item)
+        yield "]"
+
+
+def _text_or_container(value: Json) -> str | JsonObject | list[Json]:
+    if isinstance(value, dict | list):
+        return value
     return value.text if isinstance(value, Number) else json.dumps(value, ensure_ascii=False)
 
 
 def _parse_integer(text: str) -> int | Number:
+    if text == MINUS_ZERO.text:
+        return MINUS_ZERO
     # Longer ones are beyond 64 bits; reading a million digits would take minutes.
     value = int(text) if len(text) <= _INTEGER_DIGITS else None
     return value if value is not None and -(2**63) <= value < 2**63 else Number(text)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from engagement.schemas import EVENT_TYPES, ROW_COLUMNS, DeadLetterCode
 from engagement.transform.instant import SECOND_US, parse_instant
-from engagement.transform.json_text import Json, JsonObject, Refusal, to_compact_text
+from engagement.transform.json_text import MINUS_ZERO, Json, JsonObject, Refusal, to_compact_text
 
 UNAVAILABLE = "__debezium_unavailable_value"
 """What Debezium sends for a TOASTed value that an update did not touch."""
@@ -61,6 +61,8 @@ def check_row(row: JsonObject, kafka_us: int, *, flat: bool) -> CheckedRow:
     content_id, user_id = row.get("content_id"), row.get("user_id")
     event_us, ts_refusal = _read_time(row.get("event_ts"), kafka_us)
     duration, device = row.get("duration_ms"), row.get("device")
+    if duration is MINUS_ZERO:
+        duration = 0
     image = Image(
         _clean_id(row.get("id")),
         _clean_uuid(content_id),
