@@ -122,8 +122,9 @@ def _read_place(source: JsonObject, kafka_us: int) -> Place:
     version, ts_ms, sequence = _as_long(source.get("lsn")), _as_long(source.get("ts_ms")), source.get("sequence")
     match = _SEQUENCE.fullmatch(sequence) if isinstance(sequence, str) else None
     commit_lsn, lsn = (_parse_long(part) for part in match.groups()) if match else (None, None)
-    # A commit cannot lie far ahead of its message. Believed, such a time would make all that follows look old.
-    if ts_ms is not None and ts_ms * _MS_US > kafka_us + FUTURE_LIMIT_US:
+    # A commit cannot lie far ahead of its message: believed, such a time would make all that follows look old. One
+    # before 1970 may be too low for the sums that sinks make of it.
+    if ts_ms is not None and not 0 <= ts_ms * _MS_US <= kafka_us + FUTURE_LIMIT_US:
         ts_ms = None
     return Place(version, commit_lsn, version if lsn is None else lsn, ts_ms)
 

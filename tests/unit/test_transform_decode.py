@@ -1,0 +1,38 @@
+"""What no message may do to a whole batch, whatever its numbers: decoded on Arrow, then counted as the sinks do."""
+
+import pytest
+from tests import builders
+from tests.arrow import changes
+from tests.builders import Message, row
+
+from engagement.sinks.outcomes import OutcomeCounts
+from engagement.sinks.redis.aggregate import ShardAggregator
+from engagement.sinks.redis.rows import read_rows
+from engagement.sinks.redis.shard import ShardState
+from engagement.sinks.redis.summary import TaskSummary, partition_summary, to_batch
+
+
+def committed_at(ts_ms: int, **columns: object) -> Message:
+    """An insert that was committed so many milliseconds after 1970."""
+    envelope = builders.envelope(after=row(**columns))
+    source = envelope["source"]
+    assert isinstance(source, dict)
+    return builders.message(envelope | {"source": source | {"ts_ms": ts_ms}})
+
+
+@pytest.mark.parametrize("ts_ms", [-1, -(2**53), -(2**63), 2**63 - 1])
+@pytest.mark.parametrize("columns", [{}, {"duration_ms": -1}])
+def test_a_commit_time_that_none_can_have_is_not_believed(ts_ms: int, columns: dict[str, object]) -> None:
+    batch = changes(committed_at(ts_ms, **columns))
+    assert batch.column("source_ts_ms").to_pylist() == [None]
+    counts = OutcomeCounts(0)
+    counts.add(batch, 0)
+    assert (counts.read, dict(counts.commit_times_ms)) == (1, {})
+    shard = ShardAggregator(ShardState("1", 0), rebuild=False)
+    shard.add(read_rows(batch))
+    summary = to_batch(TaskSummary(partition_summary(0, 0, 1, shard.outcomes)))
+    assert (summary["read"].to_pylist(), summary["commit_times_ms"].to_pylist()) == ([1], [[]])
+
+
+def test_a_commit_time_of_1970_is_one() -> None:
+    assert changes(committed_at(0)).column("source_ts_ms").to_pylist() == [0]
