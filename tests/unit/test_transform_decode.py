@@ -1,5 +1,7 @@
 """What no message may do to a whole batch, whatever its numbers: decoded on Arrow, then counted as the sinks do."""
 
+from dataclasses import replace
+
 import pytest
 from tests import builders
 from tests.arrow import changes
@@ -36,3 +38,15 @@ def test_a_commit_time_that_none_can_have_is_not_believed(ts_ms: int, columns: d
 
 def test_a_commit_time_of_1970_is_one() -> None:
     assert changes(committed_at(0)).column("source_ts_ms").to_pylist() == [0]
+
+
+@pytest.mark.parametrize("replay_of", [2**63 - 1, -5, 8])
+def test_a_header_that_names_no_earlier_message_makes_no_replay(replay_of: int) -> None:
+    given = builders.in_order([builders.updated(id=n) for n in range(1, 8)] + [builders.message(row(id=8))])
+    marked = [replace(message, replay_of=replay_of) for message in given]
+    assert changes(*marked).equals(changes(*given))
+
+
+def test_a_header_that_names_an_earlier_message_makes_a_replay() -> None:
+    batch = changes(replace(builders.message(row()), offset=8, replay_of=7))
+    assert (batch.column("replay_of").to_pylist(), batch.column("version").to_pylist()) == ([7], [8])

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engagement.schemas import IMAGES, Kind
 from engagement.transform.envelope import Effect, Headers, Outcome, read_message
@@ -26,18 +27,18 @@ def decode_batch(reader: JsonReader, batch: pa.RecordBatch) -> pa.RecordBatch:
     then the row to take back. Order: kept. Never raises for a row, whatever its bytes.
     """
     kafka_us = batch.column("timestamp").cast(_TIME).view(_LONG).to_pylist()
-    values, offsets, replayed = (batch.column(name).to_pylist() for name in ("value", "offset", "replay_of"))
+    replay_of = _earlier(batch.column("replay_of"), batch.column("offset"))
+    values, offsets, replayed = (c.to_pylist() for c in (batch.column("value"), batch.column("offset"), replay_of))
     header_names = [
         None if text is None else json.loads(text) for text in batch.column("header_names_json").to_pylist()
     ]
     outcomes = [
-        read_message(reader, value, offset, at, Headers(names or (), replay_of))
-        for value, offset, names, replay_of, at in zip(values, offsets, header_names, replayed, kafka_us, strict=True)
+        read_message(reader, value, offset, at, Headers(names or (), stands_for))
+        for value, offset, names, stands_for, at in zip(values, offsets, header_names, replayed, kafka_us, strict=True)
     ]
     rows = [(i, o, effect) for i, o in enumerate(outcomes) for effect in o.effects]
     origins, row_outcomes, effects = zip(*rows, strict=True) if rows else ((),) * 3
     messages = batch.select(_CARRIED).take(pa.array(origins, _INT))
-    replays = batch.column("replay_of").take(pa.array(origins, _INT))
     # A message is refused once, on the row of its own version; what its `before` takes back is a change like others.
     refused = [o.refusal if e.is_version else None for o, e in zip(row_outcomes, effects, strict=True)]
     kept = [i if r else None for i, r in zip(origins, refused, strict=True)]
@@ -51,11 +52,17 @@ def decode_batch(reader: JsonReader, batch: pa.RecordBatch) -> pa.RecordBatch:
         "detail": pa.array([None if r is None else r.detail for r in refused], _TEXT),
         "raw_value": batch.column("value").take(pa.array(kept, _INT)),
         "header_names": pa.array([None if i is None else header_names[i] for i in kept], pa.list_(_TEXT)),
-        "replay_of": replays,
+        "replay_of": replay_of.take(pa.array(origins, _INT)),
         **_outcome_columns(row_outcomes),
         **_effect_columns(effects),
     }
     return pa.RecordBatch.from_arrays([columns[name] for name in IMAGES.names], IMAGES.names)
+
+
+def _earlier(replay_of: pa.Array, offsets: pa.Array) -> pa.Array:
+    """Offsets that a replay can stand for, NULL for all others: whoever writes to the topic may write any number."""
+    named = pc.and_(pc.greater_equal(replay_of, 0), pc.less_equal(replay_of, offsets))
+    return pc.if_else(named, replay_of, pa.scalar(None, _LONG))
 
 
 def _outcome_columns(outcomes: Sequence[Outcome]) -> dict[str, pa.Array]:
