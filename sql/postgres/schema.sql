@@ -24,3 +24,14 @@ create index if not exists engagement_events_event_ts on engagement_events (even
 
 -- Updates and deletes carry the whole row as it was: the board takes back what that row had added.
 alter table engagement_events replica identity full;
+
+-- Its id is what every sink knows an event by: under another one, the event would stay alive under the first for ever.
+create or replace function keep_event_id() returns trigger language plpgsql as $$
+begin
+    raise exception 'the id of an event cannot change (% to %)', old.id, new.id
+        using hint = 'Delete the event and insert it under its new id.';
+end
+$$;
+
+create or replace trigger keep_event_id before update of id on engagement_events
+for each row when (old.id is distinct from new.id) execute function keep_event_id();

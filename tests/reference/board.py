@@ -62,7 +62,10 @@ def window(now: datetime, minutes: int = 10) -> tuple[datetime, datetime]:
 
 
 def row_versions(messages: Iterable[Message]) -> list[RowVersion]:
-    """What the messages say about rows; an invalid version counts as a deletion, since the row leaves the board."""
+    """What the messages say about rows; an invalid version counts as a deletion, since the row leaves the board.
+
+    So does the former id of an update that changed it.
+    """
     versions = []
     for message in messages:
         outcome = decode(message.value, message.offset, message.kafka_ts, message.headers)
@@ -71,6 +74,8 @@ def row_versions(messages: Iterable[Message]) -> list[RowVersion]:
             continue
         order = (outcome.version, outcome.half, message.offset)
         versions.append(_row_version(own, own.event_id, order, gone=own.effect != 1))
+        former = {image.event_id for image in outcome.images} - {own.event_id, None}
+        versions += [_row_version(own, event_id, order, gone=True) for event_id in former if event_id]
     return versions
 
 

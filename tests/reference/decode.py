@@ -165,6 +165,8 @@ def _refuse_change(change: _Change, now: int) -> str | None:
             return "E_ENVELOPE"
     if change.image is None:
         return "E_ENVELOPE"
+    if change.op == "u" and len({_event_id(row) for row in (change.image, change.before or {})} - {None}) == 2:
+        return "E_ENVELOPE"
     if change.op == "d":
         return None if _event_id(change.image) else "E_ID"
     return _refuse_row(change.image, now, change.flat)

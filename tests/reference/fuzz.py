@@ -98,7 +98,8 @@ def _document(source: random.Random) -> bytes:
         raw_payload=source.choice(('{"a": 1}', "no json", None, "", {"a": [1, 2.5, {"b": None}]}, [1], 3, True)),
     )
     op = source.choice("cruuddt")
-    envelope = builders.envelope(op, None if op in "dt" else row, builders.row(id=row["id"]) if op in "ud" else None)
+    before = builders.row(id=row["id"] if source.random() < 0.9 else 2)
+    envelope = builders.envelope(op, None if op in "dt" else row, before if op in "ud" else None)
     shapes = (envelope, envelope, envelope, row, {"schema": {"type": "struct"}, "payload": envelope})
     shape: dict[str, object] = source.choice(shapes)
     if source.random() < 0.3:

@@ -39,6 +39,14 @@ def test_a_move_counts_under_the_new_content_only() -> None:
     assert ranking(board(reversed(row_versions(given)), _LENGTHS, _START, _END), 10) == [(NEWSLETTER_ID, 1.0)]
 
 
+def test_an_id_that_an_update_changed_is_gone_under_both() -> None:
+    given = [
+        message(envelope("c", after=row(id=1), lsn=10), offset=1),
+        message(envelope("u", after=row(id=2), before=row(id=1), lsn=20), offset=2),
+    ]
+    assert board(row_versions(given), _LENGTHS, _START, _END) == {}
+
+
 def test_totals_leave_out_late_events_and_events_without_content() -> None:
     given = [
         builders.created(id=1),

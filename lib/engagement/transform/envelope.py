@@ -167,7 +167,17 @@ def _check_envelope(change: _Change) -> Refusal | None:
             return Refusal(code, "op is missing or unknown")
         if change.place.version is None or change.place.version <= 0:
             return Refusal(code, "source.lsn is missing")
+        if _changes_id(change):
+            return Refusal(code, "an update changed the id: the event lives on under the former one")
     return Refusal(code, "no row") if change.own is None else None
+
+
+def _changes_id(change: _Change) -> bool:
+    """Whether an update made another event of a row: sinks know events by their id, and would keep the former one."""
+    own, before = change.own, change.before
+    if change.op != "u" or own is None or before is None or own.get("id") == before.get("id"):
+        return False
+    return check_id(own) is None and check_id(before) is None
 
 
 def _as_object(value: Json) -> JsonObject | None:
