@@ -59,6 +59,7 @@ class _Change:
     before: Row | None
     commit_lsn: int | None
     lsn: int | None
+    wrong_case: bool = False
 
 
 def decode(value: bytes | None, offset: int, kafka_ts: datetime, headers: Sequence[str] = ()) -> Outcome:
@@ -127,7 +128,9 @@ def _open(root: Row, offset: int, headers: Sequence[str]) -> _Change:
     if op == "c" and "__debezium.oldkey" in headers:
         op = "u"
         before = None if root.get("op") == "c" and before is None else before
-    return _Change(op, False, version, image, before, commit_lsn, lsn if lsn is not None else version)
+    names = ("before", "after", "source", "op")
+    wrong_case = any(name not in root and name in map(str.lower, root) for name in names)
+    return _Change(op, False, version, image, before, commit_lsn, lsn if lsn is not None else version, wrong_case)
 
 
 def _sequence(text: str | None) -> tuple[int | None, int | None]:
@@ -161,7 +164,7 @@ def _keep_old(after: Row | None, before: Row | None) -> Row | None:
 
 def _refuse_change(change: _Change, now: int) -> str | None:
     if not change.flat:
-        if change.op not in ("c", "r", "u", "d") or change.version is None or change.version <= 0:
+        if change.wrong_case or change.op not in ("c", "r", "u", "d") or change.version is None or change.version <= 0:
             return "E_ENVELOPE"
     if change.image is None:
         return "E_ENVELOPE"

@@ -9,6 +9,7 @@ from engagement.transform.json_text import MINUS_ZERO, Json, JsonObject, JsonRea
 from engagement.transform.validate import FUTURE_LIMIT_US, TOASTABLE, UNAVAILABLE, Image, check_id, check_row
 
 NEW_KEY, OLD_KEY = "__debezium.newkey", "__debezium.oldkey"
+_MEMBERS = frozenset({"before", "after", "source", "op"})
 _OPS = frozenset("crud")
 _TRUNCATE = "t"
 # Debezium's text is ["1","2"], or [null,"2"] before the first commit that the connector saw.
@@ -63,6 +64,8 @@ class _Change(NamedTuple):
     """The row that the message is about: `after`, the `before` of a deletion, or a flat row itself."""
     before: JsonObject | None
     place: Place
+    has_odd_names: bool = False
+    """Whether a member's name is in the wrong case: what it holds would be lost without a word."""
 
 
 _NO_HEADERS = Headers()
@@ -115,7 +118,14 @@ def _open(root: JsonObject, offset: int | None, kafka_us: int, headers: Sequence
         op = "u"
     own = before if op == "d" else _with_kept_values(after, before)
     op = op if isinstance(op, str) else None
-    return _Change(op, False, own, before, _read_place(source or {}, kafka_us))
+    return _Change(op, False, own, before, _read_place(source or {}, kafka_us), _has_odd_names(root))
+
+
+def _has_odd_names(root: JsonObject) -> bool:
+    if root.keys() >= _MEMBERS:
+        return False
+    absent = _MEMBERS - root.keys()
+    return any(name.lower() in absent for name in root)
 
 
 def _read_place(source: JsonObject, kafka_us: int) -> Place:
@@ -161,6 +171,8 @@ def _take_back(change: _Change, kafka_us: int) -> tuple[Effect, ...]:
 def _check_envelope(change: _Change) -> Refusal | None:
     code = DeadLetterCode.E_ENVELOPE
     if not change.flat:
+        if change.has_odd_names:
+            return Refusal(code, "a name of the envelope is in the wrong case")
         if change.op == _TRUNCATE:
             return Refusal(code, "op t: the table was truncated")
         if change.op not in _OPS:
