@@ -221,7 +221,7 @@ class World:
         return image(event, self._origin(op), 1)
 
     def _before_effect(self, event: Event) -> int:
-        return -1 if event.valid and not self._is_future(event) else 0
+        return -1 if event.valid else 0
 
     def _insert(self, event: Event) -> None:
         self.rows[event.event_id] = event

@@ -14,6 +14,8 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE |
 _EVENT_TYPES = ("play", "pause", "finish", "click")
 _INT_MAX, _INT_MIN = 2**31 - 1, -(2**31)
 _MEBIBYTE = 1024 * 1024
+_ANY_TIME = 2**64
+"""As Kafka's time: no event lies ahead of it."""
 
 Row = dict[str, Json]
 
@@ -76,8 +78,8 @@ def decode(value: bytes | None, offset: int, kafka_ts: datetime, headers: Sequen
     op = change.op
     move = op == "d" and "__debezium.newkey" in headers
     images = [_own_image(change, code, now)]
-    if op == "u" and change.before is not None and _refuse_row(change.before, now, flat=False) is None:
-        images.append(_image(change.before, now, is_version=False, effect=-1))
+    if op == "u" and change.before is not None and _refuse_row(change.before, _ANY_TIME, flat=False) is None:
+        images.append(_image(change.before, _ANY_TIME, is_version=False, effect=-1))
     kind = "dead_letter" if code else "move" if move else "change"
     return Outcome(
         kind,
@@ -214,6 +216,8 @@ def _own_image(change: _Change, code: str | None, now: int) -> Image:
         return Image(is_version=True, effect=0)
     if code is not None:
         return Image(is_version=True, effect=0, event_id=_event_id(change.image))
+    if change.op == "d":
+        now = _ANY_TIME
     valid = _refuse_row(change.image, now, change.flat) is None
     effect = (-1 if change.op == "d" else 1) if valid else 0
     return _image(change.image, now, is_version=True, effect=effect)

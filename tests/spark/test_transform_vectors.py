@@ -1,6 +1,6 @@
 """Spark's transform against the written vectors: message -> outcome, event and content -> computed columns."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +10,8 @@ from tests.builders import KAFKA_TS, NEWSLETTER_ID, Message, created
 from tests.reference.vectors import message_vectors, scoring_vectors, vector_message
 from tests.spark import frames
 
+from engagement.transform.instant import to_text
+
 pytestmark = pytest.mark.spark
 _UNKNOWN = NEWSLETTER_ID
 
@@ -18,8 +20,7 @@ def _wrong_columns(row: Row, expected: dict[str, Any]) -> dict[str, object]:
     found: dict[str, object] = {**row.asDict()}
     micros = found.pop("event_ts_micros")
     if isinstance(micros, int):
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
-        found["event_ts"] = moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        found["event_ts"] = to_text(micros)
     return {name: found.get(name) for name, value in expected.items() if found.get(name) != value}
 
 

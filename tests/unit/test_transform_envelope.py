@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
@@ -22,7 +22,7 @@ from tests.reference.strict_json import plain, read_plain
 from tests.reference.vectors import message_vectors, vector_message
 
 from engagement.transform.envelope import Effect, Headers, Outcome, Place, read_message
-from engagement.transform.instant import parse_instant
+from engagement.transform.instant import parse_instant, to_text
 from engagement.transform.json_text import RECURSION_LIMIT, JsonReader, to_compact_text
 
 _COUNT = int(os.environ.get("FUZZ_MESSAGES", "5000"))
@@ -58,8 +58,7 @@ def _image_fields(effect: Effect) -> dict[str, object]:
     fields = {"is_version": effect.is_version, "effect": effect.effect, **effect.image._asdict()}
     micros = fields.pop("event_us")
     if isinstance(micros, int):
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
-        fields["event_ts"] = moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        fields["event_ts"] = to_text(micros)
     return fields
 
 
@@ -193,6 +192,16 @@ def test_a_commit_time_far_ahead_of_its_message_is_not_believed() -> None:
     assert _read(builders.message(envelope)).place.source_ts_ms == source["ts_ms"]
     source["ts_ms"] += 1
     assert _read(builders.message(envelope)).place.source_ts_ms is None
+
+
+@pytest.mark.parametrize("op", ["d", "u"])
+def test_what_was_counted_is_taken_back_after_the_brokers_clock_was_set_back(op: str) -> None:
+    earlier = builders.row(event_ts="2026-11-23T14:40:00Z")
+    message = builders.message(builders.envelope(op, earlier if op == "u" else None, builders.row()))
+    outcome = _read(replace(message, kafka_ts=builders.KAFKA_TS - timedelta(minutes=10)))
+    assert str(outcome.kind) == "change"
+    assert [effect.effect for effect in outcome.effects] == ([-1] if op == "d" else [1, -1])
+    assert outcome.effects[-1].image.event_us == parse_instant(builders.EVENT_TS)
 
 
 @given(

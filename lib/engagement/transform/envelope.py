@@ -6,7 +6,15 @@ from typing import NamedTuple
 
 from engagement.schemas import ROW_COLUMNS, DeadLetterCode, Kind
 from engagement.transform.json_text import MINUS_ZERO, Json, JsonObject, JsonReader, Refusal
-from engagement.transform.validate import FUTURE_LIMIT_US, TOASTABLE, UNAVAILABLE, Image, check_id, check_row
+from engagement.transform.validate import (
+    ANY_TIME_US,
+    FUTURE_LIMIT_US,
+    TOASTABLE,
+    UNAVAILABLE,
+    Image,
+    check_id,
+    check_row,
+)
 
 NEW_KEY, OLD_KEY = "__debezium.newkey", "__debezium.oldkey"
 _MEMBERS = frozenset({"before", "after", "source", "op"})
@@ -94,7 +102,7 @@ def read_message(
     is_replay = headers.replay_of is not None
     change = _open(document, headers.replay_of if is_replay else offset, kafka_us, headers.names)
     own, refusal = _judge_own(change, kafka_us)
-    effects = (own, *_take_back(change, kafka_us)) if change.op == "u" and not is_replay else (own,)
+    effects = (own, *_take_back(change)) if change.op == "u" and not is_replay else (own,)
     moves = change.op == "d" and NEW_KEY in headers.names
     kind = Kind.DEAD_LETTER if refusal else Kind.MOVE if moves else Kind.CHANGE
     # Anything else would quote the payload; `t` stays, since a TRUNCATE raises an alarm of its own.
@@ -151,8 +159,9 @@ def _judge_own(change: _Change, kafka_us: int) -> tuple[Effect, Refusal | None]:
     refusal = _check_envelope(change)
     if change.own is None:
         return _NOTHING[0], refusal
-    row = check_row(change.own, kafka_us, flat=change.flat)
     is_deletion = change.op == "d"
+    latest_us = ANY_TIME_US if is_deletion else kafka_us + FUTURE_LIMIT_US
+    row = check_row(change.own, latest_us, flat=change.flat)
     refusal = refusal or (check_id(change.own) if is_deletion else row.refusal)
     if refusal is not None:
         return Effect(Image(row.image.event_id), is_version=True, effect=0), refusal
@@ -160,11 +169,15 @@ def _judge_own(change: _Change, kafka_us: int) -> tuple[Effect, Refusal | None]:
     return Effect(row.image, is_version=True, effect=(-1 if is_deletion else 1) if counts else 0), None
 
 
-def _take_back(change: _Change, kafka_us: int) -> tuple[Effect, ...]:
-    """What an update's `before` had added; nothing when it was never valid."""
+def _take_back(change: _Change) -> tuple[Effect, ...]:
+    """What an update's `before` had added; nothing when it was never valid.
+
+    Its time was judged by the message that brought it. By this one's it may lie ahead again, once a broker's clock was
+    set back; what had been refused for its time the ranking remembers.
+    """
     if change.before is None:
         return ()
-    row = check_row(change.before, kafka_us, flat=False)
+    row = check_row(change.before, ANY_TIME_US, flat=False)
     return () if row.refusal else (Effect(row.image, is_version=False, effect=-1),)
 
 

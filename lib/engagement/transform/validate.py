@@ -12,6 +12,8 @@ UNAVAILABLE = "__debezium_unavailable_value"
 TOASTABLE = ("event_type", "device", "raw_payload")
 FUTURE_LIMIT_US = 5 * 60 * SECOND_US
 """How far an event may lie ahead of Kafka time."""
+ANY_TIME_US = 2**63 - 1
+"""As a limit for events' times: none."""
 
 _COLUMNS = frozenset(ROW_COLUMNS)
 _TYPES = frozenset(EVENT_TYPES)
@@ -49,17 +51,17 @@ def check_id(row: JsonObject) -> Refusal | None:
     return _BAD_ID if _clean_id(row.get("id")) is None else None
 
 
-def check_row(row: JsonObject, kafka_us: int, *, flat: bool) -> CheckedRow:
+def check_row(row: JsonObject, latest_us: int, *, flat: bool) -> CheckedRow:
     """Read a row's columns and judge them.
 
     Args:
         row: the row as JSON.
-        kafka_us: Kafka's time of the message, microseconds since 1970; E_TS_FUTURE compares with it.
+        latest_us: microseconds since 1970; an event after that is E_TS_FUTURE.
         flat: whether the row came without an envelope, and so may leave out columns that allow NULL.
 
     """
     content_id, user_id = row.get("content_id"), row.get("user_id")
-    event_us, ts_refusal = _read_time(row.get("event_ts"), kafka_us)
+    event_us, ts_refusal = _read_time(row.get("event_ts"), latest_us)
     duration, device = row.get("duration_ms"), row.get("device")
     if duration is MINUS_ZERO:
         duration = 0
@@ -102,11 +104,11 @@ def _clean_type(value: Json) -> str | None:
     return value if isinstance(value, str) and value in _TYPES else None
 
 
-def _read_time(value: Json, kafka_us: int) -> tuple[int | None, Refusal | None]:
+def _read_time(value: Json, latest_us: int) -> tuple[int | None, Refusal | None]:
     event_us = parse_instant(value) if isinstance(value, str) else None
     if event_us is None:
         return None, Refusal(DeadLetterCode.E_TS, "event_ts is no time with a zone")
-    if event_us > kafka_us + FUTURE_LIMIT_US:
+    if event_us > latest_us:
         return None, Refusal(DeadLetterCode.E_TS_FUTURE, "event_ts is over 5 minutes ahead of Kafka time")
     if event_us < YEAR_2000_US:
         return None, Refusal(DeadLetterCode.E_TS_RANGE, "event_ts is before 2000")
