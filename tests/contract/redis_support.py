@@ -103,6 +103,9 @@ def image(event: Event, origin: Origin, effect: int = 1, *, is_version: bool = T
         "engagement_pct": None if pct is None else Decimal(pct).scaleb(-2),
         "units": event.units,
     }
+    if refused:
+        ahead = event.event_us if origin.code == "E_TS_FUTURE" else None
+        shown = {**dict.fromkeys(shown), "event_ts": ahead}
     return {
         "kind": origin.kind if is_version else "change",
         "code": origin.code if is_version else None,
@@ -117,7 +120,7 @@ def image(event: Event, origin: Origin, effect: int = 1, *, is_version: bool = T
         "replay_of": origin.replay_of,
         "event_id": event.event_id,
         "flags": [],
-        **(dict.fromkeys(shown) if refused else shown),
+        **shown,
     }
 
 

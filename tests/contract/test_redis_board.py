@@ -6,7 +6,19 @@ from typing import Any
 
 import pytest
 import redis
-from tests.contract.redis_support import IDENTITY, World, ranking, start_board, to_batch, write
+from tests.contract.redis_support import (
+    IDENTITY,
+    START,
+    WINDOW,
+    Event,
+    Origin,
+    World,
+    image,
+    ranking,
+    start_board,
+    to_batch,
+    write,
+)
 
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.client import RedisOptions
@@ -127,3 +139,17 @@ def test_recent_events_hold_each_version_once_newest_first(
         content = f"content-{number}"
         found = [int(entry["event_id"] or 0) for entry in reader.get_recent_events(content, 1000)]
         assert found == world.recent[content][::-1]
+
+
+def test_a_row_that_was_refused_for_its_time_is_remembered_until_that_is_past(
+    redis_client: redis.Redis, redis_options: RedisOptions
+) -> None:
+    start_board(redis_client, 1, START)
+    ahead = Event(1, event_us=(START + 1_000) * 10**6)
+    refused = image(ahead, Origin(kind="dead_letter", code="E_TS_FUTURE"), 0)
+    write(redis_client, redis_options, 0, [[refused]], plan=WritePlan({}, IDENTITY, now=START)).raise_problem()
+    shard = Shard(redis_client, 0)
+    shard.tick(now=START + 1_000 + WINDOW - 11)
+    assert shard.state().refused == 1
+    shard.tick(now=START + 1_000 + WINDOW)
+    assert shard.state().refused == 0

@@ -215,7 +215,9 @@ def _own_image(change: _Change, code: str | None, now: int) -> Image:
     if change.image is None:
         return Image(is_version=True, effect=0)
     if code is not None:
-        return Image(is_version=True, effect=0, event_id=_event_id(change.image))
+        moment = change.image.get("event_ts") if code == "E_TS_FUTURE" else None
+        ahead = parse_instant(moment) if isinstance(moment, str) else None
+        return Image(is_version=True, effect=0, event_id=_event_id(change.image), event_ts_micros=ahead)
     if change.op == "d":
         now = _ANY_TIME
     valid = _refuse_row(change.image, now, change.flat) is None

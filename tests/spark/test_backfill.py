@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import pytest
@@ -18,7 +19,9 @@ from tests.spark.history import READ, History, Seed
 from tests.spark.tables import rows_of
 from tests.spark.warehouse import IDENTITY, NOW, SQL, CrashError, Warehouse, part
 
-from engagement.backfill.sources import LakeSource
+from engagement import schemas
+from engagement.backfill.ledger import Planned
+from engagement.backfill.sources import LakeSource, TopicSource
 from engagement.errors import TransientSinkError
 from engagement.identity import Fence
 from engagement.sinks.base import Chunk, Loaded, Loader
@@ -28,6 +31,7 @@ from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.held import without
 from engagement.sinks.lake.backfill import LakeLoader
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
+from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.history import Span
 from engagement.transform.changes import Changes
 
@@ -474,3 +478,16 @@ def test_versions_that_kafka_still_holds_are_added_by_version(
     place.loader().load(replace(chunk, times=times))
     assert set(keys(place.rows())) == seed.versions
     assert max(keys(place.rows()).values()) == 1
+
+
+def test_a_letter_lies_where_its_message_does_and_not_where_its_event_would(spark: SparkSession) -> None:
+    ahead = frames.messages(spark, [message(envelope(after=row(event_ts="2027-05-01T00:00:00Z")))])
+    catalogue = ContentCatalogue(spark, JdbcAddress("", {}), "")
+    contents = catalogue.snapshot(spark.createDataFrame([], schemas.CONTENT).toArrow())
+    topic: Any = SimpleNamespace(topic="engagement-events", read=lambda *_: ahead)
+    known: Any = SimpleNamespace(load=lambda _: contents)
+    nobody: Any = None
+    day = Span(datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC))
+    source = TopicSource(spark, topic, nobody, known, day, 1, dict)
+    (letter,) = source.chunk(Planned(((0, 0, 1),), 1), "chunk_0").changes.frame().collect()
+    assert letter["code"] == "E_TS_FUTURE"

@@ -12,6 +12,7 @@ from engagement.sinks.redis.aggregate import ShardAggregator
 from engagement.sinks.redis.rows import read_rows
 from engagement.sinks.redis.shard import ShardState
 from engagement.sinks.redis.summary import TaskSummary, partition_summary, to_batch
+from engagement.transform.instant import parse_instant
 
 
 def committed_at(ts_ms: int, **columns: object) -> Message:
@@ -50,3 +51,10 @@ def test_a_header_that_names_no_earlier_message_makes_no_replay(replay_of: int) 
 def test_a_header_that_names_an_earlier_message_makes_a_replay() -> None:
     batch = changes(replace(builders.message(row()), offset=8, replay_of=7))
     assert (batch.column("replay_of").to_pylist(), batch.column("version").to_pylist()) == ([7], [8])
+
+
+def test_the_ranking_learns_the_time_of_a_row_that_is_refused_for_it() -> None:
+    ahead = "2026-11-23T15:05:00.000001Z"
+    shard = ShardAggregator(ShardState("1", 0), rebuild=False)
+    delta = shard.add(read_rows(changes(builders.created(id=7, event_ts=ahead))))
+    assert delta.refused == {"7": parse_instant(ahead)}

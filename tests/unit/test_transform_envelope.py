@@ -24,6 +24,7 @@ from tests.reference.vectors import message_vectors, vector_message
 from engagement.transform.envelope import Effect, Headers, Outcome, Place, read_message
 from engagement.transform.instant import parse_instant, to_text
 from engagement.transform.json_text import RECURSION_LIMIT, JsonReader, to_compact_text
+from engagement.transform.validate import Image
 
 _COUNT = int(os.environ.get("FUZZ_MESSAGES", "5000"))
 _SEED = int(os.environ.get("FUZZ_SEED", "20261123"))
@@ -202,6 +203,17 @@ def test_what_was_counted_is_taken_back_after_the_brokers_clock_was_set_back(op:
     assert str(outcome.kind) == "change"
     assert [effect.effect for effect in outcome.effects] == ([-1] if op == "d" else [1, -1])
     assert outcome.effects[-1].image.event_us == parse_instant(builders.EVENT_TS)
+
+
+@pytest.mark.parametrize(
+    ("columns", "code"), [({}, "E_TS_FUTURE"), ({"duration_ms": -1}, "E_TS_FUTURE"), ({"user_id": "x"}, "E_UUID")]
+)
+def test_a_row_that_is_refused_for_its_time_keeps_it_and_no_other_does(columns: dict[str, object], code: str) -> None:
+    outcome = _read(builders.created(event_ts="2026-11-23T15:05:00.000001Z", **columns))
+    assert outcome.refusal is not None
+    assert str(outcome.refusal.code) == code
+    ahead = parse_instant("2026-11-23T15:05:00.000001Z") if code == "E_TS_FUTURE" else None
+    assert outcome.effects == (Effect(Image(1, event_us=ahead), is_version=True, effect=0),)
 
 
 @given(

@@ -185,7 +185,9 @@ class TopicSource:
         self._contents = self.catalogue.load(self._contents)
         messages = narrow_messages(self.topic.read(self.spark, ranges))
         changes = Changes(messages, self._contents.contents).frame()
-        wanted = changes.where(_within(F.coalesce("event_ts", "kafka_ts"), self.span))
+        # A refused row may keep its time, which lies ahead: the day of a letter is its message's.
+        event_ts = F.when(F.col("code").isNull(), F.col("event_ts"))
+        wanted = changes.where(_within(F.coalesce(event_ts, "kafka_ts"), self.span))
         times = (self.span.start, self.span.end)
         return Chunk(name, FramedChanges(without_place(wanted)), ONE_VERSION, times=times)
 

@@ -164,7 +164,8 @@ def _judge_own(change: _Change, kafka_us: int) -> tuple[Effect, Refusal | None]:
     row = check_row(change.own, latest_us, flat=change.flat)
     refusal = refusal or (check_id(change.own) if is_deletion else row.refusal)
     if refusal is not None:
-        return Effect(Image(row.image.event_id), is_version=True, effect=0), refusal
+        event_us = row.image.event_us if refusal.code is DeadLetterCode.E_TS_FUTURE else None
+        return Effect(Image(row.image.event_id, event_us=event_us), is_version=True, effect=0), refusal
     counts = row.refusal is None
     return Effect(row.image, is_version=True, effect=(-1 if is_deletion else 1) if counts else 0), None
 

@@ -33,7 +33,7 @@ class Image(NamedTuple):
     user_id: str | None = None
     event_type: str | None = None
     event_us: int | None = None
-    """Microseconds since 1970."""
+    """Microseconds since 1970; that of E_TS_FUTURE stays, since the ranking remembers such a row until then."""
     duration_ms: int | None = None
     device: str | None = None
     raw_payload: str | None = None
@@ -109,7 +109,7 @@ def _read_time(value: Json, latest_us: int) -> tuple[int | None, Refusal | None]
     if event_us is None:
         return None, Refusal(DeadLetterCode.E_TS, "event_ts is no time with a zone")
     if event_us > latest_us:
-        return None, Refusal(DeadLetterCode.E_TS_FUTURE, "event_ts is over 5 minutes ahead of Kafka time")
+        return event_us, Refusal(DeadLetterCode.E_TS_FUTURE, "event_ts is over 5 minutes ahead of Kafka time")
     if event_us < YEAR_2000_US:
         return None, Refusal(DeadLetterCode.E_TS_RANGE, "event_ts is before 2000")
     return event_us, None

@@ -8,7 +8,7 @@ they stand for: see replays.py. Outside a rebuild both are only reported, which 
 
 from collections.abc import Callable
 
-from engagement.sinks.redis.delta import BUCKET_US, FAR_AHEAD_US, MINUTE_US, Delta, Outcomes, Share
+from engagement.sinks.redis.delta import BUCKET_US, MINUTE_US, Delta, Outcomes, Share
 from engagement.sinks.redis.replays import ReplayBook
 from engagement.sinks.redis.rows import Rows
 from engagement.sinks.redis.shard import Position, ShardState
@@ -145,8 +145,7 @@ class ShardAggregator:
             self._take(delta, rows, i)
         elif rows.codes[i] == FUTURE and event_id is not None:
             self._check_refused = self._refusals[event_id] = True
-            at = rows.event_us[i]
-            delta.refused[str(event_id)] = FAR_AHEAD_US if at is None else at
+            delta.refused[str(event_id)] = rows.event_us[i]
         if not rows.is_version[i] or event_id is None:
             return
         if rows.ops[i] == DELETE:

@@ -14,8 +14,6 @@ BUCKET_US = STEP_SECONDS * 1_000_000
 MINUTE_US = 60_000_000
 REFUSED_LIMIT = 100_000
 """Refused rows remembered per shard; those farthest ahead are forgotten first."""
-FAR_AHEAD_US = 8_000_000_000_000_000
-"""Stands for an unknown time of a refused row: about the year 2223."""
 STAMPS = 9
 """Place of the times in a sum: {offset_us, count, …} after the nine numbers of Totals."""
 TYPE_PLACE = {"play": 2, "pause": 3, "finish": 4, "click": 5}
