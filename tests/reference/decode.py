@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tests.reference.instant import FUTURE_LIMIT, YEAR_2000, micros_of, parse_instant
-from tests.reference.strict_json import Document, Json, JsonError, Number, as_text, has_lone_surrogate, read_json
+from tests.reference.strict_json import (
+    Document,
+    Json,
+    JsonError,
+    Number,
+    as_text,
+    has_lone_surrogate,
+    read_json,
+    shortest_bytes,
+)
 
 COLUMNS = ("id", "content_id", "user_id", "event_type", "event_ts", "duration_ms", "device", "raw_payload")
 PLACEHOLDER = "__debezium_unavailable_value"
@@ -14,6 +23,9 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE |
 _EVENT_TYPES = ("play", "pause", "finish", "click")
 _INT_MAX, _INT_MIN = 2**31 - 1, -(2**31)
 _MEBIBYTE = 1024 * 1024
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_OUTSIDE_STRINGS = 65_536
+"""Characters in no string, up to which a message above 1 MiB is read."""
 _ANY_TIME = 2**64
 """As Kafka's time: no event lies ahead of it."""
 
@@ -70,11 +82,14 @@ def decode(value: bytes | None, offset: int, kafka_ts: datetime, headers: Sequen
     if value is None:
         return Outcome("tombstone", nothing)
     document = _read(value)
+    large = len(value) > _MEBIBYTE
     if isinstance(document, str):
-        return Outcome("dead_letter", nothing, code=document)
+        return Outcome("dead_letter", nothing, code="E_TOO_LARGE" if large else document)
     change = _open(document, offset, headers)
     now = micros_of(kafka_ts)
     code = _refuse_change(change, now)
+    if code and large and (change.image is None or _is_large(change.image)):
+        code = "E_TOO_LARGE"
     op = change.op
     move = op == "d" and "__debezium.newkey" in headers
     images = [_own_image(change, code, now)]
@@ -95,12 +110,12 @@ def decode(value: bytes | None, offset: int, kafka_ts: datetime, headers: Sequen
 
 def _read(value: bytes) -> dict[str, Json] | str:
     """The object a message holds, or the code that refuses it."""
-    if len(value) > _MEBIBYTE:
-        return "E_TOO_LARGE"
     try:
         text = value.decode("utf-8")
     except UnicodeDecodeError:
         return "E_UTF8"
+    if len(value) > _MEBIBYTE and len(_STRING.sub("", text)) > _OUTSIDE_STRINGS:
+        return "E_TOO_LARGE"
     return "E_UTF8" if has_lone_surrogate(text) else _read_object(text)
 
 
@@ -177,7 +192,13 @@ def _refuse_change(change: _Change, now: int) -> str | None:
     return _refuse_row(change.image, now, change.flat)
 
 
+def _is_large(row: Row) -> bool:
+    return shortest_bytes(row) > _MEBIBYTE
+
+
 def _refuse_row(row: Row, now: int, flat: bool) -> str | None:
+    if _is_large(row):
+        return "E_TOO_LARGE"
     absent = [name for name in COLUMNS if name not in row]
     wrong_case = any(key.lower() in absent for key in row)
     missing = not flat and any(name != "id" for name in absent)
@@ -226,7 +247,8 @@ def _own_image(change: _Change, code: str | None, now: int) -> Image:
 
 
 def _image(row: Row, now: int, *, is_version: bool, effect: int) -> Image:
-    moment, duration, device = row.get("event_ts"), row.get("duration_ms"), row.get("device")
+    moment, duration = row.get("event_ts"), row.get("duration_ms")
+    device, raw_payload = (None, None) if _is_large(row) else (row.get("device"), row.get("raw_payload"))
     return Image(
         is_version,
         effect,
@@ -237,7 +259,7 @@ def _image(row: Row, now: int, *, is_version: bool, effect: int) -> Image:
         parse_instant(moment) if isinstance(moment, str) and _refuse_time(moment, now) is None else None,
         _integer(duration) if _refuse_duration(duration) is None else None,
         device if isinstance(device, str) else None,
-        row.get("raw_payload"),
+        raw_payload,
     )
 
 

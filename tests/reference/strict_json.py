@@ -206,6 +206,22 @@ def as_text(value: Json) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(plain(value), separators=(",", ":"))
 
 
+def shortest_bytes(value: Json) -> int:
+    """How many bytes of UTF-8 the value takes where nothing is spelled longer than it must be."""
+    total, waiting = 0, [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict | list):
+            total += max(2, len(item) + 1)
+            waiting += item.values() if isinstance(item, dict) else item
+            total += sum(shortest_bytes(name) + 1 for name in item) if isinstance(item, dict) else 0
+        elif isinstance(item, Number):
+            total += len(item.text)
+        else:
+            total += len(json.dumps(item, ensure_ascii=False).encode())
+    return total
+
+
 def plain(value: Json) -> object:
     """A JSON value with its numbers as floats (text where too large), for comparing what two writers made of it."""
     if isinstance(value, Number):

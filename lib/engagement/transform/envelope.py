@@ -5,15 +5,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from engagement.schemas import ROW_COLUMNS, DeadLetterCode, Kind
-from engagement.transform.json_text import MINUS_ZERO, Json, JsonObject, JsonReader, Refusal
+from engagement.transform.json_text import MAX_BYTES, MINUS_ZERO, Json, JsonObject, JsonReader, Refusal
 from engagement.transform.validate import (
     ANY_TIME_US,
     FUTURE_LIMIT_US,
     TOASTABLE,
+    TOO_LARGE,
     UNAVAILABLE,
+    CheckedRow,
     Image,
     check_id,
     check_row,
+    is_too_large,
 )
 
 NEW_KEY, OLD_KEY = "__debezium.newkey", "__debezium.oldkey"
@@ -74,6 +77,8 @@ class _Change(NamedTuple):
     place: Place
     has_odd_names: bool = False
     """Whether a member's name is in the wrong case: what it holds would be lost without a word."""
+    is_large: bool = False
+    """Whether the message has room for a row that is too large."""
 
 
 _NO_HEADERS = Headers()
@@ -97,10 +102,13 @@ def read_message(
     if value is None:
         return Outcome(Kind.TOMBSTONE, _NOTHING)
     document = reader.read(value)
+    is_large = len(value) > MAX_BYTES
     if isinstance(document, Refusal):
-        return Outcome(Kind.DEAD_LETTER, _NOTHING, document)
+        return Outcome(Kind.DEAD_LETTER, _NOTHING, TOO_LARGE if is_large else document)
     is_replay = headers.replay_of is not None
     change = _open(document, headers.replay_of if is_replay else offset, kafka_us, headers.names)
+    if is_large:
+        change = change._replace(is_large=True)
     own, refusal = _judge_own(change, kafka_us)
     effects = (own, *_take_back(change)) if change.op == "u" and not is_replay else (own,)
     moves = change.op == "d" and NEW_KEY in headers.names
@@ -158,16 +166,29 @@ def _with_kept_values(after: JsonObject | None, before: JsonObject | None) -> Js
 def _judge_own(change: _Change, kafka_us: int) -> tuple[Effect, Refusal | None]:
     refusal = _check_envelope(change)
     if change.own is None:
-        return _NOTHING[0], refusal
+        return _NOTHING[0], TOO_LARGE if change.is_large else refusal
     is_deletion = change.op == "d"
     latest_us = ANY_TIME_US if is_deletion else kafka_us + FUTURE_LIMIT_US
-    row = check_row(change.own, latest_us, flat=change.flat)
+    row = _check_row(change, change.own, latest_us)
     refusal = refusal or (check_id(change.own) if is_deletion else row.refusal)
     if refusal is not None:
+        refusal = TOO_LARGE if row.refusal is TOO_LARGE else refusal
         event_us = row.image.event_us if refusal.code is DeadLetterCode.E_TS_FUTURE else None
         return Effect(Image(row.image.event_id, event_us=event_us), is_version=True, effect=0), refusal
     counts = row.refusal is None
     return Effect(row.image, is_version=True, effect=(-1 if is_deletion else 1) if counts else 0), None
+
+
+def _check_row(change: _Change, row: JsonObject, latest_us: int) -> CheckedRow:
+    """A row's columns and the first check that it fails, of which the first is its size.
+
+    The row's, not the message's: one that came alone and counted is taken back by an update that brings it twice.
+    """
+    checked = check_row(row, latest_us, flat=change.flat)
+    if change.is_large and is_too_large(row):
+        # A deletion is delivered all the same, without what no sink could carry.
+        return CheckedRow(checked.image._replace(device=None, raw_payload=None), TOO_LARGE)
+    return checked
 
 
 def _take_back(change: _Change) -> tuple[Effect, ...]:
@@ -178,7 +199,7 @@ def _take_back(change: _Change) -> tuple[Effect, ...]:
     """
     if change.before is None:
         return ()
-    row = check_row(change.before, ANY_TIME_US, flat=False)
+    row = _check_row(change, change.before, ANY_TIME_US)
     return () if row.refusal else (Effect(row.image, is_version=False, effect=-1),)
 
 

@@ -13,6 +13,10 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 from engagement.schemas import DeadLetterCode
 
 MAX_BYTES = 1_048_576
+"""Of a text that is read whatever it holds."""
+MAX_OUTSIDE_STRINGS = 65_536
+"""Characters of a larger text that are in no string. A database's rows are strings and little else, and quickly read at
+any size; millions of numbers or brackets would take a minute and half a gigabyte."""
 MAX_DEPTH = 1_000
 RECURSION_LIMIT = 3 * MAX_DEPTH
 """What `sys.setrecursionlimit` needs for values of MAX_DEPTH; far deeper ones then raise before the C stack ends."""
@@ -20,6 +24,7 @@ RECURSION_LIMIT = 3 * MAX_DEPTH
 _INTEGER_DIGITS = 20
 _SPACES = re.compile(r"[ \t\n\r]*")
 _BRACKETS_OUTSIDE_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*+"|([\[{])|([\]}])', re.DOTALL)
+_STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _ESCAPED_BACKSLASH = re.compile(r"\\\\")
 _SURROGATE_PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
@@ -64,12 +69,12 @@ class JsonReader:
 
         Needs a recursion limit of RECURSION_LIMIT; with a lower one, deep values are refused earlier.
         """
-        if len(value) > MAX_BYTES:
-            return Refusal(DeadLetterCode.E_TOO_LARGE, "more than 1 MiB")
         try:
             text = value.decode("utf-8")
         except UnicodeDecodeError:
             return Refusal(DeadLetterCode.E_UTF8, "bytes are no UTF-8")
+        if len(value) > MAX_BYTES and len(_STRINGS.sub("", text)) > MAX_OUTSIDE_STRINGS:
+            return Refusal(DeadLetterCode.E_TOO_LARGE, "more than 1 MiB")
         if "\\u" in text and _has_lone_surrogate(text):
             return Refusal(DeadLetterCode.E_UTF8, "unpaired surrogate escape")
         return self._read_object(text)
@@ -117,7 +122,7 @@ def _parts(container: JsonObject | list[Json]) -> Iterator[str | JsonObject | li
     if isinstance(container, dict):
         yield "{"
         for place, (name, item) in enumerate(container.items()):
-            yield f"{',' if place else ''}{json.dumps(name)}:"
+            yield f"{',' if place else ''}{json.dumps(name, ensure_ascii=False)}:"
             yield _text_or_container(item)
         yield "}"
     else:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from engagement.schemas import EVENT_TYPES, ROW_COLUMNS, DeadLetterCode
 from engagement.transform.instant import SECOND_US, parse_instant
-from engagement.transform.json_text import MINUS_ZERO, Json, JsonObject, Refusal, to_compact_text
+from engagement.transform.json_text import MAX_BYTES, MINUS_ZERO, Json, JsonObject, Refusal, to_compact_text
 
 UNAVAILABLE = "__debezium_unavailable_value"
 """What Debezium sends for a TOASTed value that an update did not touch."""
@@ -22,6 +22,7 @@ YEAR_2000_US = 946_684_800 * SECOND_US
 _INT_MAX, _INT_MIN = 2**31 - 1, -(2**31)
 _UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 
+TOO_LARGE = Refusal(DeadLetterCode.E_TOO_LARGE, "more than 1 MiB")
 _BAD_ID = Refusal(DeadLetterCode.E_ID, "id is missing or no integer from 1 to 2^63-1")
 
 
@@ -85,6 +86,11 @@ def check_row(row: JsonObject, latest_us: int, *, flat: bool) -> CheckedRow:
     if refusal is None and image.event_type is None:
         refusal = Refusal(DeadLetterCode.E_EVENT_TYPE, "event_type is none of the four")
     return CheckedRow(image, refusal or ts_refusal or _check_duration(duration))
+
+
+def is_too_large(row: JsonObject) -> bool:
+    """Whether a row takes more than 1 MiB as compact JSON in UTF-8: no message spells it in fewer bytes."""
+    return len(to_compact_text(row).encode()) > MAX_BYTES
 
 
 def as_text(value: Json) -> str | None:
