@@ -8,7 +8,7 @@ import pytest
 from engagement.sinks.external.answers import Answer, Trouble
 from engagement.sinks.external.events import Event, RowVersion
 from engagement.sinks.external.gate import PAUSE_PROBE_SECONDS, Gate, GateState
-from engagement.sinks.external.lane import Halt, Sending
+from engagement.sinks.external.lane import Halt, Sending, Status
 from engagement.sinks.external.lanes import LanePlan, LaneResult, Lanes, LaneWorld
 
 Post = Callable[[int, Sending], Answer]
@@ -196,6 +196,35 @@ def test_a_batch_whose_answer_is_too_long_is_asked_for_event_by_event() -> None:
 
     result = send(talkative, events(30))
     assert (len(result.outcomes), result.left) == (30, [])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"results":[{"index":0,"status":422,"error":"no"},{"index":1,"sta', b"\r\n [", b"\xef\xbb\xbf{", b"[" * 60_000],
+    ids=["within a result", "blanks before it", "a byte order mark before it", "too deep to be read"],
+)
+def test_a_batch_whose_answer_breaks_off_is_asked_for_event_by_event(body: bytes) -> None:
+    def cut_off(_: int, sending: Sending) -> Answer:
+        if sending.is_batch:
+            return Answer(200, body=body)
+        return Answer(422 if sending.items[0].event.version.event_id == 0 else 200)
+
+    result = send(cut_off, events(30))
+    statuses = {outcome.version.event_id: outcome.status for outcome in result.outcomes}
+    assert statuses == {**dict.fromkeys(range(1, 30), Status.DELIVERED), 0: Status.REJECTED}
+    assert result.left == []
+
+
+@pytest.mark.parametrize("body", [b"", b"OK", b"accepted {all}", b'"fine"', b"\xff\xfe"])
+def test_an_answer_that_is_no_document_accepts_the_whole_batch(body: bytes) -> None:
+    keys: list[str] = []
+
+    def brief(_: int, sending: Sending) -> Answer:
+        keys.append(sending.key)
+        return Answer(200, body=body)
+
+    result = send(brief, events(30))
+    assert (len(result.outcomes), result.left, len(keys)) == (30, [], 3)
 
 
 def test_the_gate_opens_for_longer_and_longer_and_a_success_closes_it() -> None:

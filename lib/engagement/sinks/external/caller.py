@@ -15,6 +15,8 @@ from engagement.sinks.external.signing import signature_headers
 
 MOST_ANSWER_BYTES = 64 * 1024
 _PIECE_BYTES = 16 * 1024
+_BLANKS = b" \t\r\n\xef\xbb\xbf"
+"""What may stand before JSON, a byte order mark too."""
 
 
 class Caller:
@@ -89,8 +91,16 @@ class _Line:
 
 
 def document_of(answer: Answer) -> object:
-    """The JSON that an answer holds; None when it is no JSON."""
+    """The JSON that an answer holds; None when it holds other text, or nothing.
+
+    Raises: ValueError when its end is missing: it was not read, or JSON begins that is none as a whole.
+    """
+    if answer.body is None:
+        raise ValueError("the answer was not read to its end")
     try:
-        return json.loads(answer.body or b"")
+        return json.loads(answer.body)
     except (ValueError, RecursionError):
+        # Where the end of the connection is that of the body, nothing but the JSON tells that a part is missing.
+        if answer.body.lstrip(_BLANKS).startswith((b"{", b"[")):
+            raise ValueError("the answer breaks off, or is no JSON") from None
         return None

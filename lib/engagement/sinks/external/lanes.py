@@ -202,11 +202,12 @@ class _Lane:
         answer = self._world.post(self._number, sending)
         if self._over.is_set():
             return Halt("it took too long")  # nobody waits for this lane any more
-        if sending.is_batch and answer.verdict is Verdict.DONE and answer.body is None:
+        try:
+            results = results_of(document_of(answer)) if sending.is_batch and answer.verdict is Verdict.DONE else None
+        except ValueError:
             self.work.split()  # what became of each, only asking for each will tell
             self._trip.succeeded()
             return None
-        results = results_of(document_of(answer)) if sending.is_batch else None
         halt = self.work.answered(answer, results, sent_us, self._world.epoch_us())
         if halt is None:
             self._trip.succeeded(refused=answer.verdict is Verdict.REFUSED)
