@@ -19,7 +19,7 @@ FIRST = datetime(2026, 11, 23, 23, 59, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Stored:
-    """A stored letter; `offset` minutes after FIRST."""
+    """A stored letter; `offset` minutes after FIRST, and `later` by so much."""
 
     value: bytes
     offset: int = 0
@@ -29,6 +29,11 @@ class Stored:
     header_names: tuple[str, ...] | None = None
     topic: str = TOPIC
     stage: str = "decode"
+    later: timedelta = timedelta()
+
+    @property
+    def kafka_ts(self) -> datetime:
+        return FIRST + timedelta(minutes=self.offset) + self.later
 
 
 def store(lake: Path, letters: Sequence[Stored]) -> LetterTable:
@@ -36,10 +41,10 @@ def store(lake: Path, letters: Sequence[Stored]) -> LetterTable:
     rows = [
         {
             "topic": each.topic, "kafka_partition": each.partition, "kafka_offset": each.offset,
-            "kafka_ts": FIRST + timedelta(minutes=each.offset), "raw_value": each.value,
+            "kafka_ts": each.kafka_ts, "raw_value": each.value,
             "header_names": each.header_names, "stage": each.stage, "code": each.code, "detail": "a reason",
             "sink": each.sink, "attempts": 1, "batch_id": "app/generation/3", "status": "new", "history": None,
-            KAFKA_DATE: (FIRST + timedelta(minutes=each.offset)).date(),
+            KAFKA_DATE: each.kafka_ts.date(),
         }
         for each in letters
     ]  # fmt: skip

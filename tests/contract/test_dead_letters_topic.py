@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -18,9 +18,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from tests.builders import CONTENT_ID, created, envelope, message, row
 from tests.contract.dying_replay import BEFORE_THE_MARK, IN_THE_TRANSACTION
-from tests.dead_letters import PROJECT, Stored, store
+from tests.dead_letters import FIRST, PROJECT, Stored, store
 
-from engagement.dead_letters.letter import LetterId
+from engagement.dead_letters.letter import Place
 from engagement.dead_letters.replay import Replay, Replayer
 from engagement.dead_letters.selection import TRANSFORM, Selection
 from engagement.dead_letters.table import LetterTable
@@ -32,6 +32,7 @@ from engagement.errors import PermanentError
 pytestmark = pytest.mark.timeout(240)
 
 GOOD = created().value or b""
+OTHER = created(id=2).value or b""
 READ_SECONDS = 30.0
 
 
@@ -129,6 +130,28 @@ def test_replaying_twice_has_one_effect(bench: Bench) -> None:
     assert bench.offsets() == list(range(20))
 
 
+def test_a_message_in_the_place_of_one_that_was_sent_before_the_topic_was_made_again_is_sent(bench: Bench) -> None:
+    bench.store(Stored(GOOD, 5))
+    assert bench.replay().stdout == "dead-letters: 1 of 1 sent again\n"
+    bench.store(Stored(OTHER, 5, later=timedelta(days=2)))
+    assert bench.replay().stdout == "dead-letters: 1 of 1 sent again\n"
+    assert [each.value() for each in bench.messages()] == [GOOD, OTHER]
+
+
+def test_markers_of_earlier_releases_tell_of_messages_that_were_there_then(bench: Bench) -> None:
+    table = bench.store(Stored(GOOD, 5), Stored(OTHER, 5, later=timedelta(days=2)))
+    topic, run = bench.run(table)
+    assert topic.sent_before([]) == {}
+    producer = Producer({"bootstrap.servers": bench.broker})
+    between = int((FIRST + timedelta(days=1)).timestamp() * 1000)
+    producer.produce(f"{bench.topic}-replays", b"sent", f"{bench.topic}:0:5:decode".encode(), timestamp=between)
+    producer.flush(READ_SECONDS)
+    tally = run.run(Selection(statuses=("new",)))
+    assert (tally.sent_before, tally.sent) == (1, 1)
+    assert [each.value() for each in bench.messages()] == [OTHER]
+    assert bench.statuses() == {"replayed"}
+
+
 @pytest.mark.parametrize("dies", [IN_THE_TRANSACTION, BEFORE_THE_MARK])
 def test_after_kill_9_the_next_run_brings_effect_and_status_together(bench: Bench, dies: str) -> None:
     bench.store(*(Stored(GOOD, n) for n in range(5)))
@@ -148,11 +171,11 @@ def test_of_two_runs_at_once_the_earlier_sends_nothing_more(bench: Bench) -> Non
     table = bench.store(*(Stored(GOOD, n) for n in range(3)))
 
     (first, earlier), (_, later) = bench.run(table), bench.run(table)
-    assert first.sent_before() == {}
+    assert first.sent_before([]) == {}
     overtaken = False
     send = first.send
 
-    def send_after_the_other(replays: Sequence[Replay]) -> Iterator[tuple[LetterId, str]]:
+    def send_after_the_other(replays: Sequence[Replay]) -> Iterator[tuple[Place, str]]:
         nonlocal overtaken
         overtaken = True
         assert later.run(Selection(statuses=("new",))).sent == 3
@@ -171,7 +194,7 @@ def test_a_run_that_is_overtaken_while_it_sends_says_so_too(bench: Bench, monkey
     (first, earlier), (_, later) = bench.run(table), bench.run(table)
     produce = first._produce
 
-    def produce_until_it_is_heard(producer: Producer, replay: Replay, offsets: dict[LetterId, int]) -> None:
+    def produce_until_it_is_heard(producer: Producer, replay: Replay, offsets: dict[Place, int]) -> None:
         assert later.run(Selection(statuses=("new",))).sent == 3
         while True:
             produce(producer, replay, offsets)

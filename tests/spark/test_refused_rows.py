@@ -147,6 +147,15 @@ def test_a_place_on_another_day_is_another_message_but_the_same_row(letters: Let
     assert letters.offsets() == [1, 1, 2]
 
 
+def test_so_is_a_place_at_another_time_of_a_day_and_both_are_there_once(letters: Letters) -> None:
+    for _ in range(2):
+        letters.add(1)
+        letters.add(1, at=NOW + timedelta(milliseconds=1))
+    assert letters.offsets() == [1, 1]
+    letters.add(1, 2, at=NOW + timedelta(hours=1), of_rows=True)
+    assert letters.offsets() == [1, 1, 2]
+
+
 def test_other_engines_find_letters_by_any_column(letters: Letters) -> None:
     """Commits tell bounds of places only; unless the table says so, delta-rs takes the rest for NULL."""
     letters.add(1)

@@ -6,13 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from jobs.dead_letters import COMMAND
 from tests.builders import created
-from tests.dead_letters import PROJECT, TOPIC, Stored, store
+from tests.dead_letters import FIRST, PROJECT, TOPIC, Stored, store
 
 from engagement.command import main
 from engagement.dead_letters.actions import DeadLetters
@@ -154,6 +154,16 @@ def test_bad_usage_is_2_with_every_problem(
     told = capsys.readouterr().err
     assert all(problem in told for problem in problems), told
     assert "Traceback" not in told
+
+
+def test_a_correction_stands_for_one_of_the_letters_that_share_a_place(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, [Stored(b"{", 1), Stored(b"[", 1, later=timedelta(days=2))])
+    with pytest.raises(ContractError, match="--since tells them apart"):
+        terminal.commands.replay(Selection(ids=(ONE,)), GOOD, dry_run=True)
+    one = Selection(ids=(ONE,), since=FIRST + timedelta(days=1))
+    terminal.commands = replace(terminal.commands, destinations={"transform": ReplayTopic(TOPIC, {}, time.monotonic)})
+    assert terminal.commands.replay(one, GOOD, dry_run=True) == 0
+    assert terminal.text.startswith("dead-letters: 1 of 1 would be sent again")
 
 
 def test_a_destination_without_an_address_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

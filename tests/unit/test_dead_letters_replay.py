@@ -10,16 +10,17 @@ from tests.builders import created, envelope, message, row
 from tests.dead_letters import FIRST, PROJECT, TOPIC, Stored, store
 
 from engagement.dead_letters.discard import discard
-from engagement.dead_letters.letter import Action, LetterId, parse_id
+from engagement.dead_letters.letter import Action, LetterId, Place, parse_id
 from engagement.dead_letters.replay import Replay, Replayer, Tally, slices
 from engagement.dead_letters.selection import TRANSFORM, Selection
-from engagement.dead_letters.table import LetterTable, Place
+from engagement.dead_letters.table import LetterTable
 from engagement.errors import ConfigError, TransientError
 from engagement.schemas import TABLE_TOPIC
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 NEW = Selection(statuses=("new",))
 GOOD = created().value or b""
+OTHER = created(id=2).value or b""
 BAD = b"not JSON"
 ACTION = Action(NOW, "me", "discarded", "noise")
 
@@ -33,25 +34,29 @@ class MemoryDestination:
 
     def __init__(self, unmarked_letters: int = 20_000) -> None:
         self.unmarked_letters = unmarked_letters
-        self.taken: list[LetterId] = []
+        self.places: list[Place] = []
         self.values: list[bytes] = []
         self.dies: str = ""
 
     def takes(self, letter: LetterId) -> bool:
         return letter.topic == TOPIC
 
-    def sent_before(self) -> Mapping[LetterId, str]:
-        return dict.fromkeys(self.taken, "sent by a run that ended before it could note so")
+    @property
+    def taken(self) -> list[LetterId]:
+        return [place.id for place in self.places]
 
-    def send(self, replays: Sequence[Replay]) -> Iterator[tuple[LetterId, str]]:
+    def sent_before(self, places: Sequence[Place]) -> Mapping[Place, str]:
+        return {place: "sent by a run that ended before it could note so" for place in places if place in self.places}
+
+    def send(self, replays: Sequence[Replay]) -> Iterator[tuple[Place, str]]:
         if self.dies == "before the effect":
             raise CrashError
-        self.taken += [replay.id for replay in replays]
+        self.places += [replay.place for replay in replays]
         self.values += [replay.value for replay in replays]
         if self.dies == "after the effect":
             raise CrashError
         for replay in replays:
-            yield replay.id, f"sent as {replay.id.partition}:{100 + replay.id.offset}"
+            yield replay.place, f"sent as {replay.id.partition}:{100 + replay.id.offset}"
 
 
 def replayer(table: LetterTable, destination: MemoryDestination, sink: str = TRANSFORM) -> Replayer:
@@ -78,6 +83,24 @@ def test_a_second_run_sends_nothing(tmp_path: Path) -> None:
     replayer(table, destination).run(NEW)
     assert str(replayer(table, destination).run(NEW)) == "0 of 0 sent again"
     assert len(destination.taken) == 5
+
+
+@pytest.mark.parametrize("later", [timedelta(days=2), timedelta(minutes=1)], ids=["days later", "on the same day"])
+def test_a_topic_that_was_made_again_has_other_letters_at_the_same_places(tmp_path: Path, later: timedelta) -> None:
+    destination = MemoryDestination()
+    replayer(store(tmp_path, [Stored(GOOD, 2)]), destination).run(NEW)
+    table = store(tmp_path, [Stored(OTHER, 2, later=later)])
+    assert replayer(table, destination).run(NEW).sent == 1
+    assert destination.values == [GOOD, OTHER]
+    assert [len(letter.history) for letter in table.newest(Selection(), 2)] == [1, 1]
+
+
+def test_letters_that_share_a_place_are_both_sent_in_one_run(tmp_path: Path) -> None:
+    table = store(tmp_path, [Stored(GOOD, 2), Stored(OTHER, 2, later=timedelta(days=2))])
+    destination = MemoryDestination()
+    assert replayer(table, destination).run(NEW).sent == 2
+    assert destination.values == [GOOD, OTHER]
+    assert [letter.status for letter in table.newest(Selection(), 2)] == ["replayed"] * 2
 
 
 @pytest.mark.parametrize("dies", ["before the effect", "after the effect"])
@@ -199,7 +222,7 @@ def test_a_discarded_letter_is_kept_and_can_be_sent_after_all(tmp_path: Path) ->
 
 def test_what_a_dead_run_has_sent_is_settled_before_it_could_be_discarded(tmp_path: Path) -> None:
     table, destination = store(tmp_path, [Stored(GOOD, 1), Stored(GOOD, 2)]), MemoryDestination()
-    destination.taken = [LetterId(TOPIC, 0, 1, "decode")]
+    destination.places = table.places(Selection(ids=(LetterId(TOPIC, 0, 1, "decode"),)))
     assert replayer(table, destination).settle(NEW) == 1
     discard(table, NEW, "me", "", lambda: NOW, lambda _at, _of: None)
     assert statuses(table) == {1: "replayed", 2: "discarded"}
@@ -229,7 +252,7 @@ def test_a_table_whose_files_are_gone_is_a_sentence(tmp_path: Path) -> None:
 
 def test_slices_are_bounded_in_number_and_size() -> None:
     def place(number: int, size: int) -> Place:
-        return Place(LetterId(TOPIC, 0, number, "decode"), FIRST.date(), None, size)
+        return Place(LetterId(TOPIC, 0, number, "decode"), number, FIRST.date(), None, size)
 
     mib = 1024 * 1024
     sizes = [part[0].size // mib for part in slices([place(n, 20 * mib) for n in range(3)])]

@@ -102,19 +102,23 @@ class DeadLetters:
     def _check_payload(self, selection: Selection, payload: bytes) -> None:
         """Say at once what is wrong with a correction. Raises: ContractError."""
         letter = self._find(selection.ids[0])
+        if len(self.table.places(selection)) > 1:
+            raise ContractError(
+                f"{letter.place.id} are several, since their topic was made again: --since tells them apart"
+            )
         found = judge(JsonReader(), letter, payload, self.clock())
         if isinstance(found, Refusal):
             raise ContractError(f"the payload would be refused too: {found.code}, {found.detail}")
 
     def _find(self, letter: LetterId) -> FullLetter:
-        """Raises: ContractError when there is none."""
+        """The newest, if a topic that was made again has left several. Raises: ContractError when there is none."""
         if not self.table.exists():
             raise ContractError(f"there is no table of dead letters at {self.table.path} yet")
         one = Selection(ids=(letter,))
         found = self.table.messages(self.table.places(one), one)
         if not found:
             raise ContractError(f"there is no dead letter {letter}")
-        return found[0]
+        return found[-1]
 
     def _report(self, tally: Tally) -> None:
         self.progress(str(tally))

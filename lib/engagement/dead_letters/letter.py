@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import NamedTuple
 
 NEW, REPLAYED, DISCARDED = "new", "replayed", "discarded"
@@ -11,7 +11,7 @@ _ID = re.compile(r"([A-Za-z0-9._-]{1,249}):(\d{1,10}):(\d{1,19}):([a-z0-9_-]{1,4
 
 
 class LetterId(NamedTuple):
-    """Where a message was refused; no two letters share one.
+    """Where a message was refused; two letters share one only if their topic was made again between them.
 
     >>> str(LetterId("engagement-events", 2, 1234, "decode"))
     'engagement-events:2:1234:decode'
@@ -37,6 +37,18 @@ def parse_id(text: str) -> LetterId:
         raise ValueError(f"{text!r} is no dead letter's id: topic:partition:offset:stage, as `list` prints it")
     topic, partition, offset, stage = found.groups()
     return LetterId(topic, int(partition), int(offset), stage)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a letter lies in the table; no two letters share one."""
+
+    id: LetterId
+    kafka_us: int
+    """Kafka time of its message, microseconds since 1970: what tells it from one of a topic's earlier life."""
+    kafka_date: date
+    sink: str | None
+    size: int
 
 
 class Action(NamedTuple):
@@ -68,6 +80,7 @@ class Letter:
 class FullLetter:
     """A letter with its message."""
 
+    place: Place
     letter: Letter
     value: bytes
     header_names: tuple[str, ...] = ()

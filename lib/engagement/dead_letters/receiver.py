@@ -12,7 +12,7 @@ from functools import partial
 import pyarrow as pa
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from engagement.dead_letters.letter import LetterId
+from engagement.dead_letters.letter import LetterId, Place
 from engagement.dead_letters.replay import Replay
 from engagement.errors import PermanentSinkError, TransientSinkError
 from engagement.retry import RetryPolicy, call_with_retry
@@ -44,32 +44,31 @@ class ReceiverReplays:
         """Every one but of a table's rows, whose versions their place in Kafka does not tell."""
         return letter.topic != TABLE_TOPIC
 
-    def sent_before(self) -> Mapping[LetterId, str]:
+    def sent_before(self, _places: Sequence[Place]) -> Mapping[Place, str]:
         """Nothing: the receiver knows by the key."""
         return {}
 
-    def send(self, replays: Sequence[Replay]) -> Iterator[tuple[LetterId, str]]:
+    def send(self, replays: Sequence[Replay]) -> Iterator[tuple[Place, str]]:
         """Post one after the other, in the order in which they were refused."""
-        letters = {(replay.id.partition, replay.id.offset): replay.id for replay in replays}
         with closing(Caller(self._options)) as caller:
             for event in self._events(replays):
                 answer = call_with_retry(partial(_post, caller, event), _RETRIES)
                 if answer.verdict is Verdict.DONE:
-                    place = event.version.partition, event.version.offset
-                    yield letters[place], f"{answer.told} to {event.version.key}"
+                    yield replays[event.version.offset].place, f"{answer.told} to {event.version.key}"
 
     def _events(self, replays: Sequence[Replay]) -> Iterator[Event]:
+        """Their row versions; each has for its offset the number of its letter, whose own need not be its alone."""
         if not replays:
             return
         if self._contents is None:
             self._contents = Contents(self._read_contents())
         rows = [
             {
-                "topic": replay.id.topic, "partition": replay.id.partition, "offset": replay.id.offset,
+                "topic": replay.id.topic, "partition": replay.id.partition, "offset": number,
                 "timestamp": replay.letter.letter.kafka_ts, "value": replay.value,
-                "header_names_json": json.dumps(replay.letter.header_names), "replay_of": None,
+                "header_names_json": json.dumps(replay.letter.header_names), "replay_of": replay.id.offset,
             }
-            for replay in replays
+            for number, replay in enumerate(replays)
         ]  # fmt: skip
         messages = pa.RecordBatch.from_pylist(rows, schema=_MESSAGES)
         for changes in transform_batches([messages], self._contents):

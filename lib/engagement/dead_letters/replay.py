@@ -5,6 +5,8 @@ Guarantee: one effect per letter. Where a crash can fall, and why the next run r
 * before a destination's `send` has returned: it holds all of these messages or none (see topic.py), and knows which.
 * between the effect and its mark in the table: the letters look new, but `sent_before` knows them and they are marked.
 * after the mark: they are no longer selected.
+
+A topic that was deleted and made again gives a place to another message, so a letter is known by its Kafka time too.
 """
 
 import hashlib
@@ -15,9 +17,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from engagement.dead_letters.letter import DISCARDED, NEW, REPLAYED, Action, FullLetter, LetterId
+from engagement.dead_letters.letter import DISCARDED, NEW, REPLAYED, Action, FullLetter, LetterId, Place
 from engagement.dead_letters.selection import TRANSFORM, Selection
-from engagement.dead_letters.table import LetterTable, Place
+from engagement.dead_letters.table import LetterTable
 from engagement.errors import ConfigError
 from engagement.schemas import DeadLetterCode
 from engagement.transform.envelope import Headers, Outcome, read_message
@@ -41,9 +43,14 @@ class Replay:
     outcome: Outcome
 
     @property
+    def place(self) -> Place:
+        """The letter's."""
+        return self.letter.place
+
+    @property
     def id(self) -> LetterId:
         """The letter's."""
-        return self.letter.letter.id
+        return self.place.id
 
     @property
     def content_id(self) -> str | None:
@@ -63,11 +70,11 @@ class Destination(Protocol):
         """Whether the letter is of the topic that it serves."""
         ...
 
-    def sent_before(self) -> Mapping[LetterId, str]:
-        """Letters it knows that it has taken already, with what is known of that; asked before the first `send`."""
+    def sent_before(self, places: Sequence[Place]) -> Mapping[Place, str]:
+        """Those of these letters that it has taken already, with what is known of that; asked before any `send`."""
         ...
 
-    def send(self, replays: Sequence[Replay]) -> Iterator[tuple[LetterId, str]]:
+    def send(self, replays: Sequence[Replay]) -> Iterator[tuple[Place, str]]:
         """Send; gives each letter that was taken, with where it went. What it leaves out was refused again."""
         ...
 
@@ -154,8 +161,8 @@ class Replayer:
         """Mark the letters that a destination has and the table does not know of yet; returns how many."""
         places = self._table.places(selection)
         for sink in {place.sink or TRANSFORM for place in places} & self._destinations.keys():
-            before = self._destinations[sink].sent_before()
-            self._note({place: before[place.id] for place in places if place.id in before})
+            of_sink = [place for place in places if (place.sink or TRANSFORM) == sink]
+            self._note(self._destinations[sink].sent_before(of_sink))
         return self._mark()
 
     def _check(self, places: Sequence[Place]) -> None:
@@ -167,30 +174,26 @@ class Replayer:
         self, sink: str, places: Sequence[Place], selection: Selection, payload: bytes | None, tally: Tally
     ) -> None:
         destination = self._destinations[sink]
-        before: Mapping[LetterId, str] = {} if tally.dry_run else destination.sent_before()
-        known = {place: before[place.id] for place in places if place.id in before}
+        known: Mapping[Place, str] = {} if tally.dry_run else destination.sent_before(places)
         self._note(known)
         tally.sent_before += len(known)
-        where = {place.id: place for place in places if destination.takes(place.id)}
-        tally.elsewhere += len(places) - len(where)
+        taken = [place for place in places if destination.takes(place.id)]
+        tally.elsewhere += len(places) - len(taken)
         corrected = "" if payload is None else f", corrected: sha256 {hashlib.sha256(payload).hexdigest()}"
         most = min(destination.unmarked_letters, SLICE_LETTERS)
-        for part in slices([place for place in where.values() if place not in known], most):
+        for part in slices([place for place in taken if place not in known], most):
             ready = self._ready(self._table.messages(part, selection), payload, tally)
             if tally.dry_run:
                 tally.sent += len(ready)
             else:
-                self._send(destination, ready, where, corrected, tally)
+                self._send(destination, ready, corrected, tally)
             self._report(tally)
 
-    def _send(
-        self, destination: Destination, ready: Sequence[Replay], where: Mapping[LetterId, Place], corrected: str,
-        tally: Tally,
-    ) -> None:  # fmt: skip
+    def _send(self, destination: Destination, ready: Sequence[Replay], corrected: str, tally: Tally) -> None:
         before = tally.sent
-        for letter, how in destination.send(ready):
+        for place, how in destination.send(ready):
             tally.sent += 1
-            self._note({where[letter]: f"{how}{corrected}"})
+            self._note({place: f"{how}{corrected}"})
         if left_out := len(ready) - (tally.sent - before):
             tally.refused[str(DeadLetterCode.E_HTTP_REJECT)] += left_out
         if len(self._unmarked) >= destination.unmarked_letters:

@@ -14,10 +14,11 @@ import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from engagement.dead_letters.letter import Action, FullLetter, Letter, LetterId
+from engagement.dead_letters.letter import Action, FullLetter, Letter, LetterId, Place
 from engagement.dead_letters.selection import Selection, quoted
 from engagement.errors import ContractError, TransientError
 from engagement.retry import RetryPolicy, call_with_retry
+from engagement.transform.instant import to_micros
 
 _ROWS_PER_BATCH = "256"
 """Rows that are decoded at once: messages may be large."""
@@ -32,13 +33,15 @@ _MARKS = pa.schema(
         ("kafka_offset", pa.int64()),
         ("stage", pa.string()),
         ("kafka_date", pa.date32()),
+        ("kafka_ts", pa.timestamp("us", "UTC")),
         ("status", pa.string()),
         ("action", pa.list_(_ACTION)),
     ]
 )
 _COLUMNS = frozenset({"header_names", "history", "status", "raw_value"})
 _SAME_LETTER = " and ".join(
-    f"stored.{name} = mark.{name}" for name in ("kafka_date", "topic", "kafka_partition", "kafka_offset", "stage")
+    f"stored.{name} = mark.{name}"
+    for name in ("kafka_date", "topic", "kafka_partition", "kafka_offset", "stage", "kafka_ts")
 )
 
 
@@ -52,16 +55,6 @@ class Count:
     letters: int
     oldest: Any
     """Kafka time of the oldest (datetime)."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a letter lies in the table."""
-
-    id: LetterId
-    kafka_date: Any
-    sink: str | None
-    size: int
 
 
 class LetterTable:
@@ -97,7 +90,7 @@ class LetterTable:
     def places(self, selection: Selection) -> list[Place]:
         """Every letter's place, in the order in which the messages came."""
         rows = self._ask("places", selection).to_pylist()
-        return [Place(_id(row), row["kafka_date"], row["sink"], row["size"]) for row in rows]
+        return [Place(_id(row), row["kafka_us"], row["kafka_date"], row["sink"], row["size"]) for row in rows]
 
     def messages(self, places: Sequence[Place], selection: Selection) -> list[FullLetter]:
         """The letters at these places with their messages, in the same order; those no longer selected are left out."""
@@ -107,14 +100,14 @@ class LetterTable:
         offsets = [place.id.offset for place in places]
         near = f"kafka_date in ({', '.join(f'date {quoted(day)}' for day in days)})"
         near += f" and kafka_offset between {min(offsets)} and {max(offsets)} and {selection.condition()}"
-        wanted = {place.id: number for number, place in enumerate(places)}
+        wanted = {(place.id, place.kafka_us): number for number, place in enumerate(places)}
         found: dict[int, FullLetter] = {}
         for batch in self._stream("messages", near):
             for row in batch.to_pylist():
-                number = wanted.get(_id(row))
+                number = wanted.get((_id(row), to_micros(row["kafka_ts"])))
                 if number is not None:
                     names = tuple(row["header_names"] or ())
-                    found[number] = FullLetter(_letter(row), row["raw_value"] or b"", names)
+                    found[number] = FullLetter(places[number], _letter(row), row["raw_value"] or b"", names)
         return [found[number] for number in sorted(found)]
 
     def mark(self, marks: Mapping[Place, Action], status: str, leaving: Sequence[str]) -> int:
@@ -125,6 +118,7 @@ class LetterTable:
             {
                 **_place_columns(place.id),
                 "kafka_date": place.kafka_date,
+                "kafka_ts": place.kafka_us,
                 "status": status,
                 "action": [action._asdict()],
             }

@@ -1,8 +1,9 @@
 """The events' topic as the destination of letters that the transform refused: every sink takes them by its own path.
 
 Guarantee: each letter is in the topic once. Messages and markers (topic `<events>-replays`, compacted, keyed by the
-letter's id) are written in one Kafka transaction, and readers see both or none. All runs share one transactional id:
-beginning one fences the one before and ends its open transaction, so what the markers say then is all there is.
+letter's id and Kafka time) are written in one Kafka transaction, and readers see both or none. All runs share one
+transactional id: beginning one fences the one before and ends its open transaction, so what the markers say then is all
+there is.
 
 Time bound: a run that is killed in a transaction holds up readers of the topic until the broker ends it, which is
 after TRANSACTION_MS; a transaction takes far less than a second.
@@ -15,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from engagement.dead_letters.letter import LetterId, parse_id
+from engagement.dead_letters.letter import LetterId, Place
 from engagement.dead_letters.replay import MARK_LETTERS, Replay
 from engagement.errors import PermanentError, TransientError
 from engagement.schemas import REPLAY_OF
@@ -49,34 +50,35 @@ class ReplayTopic:
         """Only its own: partition and offset of another topic mean nothing in it."""
         return letter.topic == self._topic
 
-    def sent_before(self) -> Mapping[LetterId, str]:
-        """Letters that the topic holds already. Ends what an earlier run has left open."""
+    def sent_before(self, places: Sequence[Place]) -> Mapping[Place, str]:
+        """Those of these letters that the topic holds already. Ends what an earlier run has left open."""
         with _translated(self._topic):
             self._make_markers()
             if self._producer is None:
                 self._producer = self._begin()
-            return dict.fromkeys(self._read_markers(), _SENT)
+            written_ms = dict(self._read_markers())
+        return {place: _SENT for place in places if _is_marked(place, written_ms)}
 
-    def send(self, replays: Sequence[Replay]) -> Iterator[tuple[LetterId, str]]:
+    def send(self, replays: Sequence[Replay]) -> Iterator[tuple[Place, str]]:
         """Send all of them in one transaction, and only then give any."""
         producer = self._producer
         if producer is None:
             raise PermanentError("the topic must be asked what it holds before anything is sent to it")
         if not replays:
             return
-        offsets: dict[LetterId, int] = {}
+        offsets: dict[Place, int] = {}
         with _translated(self._topic), _transaction(producer):
             for replay in replays:
                 self._produce(producer, replay, offsets)
                 producer.poll(0)
             producer.flush(_CALL_SECONDS)
         for replay in replays:
-            yield replay.id, f"sent as {self._topic}:{replay.id.partition}:{offsets[replay.id]}"
+            yield replay.place, f"sent as {self._topic}:{replay.id.partition}:{offsets[replay.place]}"
 
-    def _produce(self, producer: Producer, replay: Replay, offsets: dict[LetterId, int]) -> None:
+    def _produce(self, producer: Producer, replay: Replay, offsets: dict[Place, int]) -> None:
         def on_delivery(error: KafkaError | None, message: Message) -> None:
             if error is None:
-                offsets[replay.id] = int(message.offset() or 0)
+                offsets[replay.place] = int(message.offset() or 0)
 
         letter, key = replay.id, replay.content_id
         kept = [(name, b"{}") for name in replay.letter.header_names if name in _KEPT_HEADERS]
@@ -87,7 +89,7 @@ class ReplayTopic:
             headers=[*kept, (REPLAY_OF, str(letter.offset).encode())],
             on_delivery=on_delivery,
         )  # fmt: skip
-        producer.produce(self._markers, b"sent", str(letter).encode())
+        producer.produce(self._markers, b"sent", _marker(replay.place).encode())
 
     def _begin(self) -> Producer:
         producer = Producer(
@@ -115,7 +117,8 @@ class ReplayTopic:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
 
-    def _read_markers(self) -> Iterator[LetterId]:
+    def _read_markers(self) -> Iterator[tuple[str, int]]:
+        """Each marker's key, and when it was written, ms since 1970."""
         settings: dict[str, str | int | bool] = {
             **self._properties,
             "group.id": self._markers,
@@ -138,11 +141,28 @@ class ReplayTopic:
                 for message in messages:
                     error = message.error()
                     if error is None:
-                        yield parse_id((message.key() or b"").decode())
+                        yield (message.key() or b"").decode(), message.timestamp()[1]
                     elif error.code() == KafkaError._PARTITION_EOF:
                         partitions.discard(message.partition())
                     else:
                         raise KafkaException(error)
+
+
+def _marker(place: Place) -> str:
+    """The key that says of a letter that it was sent."""
+    return f"{place.id}:{_kafka_ms(place)}"
+
+
+def _is_marked(place: Place, written_ms: Mapping[str, int]) -> bool:
+    """Whether its marker is there, or that of an earlier release, whose key was the id alone.
+
+    Such a one, if it is older than the message, tells of a message that had this place before the topic was made again.
+    """
+    return _marker(place) in written_ms or written_ms.get(str(place.id), -1) >= _kafka_ms(place)
+
+
+def _kafka_ms(place: Place) -> int:
+    return place.kafka_us // 1000
 
 
 @contextmanager

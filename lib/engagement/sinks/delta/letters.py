@@ -1,7 +1,8 @@
 """Dead letters into their table: the tasks' files, named by a commit once the table has no letter of theirs.
 
 Guarantee: a letter is there once, however often and by how many writers it is added, and keeps what an operator has
-noted on it. Letters are known by their place: topic, partition, offset and the stage that refused them.
+noted on it. Letters are known by their place: topic, partition, offset and the stage that refused them; and by their
+Kafka time, for a topic that was deleted and made again gives a place to another message, perhaps on the same day.
 
 Why two writers cannot both add one: who adds looks up which of the places the table has, and commits as the transaction
 of one application (`APP`) that follows the one it knew before the look. Of two that went on from the same one the
@@ -39,7 +40,9 @@ LETTER_FILE: pa.Schema = pa.schema(
 )
 """DEAD_LETTERS as its files hold them: the day is in their path."""
 _PLACE = ("topic", "kafka_partition", "kafka_offset", "stage")
-_PLACES = pa.schema([(KAFKA_DATE, pa.date32()), *((name, LETTER_FILE.field(name).type) for name in _PLACE)])
+_KAFKA_US = "kafka_us"
+_KEYS = pa.schema([*((name, LETTER_FILE.field(name).type) for name in _PLACE), (_KAFKA_US, pa.int64())])
+"""What a letter is known by; the time in microseconds since 1970, which know no last year."""
 _WRITTEN_DDL = f"files ARRAY<{FILE_DDL}>"
 _WRITTEN = pa.schema([("files", pa.list_(FILE_FIELD))])
 _LOOKS = RetryPolicy(attempts=8, base_seconds=0.2, cap_seconds=2.0)
@@ -89,9 +92,9 @@ def add_letter_files(spark: SparkSession, table: LakeTable, files: Files, *, of_
     """Add the letters of files of LetterWriter that the table lacks; what it has keeps its status.
 
     `of_rows`: these are rows of PostgreSQL's table, refused at whatever time they were read, so a letter of another day
-    is the same; a topic that was deleted and made again gives a place to another message. Raises: TransientSinkError.
+    or time is the same. Raises: TransientSinkError.
     """
-    columns = _PLACE if of_rows else tuple(_PLACES.names)
+    columns = _PLACE if of_rows else tuple(_KEYS.names)
 
     def look_and_add() -> None:
         log = DeltaLog(table)
@@ -106,7 +109,7 @@ def add_letter_files(spark: SparkSession, table: LakeTable, files: Files, *, of_
 
 
 def _held(log: DeltaLog, files: Files, *, of_rows: bool) -> pa.Table:
-    """The places that the table has within the bounds of any of the files. Out: _PLACES."""
+    """The letters that the table has within the bounds of any of the files. Out: _KEYS."""
     spans: dict[int, tuple[int, int]] = {}
     bounds = [_stats(file) for file in files]
     for low, high in ((bound["minValues"], bound["maxValues"]) for bound in bounds):
@@ -118,7 +121,10 @@ def _held(log: DeltaLog, files: Files, *, of_rows: bool) -> pa.Table:
     if not of_rows:
         days = pa.array([file["day"] and date.fromisoformat(file["day"]) for file in files], pa.date32())
         near &= pc.field(KAFKA_DATE).isin(days)
-    held = log.read(_PLACES.names, near).cast(_PLACES)
+    held = log.read([*_PLACE, "kafka_ts"], near)
+    # What Spark and delta-rs have written may differ in the zone, not in the number.
+    times = held["kafka_ts"].cast(LETTER_FILE.field("kafka_ts").type).cast(pa.int64())
+    held = pa.table([*(held[name] for name in _PLACE), times], names=_KEYS.names).cast(_KEYS)
     # Not within the expression: of files that delta-rs has written again, Arrow can compare no text before a cast.
     stages = pa.array([bound["minValues"]["stage"] for bound in bounds])
     return held.filter(pc.is_in(held["stage"], stages))
@@ -128,6 +134,7 @@ def _lacking(spark: SparkSession, table: LakeTable, files: Files, held: pa.Table
     """The same letters without those that are held, in other files; those of before are named by no commit."""
     written = [f"{table.path}/{file['path']}" for file in files]
     letters = spark.read.schema(DEAD_LETTERS).option("basePath", table.path).parquet(*written)
+    letters = letters.withColumn(_KAFKA_US, F.unix_micros("kafka_ts"))
     rows = list(zip(*(column.to_pylist() for column in held.columns), strict=True))
     there = F.broadcast(small_frame(spark, held.schema, rows))
     same = reduce(Column.__and__, [letters[name].eqNullSafe(there[name]) for name in held.column_names])

@@ -42,7 +42,7 @@ DEAD_LETTERS = T.StructType(
         T.StructField(KAFKA_DATE, T.DateType()),  # partition: the UTC day of kafka_ts
     ]
 )
-"""`dead_letters`: one row per (topic, kafka_partition, kafka_offset, stage)."""
+"""`dead_letters`: one row per (topic, kafka_partition, kafka_offset, stage, kafka_ts)."""
 LETTER_BOUNDS = ("kafka_partition", "kafka_offset", "stage")
 """Columns of letters whose bounds a commit tells: who looks for a place skips other files."""
 
