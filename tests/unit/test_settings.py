@@ -233,6 +233,8 @@ def test_all_problems_are_listed_at_once() -> None:
         ("REDIS_AGGREGATION_WINDOW_MINUTES", "0.7"),
         ("REDIS_TOP_CONTENT_KEY", "content_stats:top"),
         ("EXTERNAL_SYSTEM_URL", "ftp://partner"),
+        ("EXTERNAL_SYSTEM_URL", "https://me:pw@partner/events"),
+        ("EXTERNAL_SYSTEM_URL", "https://me@partner/events"),
         ("EXTERNAL_SYSTEM_TOKEN", "your-token-here"),
         ("EXTERNAL_SYSTEM_TOKEN", "two\nlines"),
         ("EXTERNAL_SYSTEM_URL", "http://partner/events"),
@@ -267,6 +269,11 @@ def test_rules_between_settings_are_checked() -> None:
         }
     )
     assert [text.split()[0] for text in found] == ["MAX_PROCESSING_TIME_SECONDS", "BACKFILL_START_DATE"]
+
+
+@pytest.mark.parametrize("url", ["https://partner/events/", "https://partner/?to=a/", "https://partner/%7Eus//"])
+def test_the_receivers_address_stays_as_it_was_written(url: str) -> None:
+    assert load_settings({"EXTERNAL_SYSTEM_URL": url}, NOWHERE).external.url == url
 
 
 def test_switching_exactly_once_off_is_refused_with_the_reason() -> None:
@@ -322,9 +329,10 @@ def test_no_secret_is_quoted_in_a_problem() -> None:
             "REDIS_URL": "http://:hunter22@cache",
             "EXTERNAL_SYSTEM_HEADERS": '{"Bad Name": "hunter22"}',
             "EXTERNAL_SYSTEM_TOKEN": " hunter22",
+            "EXTERNAL_SYSTEM_URL": "https://me:hunter22@partner/@",
         }
     )
-    assert len(found) == 4
+    assert len(found) == 5
     assert "hunter22" not in "\n".join(found)
 
 

@@ -22,7 +22,14 @@ from engagement.settings.sources import (
     read_dotenv,
     read_stack,
 )
-from engagement.settings.urls import hidden_in, passwords, redis_database, shown, with_redis_database
+from engagement.settings.urls import (
+    hidden_in,
+    passwords,
+    redis_database,
+    shown,
+    with_redis_database,
+    without_user,
+)
 
 OVERLAY = "ENGAGEMENT_CONFIG"
 FOREIGN = "ENGAGEMENT_FOREIGN_VARIABLES"
@@ -200,7 +207,7 @@ def _problems(error: ValidationError, mine: Sequence[Declared], given: Mapping[s
     for detail in error.errors(include_url=False, include_input=False):
         item = by_name[str(detail["loc"][0])]
         reason = str(detail.get("ctx", {}).get("error", "")) or detail["msg"]
-        value = "" if item.secret else f" = {shown(str(given[item.name].value))!r}"
+        value = "" if item.secret else f" = {shown(without_user(str(given[item.name].value)))!r}"
         text = f"{item.name}{value} (from {given[item.name].origin}): {reason}. {item.meaning}"
         found.setdefault(item.name, text.strip())
     return found

@@ -12,11 +12,12 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr, StringConstrain
 
 from engagement.settings import parse
 from engagement.settings.field import Section, setting
-from engagement.settings.urls import web_url
+from engagement.settings.urls import receiver_url, web_url
 
 Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,200}$")]
 Url = Annotated[str, AfterValidator(web_url)]
+ReceiverUrl = Annotated[str, AfterValidator(receiver_url)]
 UNSET = SecretStr("")
 # Where emulators of BigQuery listen for gRPC unless they are told otherwise.
 USUAL_GRPC_PORT = 9060
@@ -120,7 +121,7 @@ class LakeSettings(Section):
 class ExternalSettings(Section):
     """The partner system that receives every event over HTTP."""
 
-    url: Url | Literal[""] = setting("EXTERNAL_SYSTEM_URL", "")
+    url: ReceiverUrl | Literal[""] = setting("EXTERNAL_SYSTEM_URL", "")
     """Address the events are posted to; empty: the sink is off."""
     token: Annotated[SecretStr, AfterValidator(parse.token)] = setting("EXTERNAL_SYSTEM_TOKEN", UNSET, secret=True)
     """Bearer token; empty when the receiver asks for none."""

@@ -7,6 +7,7 @@ REDIS_SCHEMES = ("redis", "rediss", "unix")
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 MASK = "********"
 
+_USER = re.compile(r"(?<=://)[^/?#]*@")
 _SECRET_PARAMETER = re.compile(r"pass|secret|token|key|sig(nature)?$", re.IGNORECASE)
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(\d{1,5})")
 _HIGHEST_PORT = 65_535
@@ -89,12 +90,28 @@ def bootstrap_servers(text: str) -> str:
 
 
 def web_url(text: str) -> str:
-    """Return an http or https address without a trailing slash; ValueError when it is none."""
+    """Return an http or https address unchanged; ValueError when it is none."""
     parts = urlsplit(text)
     _ = parts.port
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be a URL that begins with http:// or https://")
-    return text.rstrip("/")
+    return text
+
+
+def receiver_url(text: str) -> str:
+    """The same without user and password: as HTTP's Basic they would take the place of the bearer token."""
+    if "@" in urlsplit(web_url(text)).netloc:
+        raise ValueError("holds a user or a password: the receiver knows us by EXTERNAL_SYSTEM_TOKEN")
+    return text
+
+
+def without_user(text: str) -> str:
+    """Return any text as it may be quoted: what stands before an address's host is masked.
+
+    >>> without_user("https://me:s3cret@partner/events"), without_user("loud")
+    ('https://********@partner/events', 'loud')
+    """
+    return _USER.sub(f"{MASK}@", text)
 
 
 def is_loopback(url: str) -> bool:
