@@ -137,6 +137,8 @@ def test_loopback_by_another_name_gets_no_byte(server: Scripted, options: Extern
         ("partner.example", "10.1.2.3", True, True),
         ("partner.example", "192.168.0.1", False, False),
         ("partner.example", "fd00::1", False, False),
+        ("partner.example", "fd00::1", True, True),
+        ("partner.example", "fd00:ec2::254", True, False),
         ("partner.example", "169.254.169.254", True, False),
         ("partner.example", "::ffff:169.254.169.254", True, False),
         ("partner.example", "fe80::1%eth0", True, False),

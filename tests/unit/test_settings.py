@@ -238,6 +238,8 @@ def test_all_problems_are_listed_at_once() -> None:
         ("EXTERNAL_SYSTEM_TOKEN", "your-token-here"),
         ("EXTERNAL_SYSTEM_TOKEN", "two\nlines"),
         ("EXTERNAL_SYSTEM_URL", "http://partner/events"),
+        ("EXTERNAL_SYSTEM_URL", "http://127.evil.example/events"),
+        ("EXTERNAL_SYSTEM_URL", "http://127.0.0.1.evil.example/events"),
         ("EXTERNAL_SYSTEM_SIGNING_SECRET", "whsec_c2hvcnQ="),
         ("EXTERNAL_SYSTEM_SIGNING_SECRET", "no base64 at all"),
         ("EXTERNAL_SYSTEM_SIGNING_SECRET", ",".join(["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] * 3)),
@@ -269,6 +271,12 @@ def test_rules_between_settings_are_checked() -> None:
         }
     )
     assert [text.split()[0] for text in found] == ["MAX_PROCESSING_TIME_SECONDS", "BACKFILL_START_DATE"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.0.2", "[::1]"])
+def test_events_travel_unencrypted_within_this_machine_only(host: str) -> None:
+    url = f"http://{host}:8080/events"
+    assert load_settings({"EXTERNAL_SYSTEM_URL": url}, NOWHERE).external.url == url
 
 
 @pytest.mark.parametrize("url", ["https://partner/events/", "https://partner/?to=a/", "https://partner/%7Eus//"])

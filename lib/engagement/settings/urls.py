@@ -1,6 +1,7 @@
 """Addresses: checked, brought to one form, and masked. Pure text in, text out."""
 
 import re
+from ipaddress import ip_address
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
@@ -11,7 +12,6 @@ _USER = re.compile(r"(?<=://)[^/?#]*@")
 _SECRET_PARAMETER = re.compile(r"pass|secret|token|key|sig(nature)?$", re.IGNORECASE)
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(\d{1,5})")
 _HIGHEST_PORT = 65_535
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def postgres_url(text: str) -> str:
@@ -117,7 +117,10 @@ def without_user(text: str) -> str:
 def is_loopback(url: str) -> bool:
     """Tell whether the URL's host is this machine."""
     host = urlsplit(url).hostname or ""
-    return host in _LOOPBACK or host.startswith("127.")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def masked(text: str) -> str:

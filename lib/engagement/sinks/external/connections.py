@@ -17,6 +17,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from engagement.errors import EngagementError
 from engagement.sinks.external.options import ExternalOptions
 
+_METADATA = frozenset({ipaddress.ip_address("fd00:ec2::254")})
+"""Where a cloud tells its machines their secrets, within the private networks; 169.254.169.254 is link-local."""
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _CONNECT_RETRIES = Retry(
     total=2, connect=2, read=0, redirect=0, status=0, other=0, backoff_factor=0.1, respect_retry_after_header=False
@@ -31,15 +33,15 @@ class AddressError(EngagementError):
 def check_address(host: str, address: str, *, allow_private: bool) -> None:
     """Whether a connection for `host` that ended at `address` may be used. Raises: AddressError.
 
-    Loopback only for a URL that says loopback, private networks only when allowed, others (link-local, which holds the
-    clouds' metadata, multicast, reserved) never.
+    Loopback only for a URL that says loopback, private networks only when allowed, others (the clouds' metadata, the
+    rest of link-local, multicast, reserved) never.
     """
     found: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped:
         found = found.ipv4_mapped
     if found.is_loopback:
         allowed = host.strip("[]") in _LOOPBACK_NAMES
-    elif found.is_link_local or found.is_multicast or found.is_unspecified or found.is_reserved:
+    elif found in _METADATA or found.is_link_local or found.is_multicast or found.is_unspecified or found.is_reserved:
         allowed = False
     else:
         allowed = found.is_global or allow_private
