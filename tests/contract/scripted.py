@@ -2,10 +2,11 @@
 
 import ipaddress
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+_DRIP_SECONDS = 0.1
+_MORE_THAN_A_BACKLOG = 4
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,9 @@ class Reply:
     hang_up: bool = False
     promised_bytes: int | None = None
     """What Content-Length says, when it is not the body's length."""
+    drip: bytes = b""
+    """What comes in the place of an answer, after `before`, again and again, until the client has enough."""
+    before: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,11 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.hang_up:
             self.close_connection = True
             return
+        self.wfile.write(reply.before)
+        while reply.drip:
+            self.wfile.write(reply.drip)
+            if self.server.released.wait(_DRIP_SECONDS):
+                return
         self.send_response(reply.status)
         length = len(reply.body) if reply.promised_bytes is None else reply.promised_bytes
         for name, value in {"Content-Length": str(length), **reply.headers}.items():
@@ -107,6 +119,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
+
+
+@contextmanager
+def full_backlog() -> Iterator[int]:
+    """A port of this machine that answers no more connections, as a packet filter that drops them does."""
+    with socket.socket() as listening, ExitStack() as waiting:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        end = listening.getsockname()
+        for _ in range(_MORE_THAN_A_BACKLOG):
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(end)
+        yield end[1]
 
 
 @contextmanager

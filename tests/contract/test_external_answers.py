@@ -1,6 +1,8 @@
 """The answer table against a real local HTTP server, plain and with TLS; and what may never happen on the way."""
 
 import json
+import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.arrow import changes
 from tests.builders import CONTENT_ID, USER_ID, Message, created
-from tests.contract.scripted import Authority, Reply, Scripted, serving
+from tests.contract.scripted import Authority, Reply, Scripted, full_backlog, serving
 
 from engagement.sinks.external.answers import Trouble, Verdict
 from engagement.sinks.external.caller import MOST_ANSWER_BYTES, Caller
@@ -76,6 +78,43 @@ def test_no_more_of_an_answer_is_read_than_64_kib(server: Scripted, options: Ext
 def test_a_receiver_that_nobody_runs_any_more_is_away(options: ExternalOptions) -> None:
     gone = Caller(replace(options, url="http://127.0.0.1:9/events")).post("key", "{}")
     assert (gone.trouble, gone.verdict) == (Trouble.CONNECTION, Verdict.RETRY)
+
+
+_HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(drip=b"HTTP/1.1 100 Continue\r\n\r\n"),
+        Reply(drip=b" "),
+        Reply(drip=b"X: y\r\n", before=_HEAD),
+        Reply(drip=b"1\r\n \r\n", before=_HEAD + b"Transfer-Encoding: chunked\r\n\r\n"),
+    ],
+    ids=["100 Continue", "status", "headers", "body"],
+)
+def test_an_answer_that_comes_drop_by_drop_ends_with_the_limit(
+    server: Scripted, options: ExternalOptions, reply: Reply
+) -> None:
+    server.reset(reply)
+    caller = Caller(options)
+    began = time.monotonic()
+    assert caller.post("key", "{}").trouble is Trouble.TIMEOUT
+    assert time.monotonic() - began < options.timeout_seconds + 1.0
+    assert caller.post("key", "{}").status == 200
+
+
+@pytest.mark.parametrize("addresses", [1, 3])
+def test_a_host_that_swallows_connections_ends_with_the_limit(
+    options: ExternalOptions, monkeypatch: pytest.MonkeyPatch, addresses: int
+) -> None:
+    with full_backlog() as port:
+        end = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [end] * addresses)
+        began = time.monotonic()
+        answer = Caller(replace(options, url=f"http://127.0.0.1:{port}/events")).post("key", "{}")
+        assert answer.trouble is Trouble.TIMEOUT
+        assert time.monotonic() - began < options.timeout_seconds + 1.0
 
 
 def test_a_request_carries_what_the_contract_says(server: Scripted, options: ExternalOptions) -> None:

@@ -9,7 +9,7 @@ import requests
 import urllib3
 
 from engagement.sinks.external.answers import Answer, Trouble, retry_after_seconds
-from engagement.sinks.external.connections import AddressError, new_session
+from engagement.sinks.external.connections import AddressError, Guard, new_session
 from engagement.sinks.external.options import ExternalOptions
 from engagement.sinks.external.signing import signature_headers
 
@@ -28,7 +28,7 @@ class Caller:
         self._line: _Line | None = None
 
     def post(self, key: str, body: str) -> Answer:
-        """Send once. The same key and body may be sent again at any time."""
+        """Send once; ends within the limit, whatever the receiver does. It may be sent again at any time."""
         if self._line is None:
             self._line = _Line(self._options)
         data = body.encode()
@@ -57,10 +57,10 @@ class Caller:
     def _read(self, response: requests.Response) -> Answer:
         now = datetime.fromtimestamp(self._clock(), UTC)
         after = retry_after_seconds(response.headers.get("Retry-After"), now)
-        body, deadline = b"", time.monotonic() + self._options.timeout_seconds
+        body = b""
         while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
             body += piece
-            if len(body) > MOST_ANSWER_BYTES or time.monotonic() > deadline:
+            if len(body) > MOST_ANSWER_BYTES:
                 # The rest is not read, and so the connection is of no more use.
                 response.raw.close()
                 return Answer(response.status_code, retry_after_seconds=after, body=None)
@@ -76,11 +76,13 @@ class _Line:
 
     def __init__(self, options: ExternalOptions) -> None:
         self._seconds = options.timeout_seconds
-        self._session = new_session(options)
+        self._guard = Guard(allow_private=options.allow_private)
+        self._session = new_session(options, self._guard)
         self._prepared = self._session.prepare_request(requests.Request("POST", options.url))
         self._adapter = self._session.get_adapter(options.url)
 
     def send(self, headers: Mapping[str, str], data: bytes) -> requests.Response:
+        self._guard.begin(self._seconds)
         request = self._prepared.copy()
         request.body = data
         request.headers.update({**headers, "Content-Length": str(len(data))})

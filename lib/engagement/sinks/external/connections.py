@@ -4,9 +4,13 @@ Checking a name's addresses beforehand would leave a gap in which the name can c
 connection's peer is looked at, and TLS begins, and the request follows, only if it passes.
 """
 
+import http.client
 import http.cookiejar
+import io
 import ipaddress
 import socket
+import time
+from functools import partial
 from typing import Any
 
 import requests
@@ -20,6 +24,8 @@ from engagement.sinks.external.options import ExternalOptions
 _METADATA = frozenset({ipaddress.ip_address("fd00:ec2::254")})
 """Where a cloud tells its machines their secrets, within the private networks; 169.254.169.254 is link-local."""
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+_LEAST_SECONDS = 0.001
+"""0 would mean not to wait for a connection at all."""
 _CONNECT_RETRIES = Retry(
     total=2, connect=2, read=0, redirect=0, status=0, other=0, backoff_factor=0.1, respect_retry_after_header=False
 )
@@ -49,49 +55,99 @@ def check_address(host: str, address: str, *, allow_private: bool) -> None:
         raise AddressError("the receiver's name leads to an address that may not be spoken to")
 
 
-class _GuardedHttp(HTTPConnection):
-    allow_private = False
+class Guard:
+    """What holds for the connections of one session: where they may lead, and the time that all of a request has."""
+
+    def __init__(self, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
+        self._ends_at = 0.0
+
+    def begin(self, seconds: float) -> None:
+        """A request begins, and has so long, however often a connection for it fails."""
+        self._ends_at = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds that it has left; 0 or less when none."""
+        return self._ends_at - time.monotonic()
+
+    def limit(self, connection: socket.socket) -> None:
+        """Let the next step on a connection take no longer than what is left. Raises: TimeoutError when nothing is."""
+        left = self.left()
+        if left <= 0:
+            raise TimeoutError("the request takes too long")
+        connection.settimeout(left)
+
+    def checked(self, connection: socket.socket, host: str) -> socket.socket:
+        """The same connection, if it leads where it may. Raises: AddressError."""
+        try:
+            check_address(host, str(connection.getpeername()[0]), allow_private=self._allow_private)
+        except AddressError:
+            connection.close()
+            raise
+        return connection
+
+
+class _Limited(io.RawIOBase):
+    """What a connection receives: a peer that sends a byte now and then ends no later than one that sends none."""
+
+    def __init__(self, received: io.RawIOBase, connection: socket.socket, guard: Guard) -> None:
+        self._received, self._connection, self._guard = received, connection, guard
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 whatever holds bytes
+        self._guard.limit(self._connection)
+        return self._received.readinto(buffer)
+
+    def close(self) -> None:
+        self._received.close()
+        super().close()
+
+
+class _LimitedResponse(http.client.HTTPResponse):
+    def __init__(self, guard: Guard, connection: socket.socket, **named: Any) -> None:  # noqa: ANN401
+        super().__init__(connection, **named)
+        self.fp = io.BufferedReader(_Limited(self.fp.detach(), connection, guard))
+
+
+class _Guarded(HTTPConnection):
+    def __init__(self, *given: Any, guard: Guard, **named: Any) -> None:  # noqa: ANN401
+        super().__init__(*given, **named)
+        self._guard = guard
+        self.response_class = partial(_LimitedResponse, guard)  # type: ignore[assignment]  # it is only called
 
     def _new_conn(self) -> socket.socket:
-        return _checked(super()._new_conn(), self.host, allow_private=self.allow_private)
+        # Each of a name's addresses may take a share, so that one which swallows everything leaves some for the others.
+        self.timeout = max(self._guard.left(), _LEAST_SECONDS) / _addresses(self.host, self.port)
+        connection = self._guard.checked(super()._new_conn(), self.host)
+        connection.settimeout(max(self._guard.left(), _LEAST_SECONDS))
+        return connection
+
+    def send(self, data: Any) -> None:  # noqa: ANN401 the library's signature
+        if self.sock is not None:  # kept, it has the limit of the request before
+            self._guard.limit(self.sock)
+        super().send(data)
 
 
-class _GuardedHttps(HTTPSConnection):
-    allow_private = False
-
-    def _new_conn(self) -> socket.socket:
-        return _checked(super()._new_conn(), self.host, allow_private=self.allow_private)
-
-
-class _PrivateHttp(_GuardedHttp):
-    allow_private = True
-
-
-class _PrivateHttps(_GuardedHttps):
-    allow_private = True
+class _GuardedHttps(_Guarded, HTTPSConnection):
+    pass
 
 
 class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = _GuardedHttp
+    ConnectionCls = _Guarded
 
 
 class _HttpsPool(HTTPSConnectionPool):
     ConnectionCls = _GuardedHttps
 
 
-class _PrivateHttpPool(HTTPConnectionPool):
-    ConnectionCls = _PrivateHttp
-
-
-class _PrivateHttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _PrivateHttps
-
-
 class _GuardedAdapter(HTTPAdapter):
-    def __init__(self, *, allow_private: bool) -> None:
-        self._pools: dict[str, Any] = {"http": _HttpPool, "https": _HttpsPool}
-        if allow_private:
-            self._pools = {"http": _PrivateHttpPool, "https": _PrivateHttpsPool}
+    def __init__(self, guard: Guard) -> None:
+        self._pools: dict[str, Any] = {
+            "http": partial(_HttpPool, guard=guard),
+            "https": partial(_HttpsPool, guard=guard),
+        }
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=_CONNECT_RETRIES)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:  # noqa: ANN401
@@ -100,14 +156,14 @@ class _GuardedAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = self._pools
 
 
-def new_session(options: ExternalOptions) -> requests.Session:
+def new_session(options: ExternalOptions, guard: Guard) -> requests.Session:
     """A session for one lane: one kept connection, no proxies, no cookies, no redirects; opens nothing yet."""
     session = requests.Session()
     session.trust_env = False
     session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
     if options.ca_file:
         session.verify = options.ca_file
-    adapter = _GuardedAdapter(allow_private=options.allow_private)
+    adapter = _GuardedAdapter(guard)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     session.headers.clear()
@@ -125,10 +181,9 @@ def new_session(options: ExternalOptions) -> requests.Session:
     return session
 
 
-def _checked(connection: socket.socket, host: str, *, allow_private: bool) -> socket.socket:
+def _addresses(host: str, port: int) -> int:
+    """How many addresses a name has; 1 where it has none, which connecting will tell."""
     try:
-        check_address(host, str(connection.getpeername()[0]), allow_private=allow_private)
-    except AddressError:
-        connection.close()
-        raise
-    return connection
+        return len(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except (OSError, UnicodeError):
+        return 1
