@@ -180,6 +180,8 @@ def test_a_request_that_hangs_beyond_its_limit_does_not_hold_up_the_task() -> No
     released.set()
     assert {version.event_id % 3 for version in result.left} >= {0}
     assert {outcome.version.event_id for outcome in result.outcomes}.isdisjoint(v.event_id for v in result.left)
+    assert result.halt is not None
+    assert (result.halt.reason, result.halt.pause) == ("timeout", False)
 
 
 def test_a_defect_in_a_lane_is_raised_where_the_task_waits() -> None:

@@ -1,6 +1,7 @@
 """What is left of a micro-batch after a round, where the fence then stands, and that every message is counted once."""
 
 import json
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
@@ -11,9 +12,14 @@ from tests.builders import Message, created, updated
 
 from engagement.identity import OffsetRange
 from engagement.sinks.delta.fence import DeltaFence
+from engagement.sinks.external.answers import Trouble
 from engagement.sinks.external.events import to_events
+from engagement.sinks.external.gate import GateState
+from engagement.sinks.external.lane import Halt
 from engagement.sinks.external.ledger import Standing, fence_after
+from engagement.sinks.external.options import ExternalOptions
 from engagement.sinks.external.outcomes import Part, sum_up
+from engagement.sinks.external.receiver import Receiver, Waiting
 from engagement.sinks.outcomes import NONE, is_old, row_versions
 
 
@@ -66,6 +72,30 @@ def test_islands_beyond_a_shorter_range_are_not_forgotten() -> None:
     before = Standing(DeltaFence("t", {0: 3}, islands=1), {0: pa.array([5, 20])})
     assert fence_after(before, [span(3, 9)], [part(delivered=1)]).islands == 2
     assert fence_after(before, [span(3, 21)], [part(delivered=1)]).islands == 0
+
+
+class Told:
+    """An observer."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def waiting(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+    def state(self, _state: str, reason: str = "") -> None:
+        self.reasons.append(reason)
+
+    def alarm(self, text: str) -> None:
+        self.reasons.append(text)
+
+
+def test_a_round_in_which_a_lane_hung_opens_the_gate_and_says_so() -> None:
+    told = Told()
+    waiting = Waiting(lambda _: None, lambda: False, lambda: datetime.now(UTC), lambda: 0.0)
+    receiver = Receiver(ExternalOptions("http://127.0.0.1:9/events"), waiting, told)
+    receiver.judge([part(left=3, first_left=0, halt=Halt(str(Trouble.TIMEOUT)))])
+    assert (receiver.gate.state, told.reasons) == (GateState.OPEN, ["external: the receiver is away: timeout"])
 
 
 @given(st.lists(st.sampled_from(["sent", "left", "done", "below"]), min_size=1, max_size=30), st.data())

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from engagement.sinks.external.answers import Answer, Verdict
+from engagement.sinks.external.answers import Answer, Trouble, Verdict
 from engagement.sinks.external.caller import document_of
 from engagement.sinks.external.events import Event, RowVersion
 from engagement.sinks.external.inbox import Inbox
@@ -140,7 +140,7 @@ class _Lane:
         if self._running is None:
             self._running = threads.submit(self._run)
         if not self._inbox.put(piece, lambda: self._over.is_set() or self._world.monotonic() > given_up_at):
-            self._over.set()  # it hangs in a request, or has ended: what it is given counts as left
+            self._give_up()
 
     def left(self, ended: Sequence[Outcome]) -> list[RowVersion]:
         """What it was given and is not among these."""
@@ -158,7 +158,13 @@ class _Lane:
         try:
             self._running.result(max(0.0, given_up_at - self._world.monotonic()))
         except TimeoutError:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """It has ended, or hangs in a request, which is a failure; what it was given and has no outcome is left."""
+        if not self._over.is_set():
             self._over.set()
+            self._trip.failed(Halt(str(Trouble.TIMEOUT)))
 
     def _run(self) -> None:
         try:
