@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engagement.sinks.external.answers import Answer, Trouble
+from engagement.sinks.external.answers import LONGEST_RETRY_AFTER_SECONDS, Answer, Trouble, retry_after_seconds
 from engagement.sinks.external.events import Event, RowVersion
 from engagement.sinks.external.keys import batch_key, event_key
 from engagement.sinks.external.lane import LaneWork, Status, results_of
@@ -142,6 +143,21 @@ def test_times_and_tries_of_an_event_are_those_of_its_requests() -> None:
     work.answered(Answer(200), None, 30, 40)
     (outcome,) = work.outcomes
     assert (outcome.attempts, outcome.first_us, outcome.last_us, outcome.http_status) == (2, 10, 40, 200)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "\u00b2", "\u0663", "-1", "1.5", "soon", "", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2026 00:00:00 +99999999999", "Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 01 Jan 0001 00:00:00 +2359",
+    ],
+)  # fmt: skip
+def test_a_retry_after_that_cannot_be_read_counts_as_none_and_none_is_an_error(header: str) -> None:
+    assert retry_after_seconds(header, datetime(2026, 1, 1, tzinfo=UTC)) in (None, 0.0, LONGEST_RETRY_AFTER_SECONDS)
+
+
+def test_a_retry_after_of_many_digits_is_a_long_wait() -> None:
+    assert retry_after_seconds("9" * 5_000, datetime(2026, 1, 1, tzinfo=UTC)) == LONGEST_RETRY_AFTER_SECONDS
 
 
 @pytest.mark.parametrize(

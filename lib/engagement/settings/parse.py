@@ -17,6 +17,7 @@ _EXACTLY_ONCE = (
     "cannot be switched off: every destination keeps its Kafka offsets in the same atomic act as its data, there is no "
     "other way of writing, and without it a restart would count rows twice. Remove the setting or set it to true"
 )
+_LAST_OF_LATIN_1 = 0xFF
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _WEEK_HOURS, _TEN_YEARS_HOURS = 168, 87_600
 _MOST_SIGNING_SECRETS = 2
@@ -50,6 +51,13 @@ def token(value: SecretStr) -> SecretStr:
     return value
 
 
+def bearer_token(value: SecretStr) -> SecretStr:
+    """Return a token that travels in an HTTP header."""
+    if not _is_header(token(value).get_secret_value()):
+        raise ValueError("holds characters that no HTTP header carries")
+    return value
+
+
 def signing_secrets(value: SecretStr) -> SecretStr:
     """Return one Standard Webhooks secret, or two with a comma between, checked to be what the standard asks for."""
     text = value.get_secret_value()
@@ -75,8 +83,8 @@ def headers(value: object) -> object:
     for name, text in found.items():
         if not isinstance(text, str | SecretStr) or not _HEADER_NAME.fullmatch(str(name)):
             raise ValueError(f"header {str(name)!r} is no header name with a text")
-        if isinstance(text, str) and not text.isprintable():
-            raise ValueError(f"header {name!r} holds control characters")
+        if isinstance(text, str) and not _is_header(text):
+            raise ValueError(f"header {name!r} holds blanks around its text, or characters that no header carries")
         if str(name).lower() in _SENT_BY_US:
             raise ValueError(f"header {name!r} is set by the sink itself")
     return found
@@ -109,6 +117,11 @@ def local_path(value: object) -> object:
     if separator and scheme != "file":
         raise ValueError("must be a local folder: one driver holds an exclusive lock on it, which object stores lack")
     return urlsplit(text).path if separator and rest else value
+
+
+def _is_header(text: str) -> bool:
+    """Whether HTTP carries it unchanged: printable characters of Latin-1, no blanks around them."""
+    return text == text.strip() and text.isprintable() and all(ord(character) <= _LAST_OF_LATIN_1 for character in text)
 
 
 def _json_object(text: str) -> object:

@@ -123,7 +123,9 @@ class ExternalSettings(Section):
 
     url: ReceiverUrl | Literal[""] = setting("EXTERNAL_SYSTEM_URL", "")
     """Address the events are posted to; empty: the sink is off."""
-    token: Annotated[SecretStr, AfterValidator(parse.token)] = setting("EXTERNAL_SYSTEM_TOKEN", UNSET, secret=True)
+    token: Annotated[SecretStr, AfterValidator(parse.bearer_token)] = setting(
+        "EXTERNAL_SYSTEM_TOKEN", UNSET, secret=True
+    )
     """Bearer token; empty when the receiver asks for none."""
     signing_secret: Annotated[SecretStr, AfterValidator(parse.signing_secrets)] = setting(
         "EXTERNAL_SYSTEM_SIGNING_SECRET", UNSET, secret=True

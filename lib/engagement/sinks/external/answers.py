@@ -10,12 +10,14 @@
 A status that is not in the contract pauses as well: it loses nothing and floods nobody, and a person sees it.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 LONGEST_RETRY_AFTER_SECONDS = 300.0
+_SECONDS = re.compile(r"[0-9]+")
 _REFUSALS = frozenset({400, 413, 415, 422})
 _RETRIES = frozenset({408, 409, 425, 429})
 _SUCCESS, _SERVER_ERROR = range(200, 300), range(500, 600)
@@ -86,11 +88,12 @@ def retry_after_seconds(header: str | None, now: datetime) -> float | None:
     """
     if header is None:
         return None
-    if header.strip().isdigit():
+    if _SECONDS.fullmatch(header.strip()):
         return min(float(header), LONGEST_RETRY_AFTER_SECONDS)
     try:
         until = parsedate_to_datetime(header)
-    except (TypeError, ValueError):
+        aware = until if until.tzinfo else until.replace(tzinfo=UTC)
+        seconds = (aware - now).total_seconds()
+    except (TypeError, ValueError, OverflowError):  # the last: years and zones that no calendar has
         return None
-    aware = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return min(max(0.0, (aware - now).total_seconds()), LONGEST_RETRY_AFTER_SECONDS)
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER_SECONDS)
