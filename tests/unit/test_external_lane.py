@@ -73,6 +73,13 @@ def test_each_event_of_a_batch_is_judged_by_the_same_table() -> None:
     assert work.outcomes[-1].attempts == 2
 
 
+def test_a_wait_that_is_asked_for_beside_the_results_is_kept() -> None:
+    work = work_of(event(1), event(2))
+    halt = work.answered(Answer(207, retry_after_seconds=120.0), {0: 429, 1: 429}, 1, 2)
+    assert halt is not None
+    assert (halt.retry_after_seconds, halt.pause) == (120.0, False)
+
+
 def test_an_event_that_is_not_allowed_pauses() -> None:
     work = work_of(event(1), event(2))
     halt = work.answered(Answer(200), {0: 200, 1: 403}, 1, 2)

@@ -140,7 +140,7 @@ class LaneWork:
                 continue
             again.append(item)
             pauses = verdict is Verdict.PAUSE or (halt is not None and halt.pause)
-            halt = Halt(f"it answered {status} for an event of a batch", pause=pauses)
+            halt = Halt(f"it answered {status} for an event of a batch", pauses, answer.retry_after_seconds)
         if again:
             self._pieces.appendleft(again)
         return halt
