@@ -55,7 +55,7 @@ ANSWERS = [
     (Reply(hang_up=True), Verdict.RETRY),
     (Reply(hold_seconds=5.0), Verdict.RETRY),
     (Reply(body=b'{"results": [', promised_bytes=100), Verdict.RETRY),
-    (Reply(body=b"x" * (MOST_ANSWER_BYTES + 1)), Verdict.DONE),
+    (Reply(body=b"x" * (MOST_ANSWER_BYTES + 3)), Verdict.DONE),
 ]
 
 
@@ -69,10 +69,11 @@ def test_every_answer_has_its_verdict(
     assert len(server.requests) == 1, "a redirect is not followed, and nothing is tried again behind our back"
 
 
-def test_no_more_of_an_answer_is_read_than_64_kib(server: Scripted, options: ExternalOptions) -> None:
-    server.reset(Reply(body=b"x" * MOST_ANSWER_BYTES), Reply(body=b"x" * (MOST_ANSWER_BYTES + 1)))
+def test_no_more_of_an_answer_is_read_than_64_kib_and_what_was_sent(server: Scripted, options: ExternalOptions) -> None:
+    most = MOST_ANSWER_BYTES + 2
+    server.reset(Reply(body=b"x" * most), Reply(body=b"x" * (most + 1)))
     caller = Caller(options)
-    assert [len(caller.post("key", "{}").body or b"") for _ in range(2)] == [MOST_ANSWER_BYTES, 0]
+    assert [len(caller.post("key", "{}").body or b"") for _ in range(2)] == [most, 0]
 
 
 def test_a_receiver_that_nobody_runs_any_more_is_away(options: ExternalOptions) -> None:
@@ -255,6 +256,16 @@ def test_items_are_judged_one_by_one(server: Scripted, options: ExternalOptions,
     statuses, _ = deliver(replace(options, lanes=1), tmp_path, count=3)
     assert statuses == {1: "delivered 200", 2: "rejected 422", 3: "delivered 200"}
     assert [request.document.get("event_count") for request in server.requests] == [3, None]
+
+
+def test_results_for_thousands_of_events_are_read_to_their_end(
+    server: Scripted, options: ExternalOptions, tmp_path: Path
+) -> None:
+    results = [{"index": index, "status": 200, "error": None} for index in range(2_000)]
+    server.reset(Reply(body=json.dumps({"results": results}).encode()), otherwise=Reply(500))
+    statuses, _ = deliver(replace(options, lanes=1, batch_size=10_000), tmp_path, count=2_000)
+    assert statuses == dict.fromkeys(range(1, 2_001), "delivered 200")
+    assert [request.document["event_count"] for request in server.requests] == [2_000]
 
 
 @pytest.mark.parametrize("reply", [Reply(401), Reply(302, {"Location": "http://127.0.0.1:1/"}), Reply(404)])

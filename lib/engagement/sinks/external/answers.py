@@ -50,7 +50,7 @@ class Answer:
     trouble: Trouble | None = None
     retry_after_seconds: float | None = None
     body: bytes | None = b""
-    """At most 64 KiB; None when there was more, so that nobody takes a part for the whole."""
+    """None when there was more than is read (see Caller), so that nobody takes a part for the whole."""
 
     @property
     def verdict(self) -> Verdict:

@@ -14,6 +14,7 @@ from engagement.sinks.external.options import ExternalOptions
 from engagement.sinks.external.signing import signature_headers
 
 MOST_ANSWER_BYTES = 64 * 1024
+"""That is read of an answer, beyond as much as was sent: what it says of each event is shorter than the event."""
 _PIECE_BYTES = 16 * 1024
 _BLANKS = b" \t\r\n\xef\xbb\xbf"
 """What may stand before JSON, a byte order mark too."""
@@ -36,7 +37,7 @@ class Caller:
         headers |= signature_headers(self._options.signing_secrets, key, int(self._clock()), data)
         try:
             with self._line.send(headers, data) as response:
-                return self._read(response)
+                return self._read(response, MOST_ANSWER_BYTES + len(data))
         except AddressError:
             return Answer(trouble=Trouble.ADDRESS)
         except requests.exceptions.SSLError:
@@ -54,13 +55,13 @@ class Caller:
             self._line.close()
             self._line = None
 
-    def _read(self, response: requests.Response) -> Answer:
+    def _read(self, response: requests.Response, most_bytes: int) -> Answer:
         now = datetime.fromtimestamp(self._clock(), UTC)
         after = retry_after_seconds(response.headers.get("Retry-After"), now)
         body = b""
         while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
             body += piece
-            if len(body) > MOST_ANSWER_BYTES:
+            if len(body) > most_bytes:
                 # The rest is not read, and so the connection is of no more use.
                 response.raw.close()
                 return Answer(response.status_code, retry_after_seconds=after, body=None)
