@@ -30,6 +30,7 @@ class Stored:
     topic: str = TOPIC
     stage: str = "decode"
     later: timedelta = timedelta()
+    replay_of: int | None = None
 
     @property
     def kafka_ts(self) -> datetime:
@@ -44,6 +45,7 @@ def store(lake: Path, letters: Sequence[Stored]) -> LetterTable:
             "kafka_ts": each.kafka_ts, "raw_value": each.value,
             "header_names": each.header_names, "stage": each.stage, "code": each.code, "detail": "a reason",
             "sink": each.sink, "attempts": 1, "batch_id": "app/generation/3", "status": "new", "history": None,
+            "replay_of": each.replay_of,
             KAFKA_DATE: each.kafka_ts.date(),
         }
         for each in letters

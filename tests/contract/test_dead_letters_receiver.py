@@ -63,6 +63,15 @@ def test_an_event_goes_out_as_the_sink_sent_it_with_the_same_key(server: Scripte
     assert action.detail == f"it answered 200 to {key}"
 
 
+def test_a_flat_row_that_was_sent_again_before_keeps_its_version(server: Scripted, tmp_path: Path) -> None:
+    flat = message(row(id=1)).value or b""
+    table = store(tmp_path, [Stored(flat, 99, "E_HTTP_REJECT", "external", stage="external", replay_of=5)])
+    assert replay(table, server).sent == 1
+    (request,) = server.requests
+    assert request.headers["Idempotency-Key"] == event_key("engagement", 1, 6)
+    assert request.document["version"] == 6
+
+
 def test_replaying_twice_sends_once(server: Scripted, tmp_path: Path) -> None:
     table = store(tmp_path, letters(3))
     assert (replay(table, server).sent, replay(table, server).selected, len(server.requests)) == (3, 0, 3)

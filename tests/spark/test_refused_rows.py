@@ -47,6 +47,14 @@ def test_refused_rows_are_kept_with_their_bytes_and_only_once(spark: SparkSessio
     )  # fmt: skip
 
 
+def test_a_refused_replay_keeps_the_place_that_it_stood_for(spark: SparkSession, tmp_path: Path) -> None:
+    messages = frames.changes(spark, [Message(created(id=1).value, offset=99, replay_of=5)]).messages
+    refused = RefusedRows(str(tmp_path), "warehouse", DeadLetterCode.E_WAREHOUSE_REJECT, lambda: NOW)
+    refused.add(messages, [{"kafka_partition": 0, "kafka_offset": 99, "detail": "odd"}], IDENTITY)
+    (letter,) = rows_of(dead_letters_table("warehouse", str(tmp_path)))
+    assert (letter.kafka_offset, letter.replay_of) == (99, 5)
+
+
 def test_several_that_add_letters_at_once_all_get_theirs_in(spark: SparkSession, tmp_path: Path) -> None:
     sinks = [f"sink{number}" for number in range(4)]
     dead_letters_table(sinks[0], str(tmp_path)).prepare()

@@ -84,3 +84,10 @@ class FullLetter:
     letter: Letter
     value: bytes
     header_names: tuple[str, ...] = ()
+    replay_of: int | None = None
+    """Offset of the letter whose message this one stood for already, when a sink refused it."""
+
+    @property
+    def stands_at(self) -> int:
+        """The offset that the row version's name is made of, however often it was sent again."""
+        return self.place.id.offset if self.replay_of is None else self.replay_of

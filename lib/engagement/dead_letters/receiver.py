@@ -66,7 +66,7 @@ class ReceiverReplays:
             {
                 "topic": replay.id.topic, "partition": replay.id.partition, "offset": number,
                 "timestamp": replay.letter.letter.kafka_ts, "value": replay.value,
-                "header_names_json": json.dumps(replay.letter.header_names), "replay_of": replay.id.offset,
+                "header_names_json": json.dumps(replay.letter.header_names), "replay_of": replay.letter.stands_at,
             }
             for number, replay in enumerate(replays)
         ]  # fmt: skip

@@ -116,7 +116,7 @@ def judge(reader: JsonReader, letter: FullLetter, value: bytes, now: datetime) -
     """What the transform would make of `value` in the letter's place, if it came now."""
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
     now_us = to_micros(now)
-    place = letter.letter.id.offset
+    place = letter.stands_at
     outcome = read_message(reader, value, place, now_us, Headers(letter.header_names, place))
     return outcome.refusal or Replay(letter, value, outcome)
 

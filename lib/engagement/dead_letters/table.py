@@ -38,7 +38,7 @@ _MARKS = pa.schema(
         ("action", pa.list_(_ACTION)),
     ]
 )
-_COLUMNS = frozenset({"header_names", "history", "status", "raw_value"})
+_COLUMNS = frozenset({"header_names", "history", "status", "raw_value", "replay_of"})
 _SAME_LETTER = " and ".join(
     f"stored.{name} = mark.{name}"
     for name in ("kafka_date", "topic", "kafka_partition", "kafka_offset", "stage", "kafka_ts")
@@ -107,7 +107,8 @@ class LetterTable:
                 number = wanted.get((_id(row), to_micros(row["kafka_ts"])))
                 if number is not None:
                     names = tuple(row["header_names"] or ())
-                    found[number] = FullLetter(places[number], _letter(row), row["raw_value"] or b"", names)
+                    value, replay_of = row["raw_value"] or b"", row["replay_of"]
+                    found[number] = FullLetter(places[number], _letter(row), value, names, replay_of)
         return [found[number] for number in sorted(found)]
 
     def mark(self, marks: Mapping[Place, Action], status: str, leaving: Sequence[str]) -> int:

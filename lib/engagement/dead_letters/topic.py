@@ -86,7 +86,7 @@ class ReplayTopic:
             self._topic, replay.value, None if key is None else key.encode(),
             # Its own partition: the letter's shard of the board is the one that knows about it.
             partition=letter.partition,
-            headers=[*kept, (REPLAY_OF, str(letter.offset).encode())],
+            headers=[*kept, (REPLAY_OF, str(replay.letter.stands_at).encode())],
             on_delivery=on_delivery,
         )  # fmt: skip
         producer.produce(self._markers, b"sent", _marker(replay.place).encode())

@@ -47,6 +47,7 @@ def refused_letters(
         F.lit(sink).alias("stage"),
         F.lit(code.value).alias("code"),
         "detail",
+        "replay_of",
         "attempts",
     )
     tried = letters.select(*DEAD_LETTER.names, "attempts")
