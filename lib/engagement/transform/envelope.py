@@ -169,7 +169,9 @@ def _judge_own(change: _Change, kafka_us: int) -> tuple[Effect, Refusal | None]:
         return _NOTHING[0], TOO_LARGE if change.is_large else refusal
     is_deletion = change.op == "d"
     latest_us = ANY_TIME_US if is_deletion else kafka_us + FUTURE_LIMIT_US
-    row = _check_row(change, change.own, latest_us)
+    row = check_row(change.own, latest_us, flat=change.flat)
+    if change.is_large:
+        row = _with_size(row, change.own)
     refusal = refusal or (check_id(change.own) if is_deletion else row.refusal)
     if refusal is not None:
         refusal = TOO_LARGE if row.refusal is TOO_LARGE else refusal
@@ -179,16 +181,15 @@ def _judge_own(change: _Change, kafka_us: int) -> tuple[Effect, Refusal | None]:
     return Effect(row.image, is_version=True, effect=(-1 if is_deletion else 1) if counts else 0), None
 
 
-def _check_row(change: _Change, row: JsonObject, latest_us: int) -> CheckedRow:
-    """A row's columns and the first check that it fails, of which the first is its size.
+def _with_size(checked: CheckedRow, row: JsonObject) -> CheckedRow:
+    """The same, but for a row that is too large: size is the first check.
 
     The row's, not the message's: one that came alone and counted is taken back by an update that brings it twice.
     """
-    checked = check_row(row, latest_us, flat=change.flat)
-    if change.is_large and is_too_large(row):
-        # A deletion is delivered all the same, without what no sink could carry.
-        return CheckedRow(checked.image._replace(device=None, raw_payload=None), TOO_LARGE)
-    return checked
+    if not is_too_large(row):
+        return checked
+    # A deletion is delivered all the same, without what no sink could carry.
+    return CheckedRow(checked.image._replace(device=None, raw_payload=None), TOO_LARGE)
 
 
 def _take_back(change: _Change) -> tuple[Effect, ...]:
@@ -199,7 +200,9 @@ def _take_back(change: _Change) -> tuple[Effect, ...]:
     """
     if change.before is None:
         return ()
-    row = _check_row(change, change.before, ANY_TIME_US)
+    row = check_row(change.before, ANY_TIME_US, flat=False)
+    if change.is_large:
+        row = _with_size(row, change.before)
     return () if row.refusal else (Effect(row.image, is_version=False, effect=-1),)
 
 

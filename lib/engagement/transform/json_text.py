@@ -141,10 +141,10 @@ def _text_or_container(value: Json) -> str | JsonObject | list[Json]:
 
 
 def _parse_integer(text: str) -> int | Number:
-    if text == MINUS_ZERO.text:
-        return MINUS_ZERO
     # Longer ones are beyond 64 bits; reading a million digits would take minutes.
     value = int(text) if len(text) <= _INTEGER_DIGITS else None
+    if value == 0 and text == MINUS_ZERO.text:
+        return MINUS_ZERO
     return value if value is not None and -(2**63) <= value < 2**63 else Number(text)
 
 
