@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tests.reference.instant import FUTURE_LIMIT, YEAR_2000, micros_of, parse_instant
+from tests.reference.instant import FUTURE_LIMIT, LAST, YEAR_2000, micros_of, parse_instant
 from tests.reference.strict_json import (
     Document,
     Json,
@@ -218,7 +218,7 @@ def _refuse_time(value: Json, now: int) -> str | None:
     micros = parse_instant(value) if isinstance(value, str) else None
     if micros is None:
         return "E_TS"
-    if micros > now + FUTURE_LIMIT:
+    if micros > min(now + FUTURE_LIMIT, LAST):
         return "E_TS_FUTURE"
     return "E_TS_RANGE" if micros < YEAR_2000 else None
 
@@ -238,6 +238,8 @@ def _own_image(change: _Change, code: str | None, now: int) -> Image:
     if code is not None:
         moment = change.image.get("event_ts") if code == "E_TS_FUTURE" else None
         ahead = parse_instant(moment) if isinstance(moment, str) else None
+        if ahead is not None and ahead > LAST:
+            ahead = None
         return Image(is_version=True, effect=0, event_id=_event_id(change.image), event_ts_micros=ahead)
     if change.op == "d":
         now = _ANY_TIME

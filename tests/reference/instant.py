@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 SECOND = 1_000_000
 FUTURE_LIMIT = 5 * 60 * SECOND
 YEAR_2000 = 946_684_800 * SECOND
+LAST = 253_402_300_800 * SECOND - 1
+"""Of the year 9999."""
 _PATTERN = re.compile(
     r"(?P<year>[0-9]{4}|[+-][0-9]{4,6})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})[T ]"
     r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})(?:\.(?P<fraction>[0-9]{1,9}))?"

@@ -18,6 +18,8 @@ ANY_TIME_US = 2**63 - 1
 _COLUMNS = frozenset(ROW_COLUMNS)
 _TYPES = frozenset(EVENT_TYPES)
 YEAR_2000_US = 946_684_800 * SECOND_US
+_LAST_US = 253_402_300_800 * SECOND_US - 1
+"""The last of the year 9999: neither BigQuery nor Python has a later one."""
 """The earliest time an event may have."""
 _INT_MAX, _INT_MIN = 2**31 - 1, -(2**31)
 _UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
@@ -114,6 +116,8 @@ def _read_time(value: Json, latest_us: int) -> tuple[int | None, Refusal | None]
     event_us = parse_instant(value) if isinstance(value, str) else None
     if event_us is None:
         return None, Refusal(DeadLetterCode.E_TS, "event_ts is no time with a zone")
+    if event_us > _LAST_US:
+        return None, Refusal(DeadLetterCode.E_TS_FUTURE, "event_ts is beyond the year 9999")
     if event_us > latest_us:
         return event_us, Refusal(DeadLetterCode.E_TS_FUTURE, "event_ts is over 5 minutes ahead of Kafka time")
     if event_us < YEAR_2000_US:
