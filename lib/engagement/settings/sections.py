@@ -113,7 +113,7 @@ class LakeSettings(Section):
     interval_seconds: Annotated[float, Interval(ge=1, le=3600)] = setting("LAKE_INTERVAL_SECONDS", 30.0)
     """Seconds between the starts of two commits to the lake, 1..3600."""
     compact_files: Annotated[int, Interval(ge=0, le=10_000)] = setting("LAKE_COMPACT_FILES", 50)
-    """Commits after which the small files of today and yesterday are rewritten as one, 0..10000; 0: never."""
+    """Commits after which the small files of each day are rewritten as one, 0..10000; 0: never."""
     retention_hours: Annotated[int, AfterValidator(parse.lake_retention)] = setting("LAKE_RETENTION_HOURS", 168)
     """Hours after which files that only old versions need are deleted, once a day, at least 168; 0: never."""
 
