@@ -23,7 +23,7 @@ from engagement.reconcile.compare import (
     settled,
     slices_of,
 )
-from engagement.reconcile.run import MOST_RANGES, Comparison
+from engagement.reconcile.run import MOST_RANGES, Comparison, Part
 
 
 @dataclass
@@ -138,6 +138,16 @@ class Source:
 
     def digests(self, ids: list[int]) -> Mapping[int, Digest]:
         return {i: self.rows[i] for i in ids if i in self.rows}
+
+
+def test_of_what_a_sink_need_not_have_nothing_is_missing_beside_what_it_lacks() -> None:
+    """A range of ids may hold both: rows from before it was sent any, or of which nobody remembers whether it was."""
+    everything = {i: Digest(i, i) for i in range(1, 21)}
+    due = Source({i: row for i, row in everything.items() if i > 10})
+    sink = Sink({i: Held(i, i, 1, alive=True) for i in range(11, 21) if i != 15}, "external")
+    parts = {sink.name: Part(due, from_its_first=False)}
+    comparison = Comparison(Source(everything), [sink], (1, 20), lambda _: {}, lambda: None, lambda _: None, parts)
+    assert comparison.run()[0].ids == {Kind.MISSING: [15]}
 
 
 def test_a_sink_that_lags_is_no_drift_and_what_stays_different_is() -> None:

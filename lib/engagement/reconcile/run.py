@@ -145,8 +145,8 @@ class Comparison:
         if not bounds:
             return [Findings(sink.name) for sink in self.sinks]
         slices = slices_of(min(first for first, _ in bounds), max(last for _, last in bounds))
-        source = Remembered(self.source)
-        suspects = [self._first_look(source, sink, slices) for sink in self.sinks if sink.name not in self.parts]
+        source, sums = self.source, Remembered(self.source)
+        suspects = [self._first_look(source, sums, sink, slices) for sink in self.sinks if sink.name not in self.parts]
         suspects += [self._part_look(sink, slices) for sink in self.sinks if sink.name in self.parts]
         if any(each.ids for each in suspects):
             self.say("something differs; looking again when it is old enough to be everywhere")
@@ -167,16 +167,17 @@ class Comparison:
                 )
                 return _Suspects(sink)
             slices = slices_of(bounds[0], slices.last)
-        return self._first_look(part.source, sink, slices)
+        return self._first_look(part.source, part.source, sink, slices)
 
-    def _first_look(self, source: Side, sink: SinkSide, slices: Slices) -> _Suspects:
-        spans = narrow(source, sink, slices)
+    def _first_look(self, source: Source, sums: Side, sink: SinkSide, slices: Slices) -> _Suspects:
+        """`sums`: those of `source`."""
+        spans = narrow(sums, sink, slices)
         self.say(f"{sink.name}: {len(spans)} range(s) of ids differ")
         suspects, looked = _Suspects(sink), 0
         while looked < len(spans) and not suspects.is_full:
             near = spans[looked : looked + MOST_RANGES]
             looked += len(near)
-            ids = sorted({*self.source.ids_in(near), *sink.ids_in(near)})
+            ids = sorted({*source.ids_in(near), *sink.ids_in(near)})
             rows = self.source.digests(ids)
             suspects.add(near, judge(sink.name, ids, rows, sink.held(ids)), rows)
         suspects.uncounted = len(spans) - looked
