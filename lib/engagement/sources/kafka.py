@@ -13,6 +13,8 @@ from engagement.errors import PermanentError, TransientError
 from engagement.identity import OffsetRange
 
 _TIMEOUT_SECONDS = 10.0
+_QUIET = {"log_level": 2}
+"""What is away is told by whoever asked; the clients would write lines of their own beside it."""
 
 
 @dataclass(frozen=True)
@@ -118,13 +120,14 @@ def _usable() -> Iterator[None]:
 class TopicPositions:
     """Where the topic begins, ends and stood at a time, as a read_committed reader sees it.
 
-    Opens its client with the first question; `close` lets go of it. Every method raises TransientError when the
+    Opens its clients with the first questions; `close` lets go of it. Every method raises TransientError when the
     brokers do not answer in time, and PermanentError when no client can be made.
     """
 
     def __init__(self, topic: KafkaTopic) -> None:
         self._topic = topic
         self._consumer: Consumer | None = None
+        self._admin: AdminClient | None = None
 
     def _client(self) -> Consumer:
         if self._consumer is None:
@@ -134,11 +137,17 @@ class TopicPositions:
                         "group.id": f"{self._topic.group_id}-positions",
                         "enable.auto.commit": False,
                         "isolation.level": "read_committed",
-                        "log_level": 2,
+                        **_QUIET,
                         **self._topic.client_properties,
                     }
                 )
         return self._consumer
+
+    def _admin_client(self) -> AdminClient:
+        if self._admin is None:
+            with _usable():
+                self._admin = AdminClient({**_QUIET, **self._topic.client_properties})
+        return self._admin
 
     def partitions(self) -> list[int]:
         """The topic's partition numbers."""
@@ -177,8 +186,7 @@ class TopicPositions:
 
     def topic_id(self) -> str:
         """The id Kafka gave the topic when it was made; another one means it was deleted and made again."""
-        with _usable():
-            admin = AdminClient(dict(self._topic.client_properties))
+        admin = self._admin_client()
         collection = TopicCollection([self._topic.topic])
         try:
             described = admin.describe_topics(collection, request_timeout=_TIMEOUT_SECONDS)
@@ -187,7 +195,7 @@ class TopicPositions:
             raise TransientError(f"Kafka at {self._topic.bootstrap_servers} does not answer: {error}") from error
 
     def close(self) -> None:
-        """Let go of the client."""
+        """Let go of the clients."""
         if self._consumer is not None:
             self._consumer.close()
-            self._consumer = None
+        self._consumer = self._admin = None
