@@ -6,6 +6,7 @@ Reached through delta-rs, as the other engines that read the lake do: a commit c
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -98,8 +99,7 @@ class DeltaLog:
 
     def files(self, column: str) -> pa.Table:
         """Every file: its path below the table's folder, its rows, and the bounds of a column; NULL: it tells none."""
-        with translated(self._sink):
-            files = pa.table(self._table.get_add_actions(flatten=True))
+        files = self._files
         told = {"rows": "num_records", "first": f"min.{column}", "last": f"max.{column}"}
         unknown = pa.nulls(files.num_rows, pa.int64())
         columns = {name: files[own] if own in files.column_names else unknown for name, own in told.items()}
@@ -107,9 +107,7 @@ class DeltaLog:
 
     def small_files(self, below: int) -> dict[str | None, int]:
         """Day -> its files of fewer bytes than `below`; days without any are absent."""
-        with translated(self._sink):
-            files = pa.table(self._table.get_add_actions(flatten=True))
-        small = files.filter(pc.less(files["size_bytes"], below))
+        small = self._files.filter(pc.less(self._files["size_bytes"], below))
         counted = pc.value_counts(small[f"partition.{self._partition_by}"].cast(pa.string())).to_pylist()
         return {day["values"]: day["counts"] for day in counted}
 
@@ -132,6 +130,12 @@ class DeltaLog:
     def is_plain(self) -> bool:
         """Whether its files hold its rows and nothing else has a say: no deletion vectors, no mapped columns."""
         return int(self._table.protocol().min_reader_version) == 1
+
+    @cached_property
+    def _files(self) -> pa.Table:
+        """Every file as its commit tells of it."""
+        with translated(self._sink):
+            return pa.table(self._table.get_add_actions(flatten=True))
 
     def _fences(self, limit: int | None) -> list[DeltaFence]:
         """Those that the newest commits carry, newest first."""
