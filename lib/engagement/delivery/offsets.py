@@ -63,7 +63,7 @@ def find_gaps(planned: Sequence[OffsetRange], fence: Fence) -> tuple[OffsetRange
     """Ranges the sink lacks although Spark thinks them delivered, since it went back while the query ran.
 
     A fence at or above the planned start is no gap: the sink skips what lies below its fence. A partition without a
-    fence has no gap either: where it starts is the sink's own rule.
+    fence has none either: the query began where the topic does.
 
     >>> find_gaps([OffsetRange("t", 0, 10, 20), OffsetRange("t", 1, 5, 9)], {0: 7, 1: 6})
     (OffsetRange(topic='t', partition=0, start=7, end=10),)

@@ -18,9 +18,9 @@ ANY_TIME_US = 2**63 - 1
 _COLUMNS = frozenset(ROW_COLUMNS)
 _TYPES = frozenset(EVENT_TYPES)
 YEAR_2000_US = 946_684_800 * SECOND_US
+"""The earliest time an event may have."""
 _LAST_US = 253_402_300_800 * SECOND_US - 1
 """The last of the year 9999: neither BigQuery nor Python has a later one."""
-"""The earliest time an event may have."""
 _INT_MAX, _INT_MIN = 2**31 - 1, -(2**31)
 _UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 
