@@ -488,6 +488,6 @@ def test_a_letter_lies_where_its_message_does_and_not_where_its_event_would(spar
     known: Any = SimpleNamespace(load=lambda _: contents)
     nobody: Any = None
     day = Span(datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC))
-    source = TopicSource(spark, topic, nobody, known, day, 1, dict)
+    source = TopicSource(spark, topic, nobody, known, day, 1, dict, str)
     (letter,) = source.chunk(Planned(((0, 0, 1),), 1), "chunk_0").changes.frame().collect()
     assert letter["code"] == "E_TS_FUTURE"

@@ -51,28 +51,34 @@ class ReceiverReplays:
     def send(self, replays: Sequence[Replay]) -> Iterator[tuple[Place, str]]:
         """Post one after the other, in the order in which they were refused."""
         with closing(Caller(self._options)) as caller:
-            for event in self._events(replays):
+            first = _first_offset(replays)
+            for event in self._events(replays, first):
                 answer = call_with_retry(partial(_post, caller, event), _RETRIES)
                 if answer.verdict is Verdict.DONE:
-                    yield replays[event.version.offset].place, f"{answer.told} to {event.version.key}"
+                    yield replays[event.version.offset - first].place, f"{answer.told} to {event.version.key}"
 
-    def _events(self, replays: Sequence[Replay]) -> Iterator[Event]:
-        """Their row versions; each has for its offset the number of its letter, whose own need not be its alone."""
+    def _events(self, replays: Sequence[Replay], first: int) -> Iterator[Event]:
+        """Their row versions, at offsets from `first` on in the order of their letters, whose own may be the same."""
         if not replays:
             return
         if self._contents is None:
             self._contents = Contents(self._read_contents())
         rows = [
             {
-                "topic": replay.id.topic, "partition": replay.id.partition, "offset": number,
+                "topic": replay.id.topic, "partition": replay.id.partition, "offset": offset,
                 "timestamp": replay.letter.letter.kafka_ts, "value": replay.value,
                 "header_names_json": json.dumps(replay.letter.header_names), "replay_of": replay.letter.stands_at,
             }
-            for number, replay in enumerate(replays)
+            for offset, replay in enumerate(replays, first)
         ]  # fmt: skip
         messages = pa.RecordBatch.from_pylist(rows, schema=_MESSAGES)
         for changes in transform_batches([messages], self._contents):
             yield from to_events(row_versions(changes, 0), self._options.installation)
+
+
+def _first_offset(replays: Sequence[Replay]) -> int:
+    """One that lies behind every offset that these stand for, as that of a message which is sent again does."""
+    return max((replay.letter.stands_at for replay in replays), default=0)
 
 
 def _post(caller: Caller, event: Event) -> Answer:
