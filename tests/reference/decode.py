@@ -23,7 +23,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE |
 _EVENT_TYPES = ("play", "pause", "finish", "click")
 _INT_MAX, _INT_MIN = 2**31 - 1, -(2**31)
 _MEBIBYTE = 1024 * 1024
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _OUTSIDE_STRINGS = 65_536
 """Characters in no string, up to which a message above 1 MiB is read."""
 _ANY_TIME = 2**64

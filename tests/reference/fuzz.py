@@ -178,7 +178,7 @@ def _grow(source: random.Random, value: bytes) -> bytes:
     if source.random() < 0.9:
         return value
     size = source.choice((60_000, 600_000, 1_100_000))
-    large = b'"' + source.choice((b"x", b"\\n", "\u00e9".encode())) * size + b'"'
+    large = b'"' + source.choice((b"x", b"\\n", b'\\"', "\u00e9".encode())) * size + b'"'
     grown = value.replace(b'"ios"', large, source.choice((1, 2)))
     return grown.replace(b'{"id"', b'{"' + b"k" * 60_000 + b'":1,"id"', 1)
 

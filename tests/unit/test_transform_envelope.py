@@ -139,6 +139,14 @@ def test_values_nested_deeper_than_1000_levels_are_no_json(depth: int) -> None:
     assert outcome.refusal.detail == ("not one JSON object" if depth > 1000 else "no row")
 
 
+@pytest.mark.parametrize("end", [b"", b"\\", b"\n"])
+def test_a_large_message_that_breaks_off_in_a_text_is_refused_in_no_time(end: bytes) -> None:
+    """One quote after the other tried as the first of a text would take hours, and no batch would end."""
+    outcome = _read(builders.Message(b'{"after":{"raw_payload":"{' + b'\\"a\\": 1, ' * 120_000 + end))
+    assert outcome.refusal is not None
+    assert str(outcome.refusal.code) == "E_TOO_LARGE"
+
+
 def _under_frames(count: int, message: builders.Message) -> Outcome:
     return _under_frames(count - 1, message) if count else _read(message)
 

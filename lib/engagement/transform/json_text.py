@@ -24,7 +24,8 @@ RECURSION_LIMIT = 3 * MAX_DEPTH
 _INTEGER_DIGITS = 20
 _SPACES = re.compile(r"[ \t\n\r]*")
 _BRACKETS_OUTSIDE_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*+"|([\[{])|([\]}])', re.DOTALL)
-_STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+# One that never ends reaches to the end: else each quote within it, escaped or not, would be tried as the first.
+_STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _ESCAPED_BACKSLASH = re.compile(r"\\\\")
 _SURROGATE_PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
