@@ -1,7 +1,7 @@
 """A topic as lists of rows beside a real Redis: what a rebuild reads, micro-batches without Spark, and who is told."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -39,6 +39,10 @@ class Collected:
         return self.rows
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass
 class Topic:
     """What a rebuild asks for (rebuild.History)."""
@@ -49,6 +53,7 @@ class Topic:
     """Offset of every partition's first message, and where what a rebuild reads begins."""
     adopted: int = 0
     contents: tuple[str, ...] = ("a",)
+    on_adopt: Callable[[], None] = _nothing
 
     def topic(self) -> tuple[str, str]:
         return "events", self.topic_id
@@ -74,6 +79,7 @@ class Topic:
 
     def _adopt(self) -> None:
         self.adopted += 1
+        self.on_adopt()
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -11,7 +11,7 @@ from tests.contract.redis_support import IDENTITY, START, Event, Origin, Row, im
 
 from engagement.errors import TransientError
 from engagement.sinks.redis import keys
-from engagement.sinks.redis.board import RedisBoard
+from engagement.sinks.redis.board import Rebuild, RedisBoard
 from engagement.sinks.redis.client import RedisOptions, connect
 from engagement.sinks.redis.faults import WENT_BACK, ShardLostError
 from engagement.sinks.redis.keeper import QUIET_SECONDS, RECOUNT_DUE, TICK_SECONDS, RedisKeeper
@@ -65,6 +65,52 @@ class Rig:
     @property
     def shown(self) -> list[float]:
         return [line.score for line in EngagementReader(self.board.client).get_top_content()]
+
+
+@dataclass
+class SlowRig(Rig):
+    """One of several drivers, whose rebuild takes its time."""
+
+    seconds: float = 8.0
+    now: float = 0.0
+    since: float = 0.0
+    begun: Rebuild | None = None
+
+    def __post_init__(self) -> None:
+        publisher = Publisher(self.board.client, self.board.options)
+        executor = cast("Executor", self)
+        self.keeper = RedisKeeper(self.board, publisher, self.rebuild, executor, self.places, now=lambda: float(START))
+
+    def submit(self, _rebuild: object, reason: str) -> "Future[None]":
+        self.reasons.append(reason)
+        self.begun, self.since, self.ended = self.board.begin_rebuild({0: 0}, "topic", START), self.now, Future[None]()
+        return self.ended
+
+    def step(self, now: float) -> None:
+        self.now = now
+        if self.begun is not None:
+            self._go_on(self.begun)
+        self.keeper.step(now)
+
+    def _go_on(self, begun: Rebuild) -> None:
+        if not self.board.client.exists(keys.generation_key(0, begun.generations[0], "fence")):
+            self.ended.set_exception(ShardLostError(0, "missing"))
+        elif self.now - self.since < self.seconds:
+            return
+        else:
+            self.board.finish_rebuild(begun)
+            self.ended.set_result(None)
+        self.begun = None
+
+
+def test_two_drivers_do_not_drop_each_others_rebuilds_for_ever(rig: Rig) -> None:
+    drivers = [SlowRig(rig.board), SlowRig(rig.board)]
+    for driver in drivers:
+        driver.keeper.request_rebuild("length of 1 content(s) changed")
+    for second in range(200):
+        drivers[second % 2].step(100.0 + second)
+    assert [driver.keeper.state.rebuilds for driver in drivers] == [1, 1]
+    assert all(len(driver.reasons) > 1 for driver in drivers)
 
 
 @pytest.fixture

@@ -94,5 +94,17 @@ def test_recent_events_go_on_after_the_topic_was_made_again(board: RedisBoard) -
     assert recent(board, "a") == [3, 2, 1]
 
 
+def test_recent_events_are_whole_after_the_recount_of_another_topic_broke_off_between_two_shards(
+    board: RedisBoard,
+) -> None:
+    rebuild(board, Topic({0: inserts(9, "a"), 1: inserts(9, "b")}, first=500_000))
+    again = Topic({0: inserts(2, "a"), 1: inserts(3, "b")}, topic_id="made again", contents=("a", "b"))
+    rebuild(board, again)
+    former = board.begin_rebuild({1: 0}, "topic")  # as if only shard 0 had been swapped
+    board.finish_rebuild(former)
+    rebuild(board, again)
+    assert (recent(board, "a"), recent(board, "b")) == ([2, 1], [3, 2, 1])
+
+
 def recent(board: RedisBoard, content: str) -> list[int]:
     return [int(event["event_id"] or 0) for event in EngagementReader(board.client).get_recent_events(content)]

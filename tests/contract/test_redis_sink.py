@@ -1,21 +1,26 @@
 """The sink as the engine sees it, with its keeper's thread, over a real Redis: what it finds out by itself."""
 
+import threading
 import time
+from collections.abc import Sequence
 
 import pytest
 import redis
 from tests.contract.redis_support import IDENTITY, WINDOW, Event, Origin, Row, image
-from tests.contract.redis_topic import Observer, Topic, deliver, opened
+from tests.contract.redis_topic import SECONDS, Observer, Topic, deliver, opened
 
 from engagement.identity import OffsetRange
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.faults import FAR_BEHIND, WENT_BACK, FenceBehindError, ShardLostError
 from engagement.sinks.redis.keeper import RECOUNT_DUE
+from engagement.sinks.redis.lengths import LengthBook
 from engagement.sinks.redis.ranges import RangeWriter
 from engagement.sinks.redis.reader import EngagementReader
 from engagement.sinks.redis.shard import Shard
+from engagement.sinks.redis.sink import RedisSink
 from engagement.sinks.redis.writer import WritePlan
+from engagement.transform.changes import Changes
 
 pytestmark = pytest.mark.redis
 
@@ -107,6 +112,50 @@ def test_shard_that_stands_before_what_a_rebuild_reads_is_counted_again_and_not_
             sink.fence()
         assert observer.await_rebuild() == f"shard 0: {FAR_BEHIND}"
         assert sink.fence() == {0: 500_010}
+
+
+def test_a_partition_that_was_added_is_asked_for_from_its_first_micro_batch_on(
+    redis_client: redis.Redis, redis_options: RedisOptions
+) -> None:
+    begin_board(redis_client, 1)
+    topic, observer = Topic({0: inserts(5)}), Observer()
+    with opened(redis_options, topic, observer) as sink:
+        deliver(sink, topic, (0, 0, 5))
+        topic.logs[1] = inserts(4, "b")
+        with pytest.raises(ShardLostError, match="missing"):
+            deliver(sink, topic, (1, 0, 4))
+        observer.await_rebuild()
+        deliver(sink, topic, (1, 0, 4))
+        assert sink.fence() == {0: 5, 1: 4}
+
+
+def test_a_sink_that_is_closed_lets_a_rebuild_under_way_write_what_lies_beside_the_board(
+    redis_client: redis.Redis, redis_options: RedisOptions
+) -> None:
+    begin_board(redis_client, 1)
+    observer, reading, go_on = Observer(), threading.Event(), threading.Event()
+
+    class SlowTopic(Topic):
+        def changes(self, ranges: Sequence[OffsetRange]) -> Changes:
+            reading.set()
+            assert go_on.wait(SECONDS)
+            return super().changes(ranges)
+
+    topic = SlowTopic({0: inserts(5)})
+    sink = RedisSink(redis_options, topic, observer, "app")
+    topic.on_adopt = lambda: sink.note_lengths({"a": 1000})
+    told: list[str] = []
+    sink.recounted = lambda: told.append("what lies beside")
+    sink.open()
+    redis_client.delete(keys.current(0))
+    assert reading.wait(SECONDS)
+    closing = threading.Thread(target=sink.close)
+    closing.start()
+    closing.join(0.2)
+    go_on.set()
+    closing.join(SECONDS)
+    assert told == ["what lies beside"]
+    assert LengthBook(redis_client).read() == {"a": 1000}
 
 
 def shard_copy(client: redis.Redis, partition: int) -> dict[bytes, bytes]:

@@ -33,6 +33,8 @@ LAST_RETRY_SECONDS = 5.0
 RECOUNT_DUE = "snapshot rows or replayed dead letters"
 REBUILD_PAUSE_SECONDS = 5.0
 """Least time between two rebuilds, and before a failed one is tried again."""
+MOST_DOUBLINGS = 5
+"""Of that time, while one rebuild after the other loses its shards."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class RedisKeeper:
         self._reasons: list[str] = []
         self._running: Future[None] | None = None
         self._running_reasons: list[str] = []
+        self._losses = 0
+        """Rebuilds in a row that lost the shards they were making."""
         self._rebuild_after = self._publish_after = self._recount_after = float("-inf")
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._asked = True
@@ -214,8 +218,11 @@ class RedisKeeper:
 
     def _end_rebuild(self, ended: Future[None], now: float) -> None:
         self._running = None
-        self._rebuild_after = now + REBUILD_PAUSE_SECONDS
         error = ended.exception()
+        # The newest rebuild drops those under way. Two drivers would drop each other's for ever, were their pauses not
+        # longer in the end than a rebuild takes.
+        self._losses = self._losses + 1 if isinstance(error, ShardLostError | OvertakenError) else 0
+        self._rebuild_after = now + REBUILD_PAUSE_SECONDS * 2 ** min(MOST_DOUBLINGS, max(0, self._losses - 1))
         if error is None:
             self._places.forget()
             self._state = self._with(rebuilding=None, rebuilds=self._state.rebuilds + 1)
@@ -223,7 +230,8 @@ class RedisKeeper:
         elif isinstance(error, TransientError):
             log.warning("redis: the board could not be counted again, trying once more: %s", error)
             for reason in self._running_reasons:
-                self.request_rebuild(reason)
+                if reason != RECOUNT_DUE:  # the mark asks for itself, unless another driver has counted meanwhile
+                    self.request_rebuild(reason)
             self._state = self._with(problem=str(error))
         else:
             raise error

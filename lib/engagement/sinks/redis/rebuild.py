@@ -95,9 +95,10 @@ class BoardRebuild:
         begun = self.board.begin_rebuild(starts, topic_id)
         # Streams of recent events live outside the generations: they have what the running ones were given. An entry's
         # number is an offset: after those of another topic, this one's would be taken for old.
+        lacking = {p: self._running_fence(p, topic_id, 0) for p in ends}
         if self._counts_another(topic_id):
             forget_recent(self.board.client, recount.contents)
-        lacking = {p: self._running_fence(p, topic_id, 0) for p in ends}
+            lacking = dict.fromkeys(ends, 0)  # of all: where the last try broke off, some count this topic already
         plan = WritePlan(
             {}, identity, topic_id, final=True, rebuild=True, generations=begun.generations, recent_from=lacking
         )

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engagement.errors import TransientSinkError
 from engagement.identity import BatchIdentity, Fence, OffsetRange
@@ -47,7 +47,7 @@ class _Open:
     writer: RangeWriter
     topic_id: str
     partitions: tuple[int, ...]
-    """The topic's; one that is added later has no shard yet, which its first micro-batch finds out."""
+    """Those that have been asked for: the topic's, and any that is added later from its first micro-batch on."""
     reach: Mapping[int, int]
     """First offsets that a rebuild would have read when this was opened."""
 
@@ -124,6 +124,8 @@ class RedisSink:
         except ShardLostError as error:
             parts.keeper.request_rebuild(error)
             raise
+        if added := {part.partition for part in ranges} - set(parts.partitions):
+            self._parts = replace(parts, partitions=(*parts.partitions, *sorted(added)))
         written = [task.summary for task in tasks if not task.summary.unknown_content]
         self._places.delivered({summary.partition: summary.end for summary in written})
         for task in tasks:
@@ -166,12 +168,14 @@ class RedisSink:
 
     def close(self) -> None:
         """End the keeper, wait for a rebuild under way, let go of the connection; safe to call twice."""
-        parts, self._parts = self._parts, None
+        parts = self._parts
         if parts is None:
             return
         parts.keeper.stop()
         parts.thread.join(_CLOSE_SECONDS)
+        # Still open meanwhile: a rebuild writes beside the board after its swaps, and nobody asks for that again.
         parts.rebuilds.shutdown(wait=True, cancel_futures=True)
+        self._parts = None
         parts.board.client.close()
 
     def _rebuild(self, reason: str) -> None:
