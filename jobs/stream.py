@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=partial(names_of, [name for name in SINKS if name != "redis"]),
         default=(),
         metavar="NAMES",
-        help="sinks that go on behind messages that Kafka held too briefly for them, instead of standing still; "
-        "fill them by `backfill` first",
+        help="sinks that go on, at this start, behind messages that Kafka held too briefly for them; the log says what "
+        "else to run for each",
     )
 
 

@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from engagement.delivery.agreement import Agreement
+from engagement.delivery.agreement import Agreement, Lost
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.errors import DataLossError, TransientError
 from engagement.identity import OffsetRange
+from engagement.monitoring.board import REASON_LENGTH
 from engagement.sources.kafka import KafkaTopic
 
 TOPIC = KafkaTopic("events", "localhost:1", "test")
@@ -20,10 +21,8 @@ TOPIC = KafkaTopic("events", "localhost:1", "test")
 class World:
     """A sink with its fence, a topic with its bounds, and the runner that moves one beyond the other's loss."""
 
-    name = "lake"
-
-    def __init__(self, fence: dict[int, int], bounds: dict[int, tuple[int, int]]) -> None:
-        self.held, self._bounds = fence, bounds
+    def __init__(self, fence: dict[int, int], bounds: dict[int, tuple[int, int]], name: str = "lake") -> None:
+        self.held, self.ends, self.name = fence, bounds, name
         self.taken: dict[int, int] = {}
         self.gate = threading.Lock()
         self.topic = "first"
@@ -35,7 +34,7 @@ class World:
         return dict(self.held)
 
     def bounds(self) -> dict[int, tuple[int, int]]:
-        return self._bounds
+        return self.ends
 
     def topic_id(self) -> str:
         return self.topic
@@ -46,9 +45,9 @@ class World:
             self.held[part.partition] = part.end
 
 
-def agreement(world: World, root: Path, begin: str = "earliest", *, skip_lost: bool = False) -> Agreement:
+def agreement(world: World, root: Path, begin: str = "earliest", lost: Lost = Lost.STAND_STILL) -> Agreement:
     parts = cast("Any", world)
-    return Agreement(parts, Checkpoint(root, "lake"), TOPIC, parts, parts, begin, skip_lost)
+    return Agreement(parts, Checkpoint(root, "lake"), TOPIC, parts, parts, begin, lost)
 
 
 def checkpoint_at(root: Path, offset: int) -> Path:
@@ -76,6 +75,31 @@ def test_a_first_start_at_the_end_is_kept_in_the_sink(tmp_path: Path) -> None:
     world = World({}, {0: (2, 9)})
     agreement(world, tmp_path, "latest").reach(world.fence)
     assert (world.held, world.taken) == ({0: 9}, {0: 9})
+
+
+def test_a_start_that_broke_off_does_not_make_an_emptied_sink_a_new_one(tmp_path: Path) -> None:
+    checkpoint_at(tmp_path, 9)
+    world = World({}, {0: (2, 20)})
+    for _ in range(2):  # the second finds no checkpoint: the process was killed before Spark had made one
+        assert json.loads(agreement(world, tmp_path, "latest").reach(world.fence)) == {"events": {"0": 2}}
+    assert world.held == {}
+
+
+def test_a_checkpoint_far_behind_the_fence_is_not_walked_through(tmp_path: Path) -> None:
+    """After a long pause the ranking is counted anew, up to the topic's end."""
+    folder = checkpoint_at(tmp_path, 5)
+    world = World({0: 500_000}, {0: (0, 500_010)})
+    assert json.loads(agreement(world, tmp_path).reach(world.fence)) == {"events": {"0": 500_000}}
+    assert not folder.exists()
+
+
+def test_a_checkpoint_of_another_topic_is_set_aside(tmp_path: Path) -> None:
+    folder = checkpoint_at(tmp_path, 5)
+    log = folder / "offsets" / "0"
+    log.write_text(log.read_text().replace("events", "former"))
+    world = World({0: 5}, {0: (0, 9)})
+    assert json.loads(agreement(world, tmp_path).reach(world.fence)) == {"events": {"0": 5}}
+    assert not folder.exists()
 
 
 def test_a_checkpoint_at_the_fence_or_behind_it_stays(tmp_path: Path) -> None:
@@ -114,8 +138,37 @@ def test_what_kafka_holds_no_more_is_named_with_the_command_that_brings_it_back(
 def test_the_query_goes_on_behind_it_once_a_person_says_so(tmp_path: Path) -> None:
     checkpoint_at(tmp_path, 4)
     world = World({0: 4}, {0: (7, 9)})
-    assert json.loads(agreement(world, tmp_path, skip_lost=True).reach(world.fence)) == {"events": {"0": 7}}
+    agreed = agreement(world, tmp_path, lost=Lost.SKIP_ONCE)
+    assert json.loads(agreed.reach(world.fence)) == {"events": {"0": 7}}
     assert world.taken == {0: 7}
+    world.ends = {0: (8, 20)}
+    with pytest.raises(DataLossError, match=r"events-0 \[7, 8\)"):  # nobody knows of these
+        agreed.reach(world.fence)
+
+
+def test_the_ranking_goes_on_behind_whatever_is_lost(tmp_path: Path) -> None:
+    world = World({0: 4}, {0: (7, 9)}, "redis")
+    agreed = agreement(world, tmp_path, lost=Lost.SKIP)
+    agreed.reach(world.fence)
+    world.ends = {0: (8, 20)}
+    agreed.reach(world.fence)
+    assert world.held == {0: 8}
+
+
+def test_the_receiver_is_not_sent_what_it_had_before_its_record_begins(tmp_path: Path) -> None:
+    world = World({0: 4}, {0: (7, 9)}, "external")
+    with pytest.raises(DataLossError, match=r"--skip-lost external.*reconcile --sinks external --repair") as found:
+        agreement(world, tmp_path).reach(world.fence)
+    assert "backfill" not in str(found.value)
+
+
+@pytest.mark.parametrize("name", ["warehouse", "external"])
+def test_what_to_do_is_told_whole_on_the_page_too(tmp_path: Path, name: str) -> None:
+    far = 10**12
+    world = World(dict.fromkeys(range(3), far), dict.fromkeys(range(3), (2 * far, 3 * far)), name)
+    with pytest.raises(DataLossError) as found:
+        agreement(world, tmp_path).reach(world.fence)
+    assert len(str(found.value)) <= REASON_LENGTH
 
 
 def test_a_topic_that_ends_before_the_fence_is_waited_for(tmp_path: Path) -> None:
@@ -124,6 +177,23 @@ def test_a_topic_that_ends_before_the_fence_is_waited_for(tmp_path: Path) -> Non
     with pytest.raises(TransientError, match="lost its newest messages"):
         agreement(world, tmp_path).reach(world.fence)
     assert folder.exists()
+
+
+def test_a_topic_that_has_grown_past_the_fence_again_is_told_with_the_command_that_mends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World({0: 9}, {0: (0, 8)})
+    agreed = agreement(world, tmp_path)
+    for end in (8, 6, 7):
+        world.ends = {0: (0, end)}
+        with pytest.raises(TransientError, match=f"ends at {{0: {end}}}"):
+            agreed.reach(world.fence)
+    world.ends = {0: (0, 30)}
+    for _ in range(2):
+        assert json.loads(agreed.reach(world.fence)) == {"events": {"0": 9}}
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "events-0 [6, 9)" in told
+    assert "reconcile --repair" in told
 
 
 def test_a_sink_that_goes_back_while_nothing_comes_is_noticed(tmp_path: Path) -> None:
@@ -136,6 +206,20 @@ def test_a_sink_that_goes_back_while_nothing_comes_is_noticed(tmp_path: Path) ->
         agreed.check()  # the micro-batch under way sees it
     with pytest.raises(TransientError, match="gone back"):
         agreed.check()
+
+
+def test_a_sink_that_does_not_answer_twice_in_a_row_is_opened_again(tmp_path: Path) -> None:
+    """A table that was deleted only comes back by that."""
+    world = World({0: 9}, {0: (0, 9)})
+    agreed = agreement(world, tmp_path)
+    agreed.reach(world.fence)
+    for answers in (False, True, False):
+        world.answers = answers
+        agreed.check()
+    with pytest.raises(TransientError, match="away"):
+        agreed.check()
+    world.answers = True
+    agreed.reach(world.fence)
     world.answers = False
     agreed.check()
 
@@ -145,5 +229,9 @@ def test_a_topic_that_is_made_again_while_nothing_comes_is_noticed(tmp_path: Pat
     agreed = agreement(world, tmp_path)
     agreed.reach(world.fence)
     world.topic = "second"
-    with pytest.raises(TransientError, match="made again"):
-        agreed.check()
+    for answers in (True, False):
+        world.answers = answers
+        with pytest.raises(TransientError, match="made again"):
+            agreed.check()
+    with world.gate, pytest.raises(TransientError, match="made again"):
+        agreed.check()  # traffic that never pauses hides nothing

@@ -139,6 +139,14 @@ def test_a_sink_that_is_refused_is_asked_again_and_does_not_end_the_job(tmp_path
     assert states.seen == ["starting", "failed", "starting", "failed", "starting", "failed"]
 
 
+def test_a_sink_that_stands_still_goes_on_telling_why_after_the_job_has_ended(tmp_path: Path) -> None:
+    stop, states = threading.Event(), States()
+    query = query_of(tmp_path, BrokenSink(PermanentSinkError("broken", "403: access denied")), states, Runner(), stop)
+    with pytest.raises(EngagementError, match="access denied"):
+        job_of([query], stop).run()
+    assert states.seen == ["starting", "failed"]
+
+
 @pytest.mark.parametrize("others", [(), (ConnectionRefusedError(111, "refused"),)])
 def test_the_job_ends_once_every_sink_is_refused_or_one_cannot_go_on(
     tmp_path: Path, others: Sequence[Exception]

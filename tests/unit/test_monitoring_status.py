@@ -158,7 +158,7 @@ def test_a_reason_is_one_short_line_without_secrets() -> None:
     assert "hunter2" not in reason
     assert "10.1.2.3" not in reason
     assert "\n" not in reason
-    assert len(reason) == 300
+    assert len(reason) == 600
 
 
 def test_a_flush_to_a_dead_redis_is_counted_and_never_raised() -> None:

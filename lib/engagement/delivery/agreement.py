@@ -3,22 +3,25 @@
 The fence is the truth, the other two are compared with it, two numbers per partition:
 
 * the checkpoint would go on beyond the fence: the sink was emptied, restored from a copy, or its topic was made again.
-  The checkpoint is set aside; Spark then takes what is between in micro-batches of its usual size.
+  The checkpoint is set aside; Spark then takes what is between in micro-batches of its usual size. So it is when the
+  fence lies far beyond it, as after a board was counted again: Spark would read all that is between, for nothing.
 * the topic begins beyond the fence: messages aged out before the sink had them. Nothing here brings them back, so the
   query stands still and says which they are, until somebody has filled the sink from PostgreSQL and says so.
 * there is no fence: the sink takes all that the topic holds. A first start at `latest` therefore writes one, so that a
   sink that is emptied later is not taken for one that never had anything.
-* the topic ends before the fence: Kafka lost its newest messages, or is still finding them. New ones would get offsets
-  that count as delivered, so nothing is taken until the topic has grown past the fence again.
+* the topic ends before the fence: Kafka lost its newest messages, or is still finding them. If it does not find them,
+  new ones take offsets that count as delivered. Offsets do not tell the two apart, so once the topic has grown past the
+  fence the query goes on, and a person is told what to compare.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.microbatch import MicroBatchRunner
-from engagement.delivery.offsets import beyond_end, lost_ranges
+from engagement.delivery.offsets import Bounds, beyond_end, lost_ranges
 from engagement.errors import DataLossError, TransientError
 from engagement.identity import Fence, OffsetRange
 from engagement.sinks.base import Sink
@@ -27,6 +30,16 @@ from engagement.sources.kafka import KafkaTopic, TopicPositions, to_starting_off
 log = logging.getLogger(__name__)
 
 _LATEST = "latest"
+_EXTERNAL = "external"
+
+
+class Lost(Enum):
+    """What a query does about messages that Kafka no longer holds."""
+
+    STAND_STILL = "stand still"
+    SKIP_ONCE = "skip once"
+    """Those of the process's start, of which a person has said that the rows are there; not what is lost later."""
+    SKIP = "skip"
 
 
 @dataclass
@@ -40,25 +53,26 @@ class Agreement:
     runner: MicroBatchRunner
     starting_offsets: str
     """`earliest` or `latest`, for the first start: one without fence and without checkpoint."""
-    skip_lost: bool
-    """Whether to go on behind messages that Kafka no longer holds."""
+    lost: Lost
     _topic_id: str = field(default="", init=False)
     """As the query's start found it."""
+    _ended_at: dict[int, int] = field(default_factory=dict, init=False)
+    """Lowest end of each partition that was seen to end before the fence."""
+    _was_silent: bool = field(default=False, init=False)
+    """Whether the last look got no answer."""
 
     def reach(self, await_fence: Callable[[], Fence]) -> str:
         """Where a new checkpoint would begin. Raises: DataLossError, TransientError."""
-        self._topic_id = self.positions.topic_id()
+        self._topic_id, self._was_silent = self.positions.topic_id(), False
         fence = await_fence()
         bounds = self.positions.bounds()  # after the fence, which only moves where the topic has got to
-        if ends := beyond_end(fence, bounds):
-            raise TransientError(
-                f"{self.topic.topic} ends at {ends}, before what {self.sink.name} has taken, {dict(fence)}: "
-                f"Kafka has lost its newest messages, or is still looking for them"
-            )
+        self._check_end(fence, bounds)
         if lost := lost_ranges(self.topic.topic, fence, bounds):
             self._skip(lost)
             fence = await_fence()
-        if self.starting_offsets == _LATEST and not fence and not self.checkpoint.path.exists():
+        if self.lost is Lost.SKIP_ONCE:
+            self.lost = Lost.STAND_STILL
+        if self.starting_offsets == _LATEST and not fence and not self.checkpoint.was_used():
             self.runner.skip([OffsetRange(self.topic.topic, number, *bound) for number, bound in bounds.items()])
             fence = await_fence()
         self.runner.taken = fence
@@ -74,31 +88,70 @@ class Agreement:
         return to_starting_offsets(self.topic.topic, {**first, **fence})
 
     def check(self) -> None:
-        """See whether the sink has gone back, or the topic is another one, while nothing came that would have shown it.
+        """See whether the topic is another one, or the sink has gone back while nothing came that would have shown it.
 
-        Raises: TransientError when it has, PermanentSinkError.
+        Raises: TransientError when it has, or when twice in a row there was no answer: what is away for a moment comes
+        back by itself, but a table that is gone looks no different, and only a start makes it anew. PermanentError.
         """
-        if not self.runner.gate.acquire(blocking=False):
-            return  # a micro-batch is under way: it compares for itself
         try:
-            held, topic_id = self.sink.fence(), self.positions.topic_id()
+            topic_id = self.positions.topic_id()
+            held = self._held() if topic_id == self._topic_id else None
         except TransientError:
-            return  # whatever is away is told by its own probe, and the next look sees what it has left
-        finally:
-            self.runner.gate.release()
+            if self._was_silent:
+                raise
+            self._was_silent = True
+            return
+        self._was_silent = False
         if topic_id != self._topic_id:
             raise TransientError(f"the topic {self.topic.topic} was deleted and made again")
-        if any(held.get(partition, 0) < offset for partition, offset in self.runner.taken.items()):
+        if held is not None and any(held.get(partition, 0) < at for partition, at in self.runner.taken.items()):
             raise TransientError(f"{self.sink.name} has gone back from {dict(self.runner.taken)} to {dict(held)}")
+
+    def _held(self) -> Fence | None:
+        """The fence; None while a micro-batch is under way, which compares for itself."""
+        if not self.runner.gate.acquire(blocking=False):
+            return None
+        try:
+            return self.sink.fence()
+        finally:
+            self.runner.gate.release()
+
+    def _check_end(self, fence: Fence, bounds: Bounds) -> None:
+        topic, name = self.topic.topic, self.sink.name
+        if ends := beyond_end(fence, bounds):
+            lowest = {number: min(end, self._ended_at.get(number, end)) for number, end in ends.items()}
+            self._ended_at |= lowest
+            raise TransientError(
+                f"{topic} ends at {ends}, before what {name} has taken, {dict(fence)}: "
+                f"Kafka has lost its newest messages, or is still looking for them"
+            )
+        if self._ended_at:
+            ranges = [OffsetRange(topic, number, end, fence[number]) for number, end in sorted(self._ended_at.items())]
+            self._ended_at.clear()
+            log.error(
+                "query %s: Kafka had lost %s and has them again, or has taken other messages in their place, which %s "
+                "then lacks: `./spark-submit.sh reconcile --repair` compares, and mends",
+                name,
+                ", ".join(map(str, ranges)),
+                name,
+            )
 
     def _skip(self, lost: Sequence[OffsetRange]) -> None:
         ranges, name = ", ".join(map(str, lost)), self.sink.name
-        if not self.skip_lost:
-            raise DataLossError(
-                f"Kafka no longer holds {ranges}, which {name} has yet to take. Add the rows from PostgreSQL by "
-                f"`./spark-submit.sh backfill --start-date 0001-01-01 --end-date 2100-01-01 --sinks {name}`, start the "
-                f"job once by `./spark-submit.sh stream --skip-lost {name}`, and mend what was changed or deleted "
-                f"meanwhile by `./spark-submit.sh reconcile --repair`"
-            )
+        if self.lost is Lost.STAND_STILL:
+            raise DataLossError(f"Kafka no longer holds {ranges}, which {name} has yet to take. {_remedy(name)}")
         log.warning("query %s: going on behind %s, which Kafka no longer holds", name, ranges)
         self.runner.skip(lost)
+
+
+def _remedy(name: str) -> str:
+    start = f"`./spark-submit.sh stream --skip-lost {name}`"
+    if name == _EXTERNAL:
+        # A backfill would send it all of history: also what it had so long ago that no record of it is kept.
+        mend = f"`./spark-submit.sh reconcile --sinks {name} --repair`"
+        return f"Start the job once by {start}; once it has caught up, send what is lacking by {mend}"
+    return (
+        f"Add the rows from PostgreSQL by `./spark-submit.sh backfill --start-date 0001-01-01 --end-date 2100-01-01 "
+        f"--sinks {name}`, start the job once by {start}, and mend what was changed or deleted meanwhile by "
+        f"`./spark-submit.sh reconcile --repair`"
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from engagement.delivery.offsets import (
+    MOST_GAP_ROWS,
     Bounds,
     TopicOffsets,
     parse_initial_offsets,
@@ -85,7 +86,8 @@ class Checkpoint:
 
         Looks at what Spark itself would start from: the metadata, the newest offset log entry and the one before, and
         the newest commit: one without its plan makes Spark fail at every start, since it cannot commit that id again.
-        And at where Spark would go on: beyond the sink's fence, what lies between would never be delivered.
+        And at where Spark would go on: beyond the sink's fence, what lies between would never be delivered; far before
+        it, all that lies between would be read in vain, while nothing new is delivered.
         """
         if not self.path.exists():
             return None
@@ -100,19 +102,28 @@ class Checkpoint:
             following = planned if batches else self._start_of(0).get(topic, {})
         except ContractError as error:
             return str(error)
-        return _contradiction(ranges, bounds) or _ahead(following, bounds, fence)
+        if not following:
+            return f"it is of another topic than {topic}"
+        return _contradiction(ranges, bounds) or _ahead(following, bounds, fence) or _far_behind(following, fence)
 
     def _logged_batches(self, log: str) -> list[int]:
         names = (entry.name for entry in (self.path / log).glob("*"))
         return sorted(int(name) for name in names if name.isdigit())
 
+    def was_used(self) -> bool:
+        """Whether this query has run before, also if its folder was set aside and nothing came of the next start."""
+        return self.path.exists() or self._aside(1).exists()
+
     def set_aside(self) -> Path:
         """Move the folder out of the way, kept for a person to look at; returns where it went."""
         number = 1
-        while (target := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
+        while (target := self._aside(number)).exists():
             number += 1
         self.path.rename(target)
         return target
+
+    def _aside(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.damaged-{number}")
 
 
 def _contradiction(ranges: list[OffsetRange], bounds: Bounds) -> str | None:
@@ -135,3 +146,8 @@ def _ahead(following: Fence, bounds: Bounds, fence: Fence) -> str | None:
             held = f"holds up to {fence[partition]}" if partition in fence else "knows nothing of it"
             return f"it would go on at {offset} of partition {partition}, but the sink {held}"
     return None
+
+
+def _far_behind(following: Fence, fence: Fence) -> str | None:
+    known = sum(max(0, fence.get(partition, offset) - offset) for partition, offset in following.items())
+    return f"it would go on {known} messages before what the sink holds" if known > MOST_GAP_ROWS else None

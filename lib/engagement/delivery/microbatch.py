@@ -22,14 +22,11 @@ from typing import Protocol
 from pyspark.sql import DataFrame
 
 from engagement.delivery.checkpoint import Checkpoint
-from engagement.delivery.offsets import find_gaps
+from engagement.delivery.offsets import MOST_GAP_ROWS, find_gaps
 from engagement.errors import ContractError, EngagementError, GapError, TransientError
 from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.sinks.base import PartitionSummary, Sink
 from engagement.transform.changes import Changes
-
-_MOST_GAP_ROWS = 20_000
-"""A gap is written at once, and a task may hold all of its rows."""
 
 
 class ChangeReader(Protocol):
@@ -153,7 +150,8 @@ class MicroBatchRunner:
         fence = self._sink.fence()
         gaps = find_gaps(planned, fence)
         forgotten = self.taken.keys() - fence.keys()
-        if forgotten or sum(gap.end - gap.start for gap in gaps) > _MOST_GAP_ROWS:
+        # A gap is written at once, and a task may hold all of its rows.
+        if forgotten or sum(gap.end - gap.start for gap in gaps) > MOST_GAP_ROWS:
             raise GapError(f"the sink has gone back from {dict(self.taken)} to {dict(fence)}")
         if gaps:
             self._write(self._reader.messages(gaps), gaps, identity)

@@ -15,6 +15,8 @@ TopicOffsets = Mapping[str, Mapping[int, int]]
 Bounds = Mapping[int, tuple[int, int]]
 """Kafka partition -> (earliest offset, end offset) that the topic holds now."""
 
+MOST_GAP_ROWS = 20_000
+"""So many messages are written in front of a micro-batch, or read in vain behind a fence; more begins anew."""
 _OFFSET_LOG_HEADER_LINES = 2
 """An offset log entry: version, batch metadata, then one line per source."""
 

@@ -4,7 +4,7 @@ Each sink has its own thread here and its own query in Spark, so that a destinat
 holds up nobody else.
 
 A sink can go back at any time. What it lacks is found at each start (agreement.py), with every micro-batch
-(microbatch.py) and, while none comes, once a minute here.
+(microbatch.py) and once a minute here.
 """
 
 import logging
@@ -18,7 +18,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from engagement.delivery.agreement import Agreement
+from engagement.delivery.agreement import Agreement, Lost
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.microbatch import MicroBatchRunner
 from engagement.errors import (
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 1
 _LOOK_SECONDS = 60
-"""So often a query that nothing comes to is compared with its sink, and one that stands still is tried again."""
+"""So often a query is compared with its sink and its topic, and one that stands still is tried again."""
 _FENCE_POLL_SECONDS = 0.2
 _FENCE_POLLS = 600
 _COMMIT_POLL_SECONDS = 0.05
@@ -58,8 +58,7 @@ class QueryPlan:
     """Waits before the 1st, 2nd … restart in a row; the last one repeats."""
     starting_offsets: str
     """`earliest` or `latest`, for a sink that has neither fence nor checkpoint."""
-    skip_lost: bool = False
-    """Whether to go on behind messages that Kafka no longer holds, instead of standing still."""
+    lost: Lost = Lost.STAND_STILL
 
 
 class StateObserver(Protocol):
@@ -102,7 +101,7 @@ class SinkQuery:
             parts.positions,
             parts.runner,
             plan.starting_offsets,
-            plan.skip_lost,
+            plan.lost,
         )
 
     @property
@@ -120,7 +119,8 @@ class SinkQuery:
         try:
             self._parts.checkpoint.lock()
             self._run_until_stopped()
-            self._parts.observer.state("stopped")
+            if self.standstill is None:  # else it ends as it stood, and why goes on to be told
+                self._parts.observer.state("stopped")
         except EngagementError as error:
             self._fail(error)
         except (Py4JError, ConnectionError) as error:
@@ -203,17 +203,16 @@ class SinkQuery:
         return self._parts.sink.fence()
 
     def _watch(self, query: StreamingQuery) -> None:
-        quiet, last = 0, None
+        waited = 0
         while not self._stop.is_set():
             try:
                 if query.awaitTermination(_WATCH_SECONDS):
                     return
             except PySparkException as error:
                 raise self._parts.runner.error or TransientError(first_line(error)) from error
-            newest = self._parts.runner.last_batch_id
-            quiet, last = (quiet + _WATCH_SECONDS if newest == last else 0), newest
-            if quiet >= _LOOK_SECONDS:
-                quiet = 0
+            waited += _WATCH_SECONDS
+            if waited >= _LOOK_SECONDS:
+                waited = 0
                 try:
                     self._agreement.check()
                 except EngagementError:

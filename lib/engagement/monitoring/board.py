@@ -28,7 +28,7 @@ from engagement.monitoring.status import (
 
 FLUSH_INTERVAL_SECONDS = 1.0
 RATE_WINDOW_SECONDS = 10.0
-REASON_LENGTH = 300
+REASON_LENGTH = 600
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from functools import partial
 from pyspark.sql import SparkSession
 from redis import Redis
 
+from engagement.delivery.agreement import Lost
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.content import ContentHandle
 from engagement.delivery.microbatch import MicroBatchRunner, Patience
@@ -82,7 +83,7 @@ def build_job(
 ) -> StreamingJob:
     """Start Spark and put the job together; nothing else is opened before it runs.
 
-    `skip_lost`: sinks that go on behind messages that Kafka no longer holds.
+    `skip_lost`: sinks that go on behind messages that Kafka no longer holds now.
 
     Raises: PermanentError when another driver has one of the checkpoints: here, ten seconds before each query takes its
     own, so that nobody waits for Spark to hear it.
@@ -135,7 +136,7 @@ class _Shared:
     turns: Turns
     """Of the slow sinks."""
     skip_lost: Sequence[str]
-    """Sinks that go on behind messages that Kafka no longer holds."""
+    """Sinks that go on behind messages that Kafka no longer holds at the start."""
 
     def is_stopping(self) -> bool:
         """Whether the job has been told to stop.
@@ -166,7 +167,7 @@ def _redis_query(shared: _Shared) -> RunningQuery:
         pool="redis",
         restart_delays_seconds=_RESTART_DELAYS_SECONDS,
         starting_offsets=settings.kafka.auto_offset_reset,
-        skip_lost=True,  # Kafka keeps far more than the window, and a board that is counted anew lacks it too
+        lost=Lost.SKIP,  # Kafka keeps far more than the window, and a board that is counted anew lacks it too
     )
     query = _query(shared, sink, content, report, plan, Workers.FIRST)
     return RunningQuery(query, content, board, shared.spark, lambda: meta.write(content.newest.table))
@@ -228,7 +229,7 @@ def _slow_query(
         pool=name,
         restart_delays_seconds=_RESTART_DELAYS_SECONDS,
         starting_offsets=shared.settings.kafka.auto_offset_reset,
-        skip_lost=name in shared.skip_lost,
+        lost=Lost.SKIP_ONCE if name in shared.skip_lost else Lost.STAND_STILL,
     )
     query = _query(shared, make(report), content, report, plan, Workers.GIVE_WAY)
     return RunningQuery(query, content, board, shared.spark, lambda: None)
