@@ -137,7 +137,7 @@ IMAGES = T.StructType(
             ("content_id", _TEXT),  # UUID in lower case; this and all below are NULL on dead letters
             ("user_id", _TEXT),
             ("event_type", _TEXT),  # NULL only for a `d` whose `before` holds no valid one; so are those below
-            ("event_ts", _TIME),  # on a dead letter of E_TS_FUTURE the time that is meant
+            ("event_ts", _TIME),  # on a dead letter only where its row is valid as a later `before`
             ("duration_ms", _INT),  # milliseconds, >= 0; NULL for a click
             ("device", _TEXT),
             ("raw_payload", _TEXT),  # as received; JSON objects embedded in the message come compact

@@ -24,6 +24,8 @@ PIECES = 3
 NOT_RECENT = dict.fromkeys(range(9), 1_000_000_000)
 """WritePlan.recent_from that writes none."""
 IDENTITY = BatchIdentity("app", "generation", 1)
+CHANGED_ID = "E_ENVELOPE"
+"""The code of an update that changed the id; nothing else here has it."""
 TENTHS = {"play": 10, "pause": 5, "finish": 30, "click": 3}
 SCHEMA = pa.schema(
     [
@@ -104,8 +106,8 @@ def image(event: Event, origin: Origin, effect: int = 1, *, is_version: bool = T
         "units": event.units,
     }
     if refused:
-        ahead = event.event_us if origin.code == "E_TS_FUTURE" else None
-        shown = {**dict.fromkeys(shown), "event_ts": ahead}
+        may_return = origin.code == "E_TS_FUTURE" or (origin.code == CHANGED_ID and event.valid)
+        shown = {**dict.fromkeys(shown), "event_ts": event.event_us if may_return else None}
     return {
         "kind": origin.kind if is_version else "change",
         "code": origin.code if is_version else None,
@@ -122,6 +124,24 @@ def image(event: Event, origin: Origin, effect: int = 1, *, is_version: bool = T
         "flags": [],
         **shown,
     }
+
+
+def id_changes(event_us: int) -> list[list[Row]]:
+    """An event comes, its id is changed from 5 to 6, it is updated and deleted, and another comes: 1, 0, 1, 0, 1 count.
+
+    The last one shows whether more was taken back than had counted: no ranking has less than nothing.
+    """
+    former, latter = Event(5, event_us=event_us), Event(6, event_us=event_us)
+    return [
+        [image(former, Origin(lsn=100))],
+        [
+            image(latter, Origin("u", lsn=101, kind="dead_letter", code=CHANGED_ID), 0),
+            image(former, Origin("u", lsn=101), -1, is_version=False),
+        ],
+        [image(latter, Origin("u", lsn=102)), image(latter, Origin("u", lsn=102), -1, is_version=False)],
+        [image(latter, Origin("d", lsn=103), -1)],
+        [image(Event(7, event_us=event_us), Origin(lsn=104))],
+    ]
 
 
 def to_batch(messages: Iterable[tuple[int, Sequence[Row]]], partition: int = 0) -> pa.RecordBatch:
@@ -186,6 +206,8 @@ class World:
             self._delete(self.random.choice(list(self.rows)))
         elif choice < 0.9:
             self._repeat()
+        elif choice < 0.92:
+            self._change_id(self.random.choice(list(self.rows)))
         else:
             self.commit_lsn = self.lsn
             self.lsn += 5
@@ -251,6 +273,18 @@ class World:
             self.recent[old.content_id].append(event_id)
         self._log(self.partition_of(old.content_id), [image(old, self._origin("d"), self._before_effect(old))])
         self.refused.discard(event_id)
+
+    def _change_id(self, event_id: int) -> None:
+        """What our trigger refuses, from a database without it."""
+        old = self.rows.pop(event_id)
+        self.ids += 1
+        new = self.rows[self.ids] = replace(old, event_id=self.ids)
+        rows = [image(new, self._origin("u", kind="dead_letter", code=CHANGED_ID), 0)]
+        if effect := self._before_effect(old):
+            rows.append(image(old, self._origin("u"), effect, is_version=False))
+        self._log(self.partition_of(old.content_id), rows)
+        self.refused.discard(event_id)
+        self.refused.add(self.ids)
 
     def _repeat(self) -> None:
         """The connector was killed before it noted its place: the newest messages come again, with new offsets."""

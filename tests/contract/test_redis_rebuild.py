@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import redis
-from tests.contract.redis_support import IDENTITY, Event, Origin, Row, image, write
+from tests.contract.redis_support import IDENTITY, Event, Origin, Row, id_changes, image, write
 from tests.contract.redis_topic import Topic
 
 from engagement.sinks.redis import keys
@@ -60,6 +60,16 @@ def test_shards_of_partitions_that_the_topic_has_no_more_are_deleted(board: Redi
         publisher.publish(board.partitions())
     rebuild(board, smaller)
     assert shown(board, publisher, range(2)) == [("c", 4.0), ("a", 1.0)]
+
+
+@pytest.mark.parametrize(("messages", "points"), [(1, [1.0]), (2, []), (3, [1.0]), (4, []), (5, [1.0])])
+def test_event_whose_id_was_changed_counts_again_from_its_next_change_on(
+    board: RedisBoard, messages: int, points: list[float]
+) -> None:
+    log, publisher = id_changes(int(time.time() * 1_000_000)), Publisher(board.client, board.options)
+    for _ in range(2):
+        rebuild(board, Topic({0: log[:messages]}))
+        assert [score for _, score in shown(board, publisher, [0])] == points
 
 
 def test_emptied_redis_forgets_a_partition_that_the_topic_has_no_more(board: RedisBoard) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import redis
-from tests.contract.redis_support import IDENTITY, WINDOW, Event, Origin, Row, image
+from tests.contract.redis_support import IDENTITY, WINDOW, Event, Origin, Row, id_changes, image
 from tests.contract.redis_topic import SECONDS, Observer, Topic, deliver, opened
 
 from engagement.identity import OffsetRange
@@ -15,6 +15,7 @@ from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.faults import FAR_BEHIND, WENT_BACK, FenceBehindError, ShardLostError
 from engagement.sinks.redis.keeper import RECOUNT_DUE
 from engagement.sinks.redis.lengths import LengthBook
+from engagement.sinks.redis.publisher import Publisher
 from engagement.sinks.redis.ranges import RangeWriter
 from engagement.sinks.redis.reader import EngagementReader
 from engagement.sinks.redis.shard import Shard
@@ -156,6 +157,21 @@ def test_a_sink_that_is_closed_lets_a_rebuild_under_way_write_what_lies_beside_t
     closing.join(SECONDS)
     assert told == ["what lies beside"]
     assert LengthBook(redis_client).read() == {"a": 1000}
+
+
+@pytest.mark.parametrize(("messages", "points"), [(1, [1.0]), (2, []), (3, [1.0]), (4, []), (5, [1.0])])
+@pytest.mark.parametrize("first", [1, 2, 3, 4])
+def test_event_whose_id_was_changed_counts_again_from_its_next_change_on(
+    redis_client: redis.Redis, redis_options: RedisOptions, messages: int, points: list[float], first: int
+) -> None:
+    begin_board(redis_client, 1)
+    topic, cut = Topic({0: id_changes(int(time.time() * 1_000_000))}), min(first, messages)
+    with opened(redis_options, topic, Observer()) as sink:
+        deliver(sink, topic, (0, 0, cut))
+        if cut < messages:
+            deliver(sink, topic, (0, cut, messages))
+    Publisher(redis_client, redis_options).publish([0])
+    assert [line.score for line in EngagementReader(redis_client).get_top_content()] == points
 
 
 def shard_copy(client: redis.Redis, partition: int) -> dict[bytes, bytes]:

@@ -185,11 +185,16 @@ def _refuse_change(change: _Change, now: int) -> str | None:
             return "E_ENVELOPE"
     if change.image is None:
         return "E_ENVELOPE"
-    if change.op == "u" and len({_event_id(row) for row in (change.image, change.before or {})} - {None}) == 2:
+    if _has_two_ids(change):
         return "E_ENVELOPE"
     if change.op == "d":
         return None if _event_id(change.image) else "E_ID"
     return _refuse_row(change.image, now, change.flat)
+
+
+def _has_two_ids(change: _Change) -> bool:
+    rows = (change.image or {}, change.before or {})
+    return change.op == "u" and len({_event_id(row) for row in rows} - {None}) == 2
 
 
 def _is_large(row: Row) -> bool:
@@ -235,16 +240,18 @@ def _refuse_duration(value: Json) -> str | None:
 def _own_image(change: _Change, code: str | None, now: int) -> Image:
     if change.image is None:
         return Image(is_version=True, effect=0)
-    if code is not None:
-        moment = change.image.get("event_ts") if code == "E_TS_FUTURE" else None
-        ahead = parse_instant(moment) if isinstance(moment, str) else None
-        if ahead is not None and ahead > LAST:
-            ahead = None
-        return Image(is_version=True, effect=0, event_id=_event_id(change.image), event_ts_micros=ahead)
     if change.op == "d":
         now = _ANY_TIME
-    valid = _refuse_row(change.image, now, change.flat) is None
-    effect = (-1 if change.op == "d" else 1) if valid else 0
+    wrong = _refuse_row(change.image, now, change.flat)
+    if code is not None:
+        # What never counted and may yet be taken back has to be remembered until its time is past.
+        kept = wrong == "E_TS_FUTURE" or (wrong is None and _has_two_ids(change))
+        moment = change.image.get("event_ts") if kept else None
+        meant = parse_instant(moment) if isinstance(moment, str) else None
+        if meant is not None and meant > LAST:
+            meant = None
+        return Image(is_version=True, effect=0, event_id=_event_id(change.image), event_ts_micros=meant)
+    effect = (-1 if change.op == "d" else 1) if wrong is None else 0
     return _image(change.image, now, is_version=True, effect=effect)
 
 

@@ -47,6 +47,17 @@ def test_an_id_that_an_update_changed_is_gone_under_both() -> None:
     assert board(row_versions(given), _LENGTHS, _START, _END) == {}
 
 
+def test_an_id_that_an_update_changed_counts_under_the_new_one_from_its_next_change_on() -> None:
+    given = [
+        message(envelope("c", after=row(id=1), lsn=10), offset=1),
+        message(envelope("u", after=row(id=2), before=row(id=1), lsn=20), offset=2),
+        message(envelope("u", after=row(id=2), before=row(id=2), lsn=30), offset=3),
+        message(envelope("d", before=row(id=2), lsn=40), offset=4),
+    ]
+    counts = [board(row_versions(given[:n]), _LENGTHS, _START, _END) for n in range(1, 5)]
+    assert [sum(total.events for total in found.values()) for found in counts] == [1, 0, 1, 0]
+
+
 def test_totals_leave_out_late_events_and_events_without_content() -> None:
     given = [
         builders.created(id=1),

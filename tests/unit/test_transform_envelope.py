@@ -224,6 +224,22 @@ def test_a_row_that_is_refused_for_its_time_keeps_it_and_no_other_does(columns: 
     assert outcome.effects == (Effect(Image(1, event_us=ahead), is_version=True, effect=0),)
 
 
+@pytest.mark.parametrize(
+    ("columns", "kept"),
+    [({}, builders.EVENT_TS), ({"event_ts": "2026-11-23T15:06:00Z"}, "2026-11-23T15:06:00Z"), ({"user_id": "x"}, None)],
+)
+def test_a_row_whose_id_was_changed_keeps_its_time_unless_no_before_can_bring_it_again(
+    columns: dict[str, object], kept: str | None
+) -> None:
+    changed = _read(builders.updated(before=builders.row(id=5), id=6, **columns))
+    assert changed.refusal is not None
+    assert str(changed.refusal.code) == "E_ENVELOPE"
+    expected = Image(6, event_us=None if kept is None else parse_instant(kept))
+    assert changed.effects[0] == Effect(expected, is_version=True, effect=0)
+    again = _read(builders.updated(before=builders.row(id=6, **columns), id=6))
+    assert [effect.effect for effect in again.effects] == ([1] if kept is None else [1, -1])
+
+
 @given(
     st.from_regex(
         r"\A[+-]?[0-9]{4,6}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-5][0-9]:[0-6][0-9](\.[0-9]{1,9})?"

@@ -175,7 +175,7 @@ def _judge_own(change: _Change, kafka_us: int) -> tuple[Effect, Refusal | None]:
     refusal = refusal or (check_id(change.own) if is_deletion else row.refusal)
     if refusal is not None:
         refusal = TOO_LARGE if row.refusal is TOO_LARGE else refusal
-        event_us = row.image.event_us if refusal.code is DeadLetterCode.E_TS_FUTURE else None
+        event_us = row.image.event_us if _may_return(change, row) else None
         return Effect(Image(row.image.event_id, event_us=event_us), is_version=True, effect=0), refusal
     counts = row.refusal is None
     return Effect(row.image, is_version=True, effect=(-1 if is_deletion else 1) if counts else 0), None
@@ -196,7 +196,7 @@ def _take_back(change: _Change) -> tuple[Effect, ...]:
     """What an update's `before` had added; nothing when it was never valid.
 
     Its time was judged by the message that brought it. By this one's it may lie ahead again, once a broker's clock was
-    set back; what had been refused for its time the ranking remembers.
+    set back; what was refused and yet is valid as a `before` the ranking remembers.
     """
     if change.before is None:
         return ()
@@ -228,6 +228,13 @@ def _changes_id(change: _Change) -> bool:
     if change.op != "u" or own is None or before is None or own.get("id") == before.get("id"):
         return False
     return check_id(own) is None and check_id(before) is None
+
+
+def _may_return(change: _Change, row: CheckedRow) -> bool:
+    """Whether a refused row is valid once a later message has it as its `before`, though it never counted."""
+    if row.refusal is None:
+        return _changes_id(change)
+    return row.refusal.code is DeadLetterCode.E_TS_FUTURE
 
 
 def _as_object(value: Json) -> JsonObject | None:

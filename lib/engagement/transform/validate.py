@@ -36,7 +36,7 @@ class Image(NamedTuple):
     user_id: str | None = None
     event_type: str | None = None
     event_us: int | None = None
-    """Microseconds since 1970; that of E_TS_FUTURE stays, since the ranking remembers such a row until then."""
+    """Microseconds since 1970; stays where a refused row may return as a `before`: see the ranking's memory of it."""
     duration_ms: int | None = None
     device: str | None = None
     raw_payload: str | None = None

@@ -13,7 +13,6 @@ from engagement.sinks.redis.replays import ReplayBook
 from engagement.sinks.redis.rows import Rows
 from engagement.sinks.redis.shard import Position, ShardState
 
-FUTURE = "E_TS_FUTURE"
 SNAPSHOT = "r"
 DELETE = "d"
 COMMIT_TIME_STEP_MS = 10
@@ -143,7 +142,8 @@ class ShardAggregator:
             self._give(delta, rows, i)
         elif effect < 0:
             self._take(delta, rows, i)
-        elif rows.codes[i] == FUTURE and event_id is not None:
+        elif rows.codes[i] and event_id is not None and rows.event_us[i] is not None:
+            # Its time says that a later `before` may have the row, valid then, which is not counted here.
             self._check_refused = self._refusals[event_id] = True
             delta.refused[str(event_id)] = rows.event_us[i]
         if not rows.is_version[i] or event_id is None:

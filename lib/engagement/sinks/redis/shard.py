@@ -39,7 +39,7 @@ class ShardState:
     window_seconds: int = 600
     position: Position | None = None
     refused: int = 0
-    """Rows remembered as once refused for being too far in the future."""
+    """Rows remembered as refused, which a later message may take back all the same."""
     replayed: int = 0
     """Events that count by a replay, whose later messages name another `before`."""
     recount_due: bool = False

@@ -39,7 +39,7 @@ for _, part in ipairs(d.buckets) do
     for i = 1, #contents do count(bucket, contents[i], deltas[i], 1) end
   end
 end
--- A `before` whose row was once refused as too far in the future was never counted: it must not be taken back.
+-- A `before` whose row was refused, for its time or for a changed id, was never counted: it must not be taken back.
 for _, take in ipairs(d.takes) do
   local event_id, bucket, content, delta = unpack(take)
   if bucket * STEP < window.first then
