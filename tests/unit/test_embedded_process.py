@@ -158,6 +158,21 @@ def test_a_process_that_never_answers_is_given_up_and_stopped(sleeper: Supervise
     assert sleeper.process() is None
 
 
+def test_a_process_whose_start_is_given_up_is_stopped(sleeper: Supervised, tmp_path: Path) -> None:
+    begun: list[psutil.Process | None] = []
+
+    def given_up() -> bool:
+        begun.append(sleeper.process())
+        raise StackError("sleeper", "given up")
+
+    with pytest.raises(StackError, match="given up"):
+        sleeper.start(spec(tmp_path), given_up, 5.0)
+    (process,) = begun
+    assert process is not None
+    assert not psutil.pid_exists(process.pid)
+    assert not (tmp_path / "run" / "sleeper.json").exists()
+
+
 def test_a_process_can_be_told_to_leave_the_processors_to_others(sleeper: Supervised, tmp_path: Path) -> None:
     sleeper.start(replace(spec(tmp_path), niceness=7), lambda: True, 5.0)
     found = sleeper.process()

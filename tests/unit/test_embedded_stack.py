@@ -18,9 +18,11 @@ from engagement.embedded.connect import CONNECTOR_FILE, Connect
 from engagement.embedded.demo_jobs import job_spec
 from engagement.embedded.kafka import Kafka, write_properties
 from engagement.embedded.process import Supervised
+from engagement.embedded.redis import Redis
 from engagement.embedded.service import Service
 from engagement.embedded.site import LOOPBACK, Site
 from engagement.embedded.stack import Stack
+from engagement.errors import StackError
 from engagement.settings import Settings, SettingsFiles, resolve
 
 ESCAPE = re.compile(r"\\u([0-9a-f]{4})|\\(.)|.")
@@ -174,6 +176,21 @@ def test_jobs_that_a_killed_demo_has_left_are_ended_before_anything_is_removed(t
         assert not spec.pid_file.exists()
     finally:
         left.stop(spec)
+
+
+class Interrupted(Redis):
+    """A service whose preparing ends only after its start was given up."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.site.cancelled.set()
+
+
+def test_a_service_that_was_still_preparing_when_its_start_was_given_up_is_not_started(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="its start was given up"):
+        Stack(tmp_path, {}, kinds=(Interrupted,)).up()
+    assert (tmp_path / "redis").is_dir()
+    assert not (tmp_path / "logs").exists()
 
 
 @pytest.mark.parametrize("folder", ["plain", "my files", "مشروع", "𝄞 back\\slash"])

@@ -66,10 +66,10 @@ class Supervised:
             return None
 
     def start(self, spec: ProcessSpec, ready: Callable[[], bool], limit_seconds: float) -> None:
-        """Start it and return once it answers.
+        """Start it and return once it answers; when anything fails, `ready` included, nothing is left running.
 
         Raises:
-            StackError: it ended, or did not answer in time; carries the log's last lines. Nothing is left running.
+            StackError: it ended, or did not answer in time; carries the log's last lines.
 
         """
         kill_leftovers(spec)
@@ -81,14 +81,11 @@ class Supervised:
         if spec.log.is_file() and spec.log.stat().st_size > LOG_KEEP_BYTES:
             spec.log.replace(spec.log.with_suffix(".old.log"))
         self._spawn(spec)
-        deadline = time.monotonic() + limit_seconds
-        while not ready():
-            if self.process() is None:
-                raise StackError(self.name, f"ended while starting\n{_tail(spec.log)}", log=spec.log)
-            if time.monotonic() > deadline:
-                self.stop(spec)
-                raise StackError(self.name, f"no answer after {limit_seconds:.0f} s\n{_tail(spec.log)}", log=spec.log)
-            time.sleep(POLL_SECONDS)
+        try:
+            self._await(spec, ready, limit_seconds)
+        except BaseException:
+            self.stop(spec)
+            raise
 
     def stop(self, spec: ProcessSpec) -> None:
         """Ask it to end, wait, then insist; afterwards nothing of it runs."""
@@ -100,6 +97,15 @@ class Supervised:
         kill_leftovers(spec)
         self._child = None
         self._pid_file.unlink(missing_ok=True)
+
+    def _await(self, spec: ProcessSpec, ready: Callable[[], bool], limit_seconds: float) -> None:
+        deadline = time.monotonic() + limit_seconds
+        while not ready():
+            if self.process() is None:
+                raise StackError(self.name, f"ended while starting\n{_tail(spec.log)}", log=spec.log)
+            if time.monotonic() > deadline:
+                raise StackError(self.name, f"no answer after {limit_seconds:.0f} s\n{_tail(spec.log)}", log=spec.log)
+            time.sleep(POLL_SECONDS)
 
     def _spawn(self, spec: ProcessSpec) -> None:
         with spec.log.open("ab") as log:

@@ -124,6 +124,7 @@ class Service(ABC):
         started = not self._is_well()
         if started:
             self.prepare()
+            self._check_wanted()  # what prepares for seconds may end after everything else was stopped
             self._supervised.start(self.spec(), self._ready, self.start_seconds)
         self.settle()
         return started
@@ -139,9 +140,12 @@ class Service(ABC):
             time.sleep(POLL_SECONDS)
         return False
 
-    def _ready(self) -> bool:
+    def _check_wanted(self) -> None:
         if self.site.cancelled.is_set():
             raise StackError(self.name, "its start was given up, because another service failed or by Ctrl-C")
+
+    def _ready(self) -> bool:
+        self._check_wanted()
         return self.answers()
 
     def stop(self) -> None:

@@ -70,7 +70,8 @@ class Stack:
         """Start what is missing, at the same time where possible; return when all answer.
 
         Raises:
-            StackError: a service could not start. The others are left as they are; a second `up` goes on from there.
+            StackError: a service could not start. Others that were starting too are ended, those that were up stay; a
+                second `up` goes on from there.
 
         """
         with self._turn(), self._ports_released():
