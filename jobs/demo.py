@@ -50,6 +50,7 @@ def run(context: Context) -> int:
     stack = Stack.of(context.settings, context.origins)
     home = stack.home
     with ExitStack() as cleanup:
+        cleanup.enter_context(stack.kept_by_demo())
         cleanup.callback(stack.down, progress=say_if_heard)
         cleanup.callback(hold_off_signals)
         say("demo: starting PostgreSQL, Kafka, Connect, Redis, BigQuery and a receiver")

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from engagement.embedded.stack import Stack
 from engagement.errors import StackError
 from engagement.settings import Settings, SettingsFiles, resolve
 
+PROJECT = Path(__file__).resolve().parents[2]
 ESCAPE = re.compile(r"\\u([0-9a-f]{4})|\\(.)|.")
 """One UTF-16 unit of a value in a properties file."""
 
@@ -158,24 +161,84 @@ def test_env_lines_survive_a_shell_even_with_spaces_in_the_path(tmp_path: Path) 
     assert shlex.quote(answer.stdout) in stack.env_lines()
 
 
-@pytest.mark.parametrize("purge", [False, True])
-def test_jobs_that_a_killed_demo_has_left_are_ended_before_anything_is_removed(tmp_path: Path, purge: bool) -> None:
+DEMO = """
+import sys
+from pathlib import Path
+
+from engagement.embedded.stack import Stack
+
+with Stack(Path(sys.argv[1]), {}, names=()).kept_by_demo():
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A process that keeps the stack as a demo does; its jobs are the test's."""
+    command, env, pipe = [sys.executable, "-c", DEMO, str(tmp_path)], {"PYTHONPATH": "lib"}, subprocess.PIPE
+    with subprocess.Popen(command, env=env, cwd=PROJECT, text=True, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        yield process
+        process.kill()
+
+
+@contextmanager
+def streaming(home: Path) -> Iterator[Supervised]:
+    """What stands for a demo's streaming job."""
     spec = replace(
-        job_spec("stream", (), tmp_path, {}),
+        job_spec("stream", (), home, {}),
         command=(sys.executable, "-c", "import time; time.sleep(600)"),
         stop_seconds=5,
     )
-    left, said = Supervised("stream", spec.pid_file), list[str]()
-    left.start(spec, lambda: True, 5)
+    job = Supervised("stream", spec.pid_file)
+    job.start(spec, lambda: True, 5)
     try:
+        yield job
+    finally:
+        job.stop(spec)
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_nothing_is_ended_or_removed_beside_a_running_demo_until_that_is_killed(
+    tmp_path: Path, demo: "subprocess.Popen[str]", purge: bool
+) -> None:
+    (tmp_path / "lake").mkdir()
+    with streaming(tmp_path) as job:
+        with pytest.raises(StackError, match=r"demo: one runs in .*\n.*Ctrl-C"):
+            Stack(tmp_path, {}, names=()).down(purge=purge)
+        assert job.process() is not None
+        assert (tmp_path / "lake").is_dir()
+        demo.kill()
+        demo.wait()
+        Stack(tmp_path, {}, names=()).down(purge=purge)
+        assert job.process() is None
+        assert tmp_path.exists() != purge
+
+
+def test_a_second_demo_is_refused_and_may_run_when_the_first_has_ended(
+    tmp_path: Path, demo: "subprocess.Popen[str]"
+) -> None:
+    second = Stack(tmp_path, {}, names=())
+    with pytest.raises(StackError, match="demo: one runs in"), second.kept_by_demo():
+        pass
+    demo.communicate()
+    with second.kept_by_demo():
+        second.down(purge=True)  # as only the demo itself may
+    assert not tmp_path.exists()
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_jobs_that_a_killed_demo_has_left_are_ended_before_anything_is_removed(tmp_path: Path, purge: bool) -> None:
+    said = list[str]()
+    with streaming(tmp_path) as left:
         running = left.process()
         Stack(tmp_path, {}, names=()).down(purge=purge, progress=said.append)
         assert running is not None
         assert not running.is_running()
         assert said == ["stream: stopped"]
-        assert not spec.pid_file.exists()
-    finally:
-        left.stop(spec)
+        assert not job_spec("stream", (), tmp_path, {}).pid_file.exists()
 
 
 class Interrupted(Redis):

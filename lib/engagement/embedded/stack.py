@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -21,13 +21,14 @@ from engagement.embedded.receiver import Receiver
 from engagement.embedded.redis import Redis
 from engagement.embedded.service import Progress, Service, ServiceStatus
 from engagement.embedded.site import Site
+from engagement.errors import StackError
 from engagement.settings import Settings, declared_settings
 from engagement.settings.sources import DEFAULT, STACK, STACK_FILE
 
 SERVICES: tuple[type[Service], ...] = (Postgres, Kafka, Redis, BigQuery, Receiver, Connect)
 LOCK_SECONDS = 300.0
 # What --purge may remove; ENGAGEMENT_HOME could be set to a folder that holds other things as well.
-PURGED = ("checkpoints", "demo", "lake", "logs", "run", "secrets", "ports.json", STACK_FILE, "stack.lock")
+PURGED = ("checkpoints", "demo", "lake", "logs", "run", "secrets", "ports.json", STACK_FILE, "stack.lock", "demo.lock")
 
 
 def silent(_line: str) -> None:
@@ -55,6 +56,8 @@ class Stack:
         self._given = dict(env)
         self._site = Site(self.home, self._given)
         self._services = [kind(self._site) for kind in kinds if names is None or kind.name in names]
+        # Held by a demo for its life. Whoever ends the demo's process lets go of it, and it may ask for it again.
+        self._demo = FileLock(self.home / "demo.lock", thread_local=False)
 
     @classmethod
     def of(cls, settings: Settings, origins: Mapping[str, str]) -> "Stack":
@@ -111,10 +114,14 @@ class Stack:
         """Stop everything, readers before what they read from; with `purge`, remove all data too.
 
         The first to go are the jobs of a demo that was killed: they would write into what is removed under them.
+
+        Raises:
+            StackError: a demo runs here that is not this object's: it would start again what is stopped.
+
         """
         if not self.home.is_dir():
             return
-        with self._turn():
+        with self._turn(), self._without_other_demo():
             stop_jobs(self.home, progress)
             for wave in _waves(self._services):
                 with ThreadPoolExecutor(len(wave)) as pool:
@@ -124,6 +131,19 @@ class Stack:
                 self._purge()
         if purge and not any(self.home.iterdir()):
             self.home.rmdir()
+
+    @contextmanager
+    def kept_by_demo(self) -> Iterator[None]:
+        """Let no second demo and nobody else's `down` come between, until the block ends or the process does.
+
+        Raises:
+            StackError: a demo runs here already.
+
+        """
+        with ExitStack() as kept:
+            with self._turn():
+                kept.enter_context(self._without_other_demo())
+            yield
 
     def status(self) -> list[ServiceStatus]:
         """Look at every service."""
@@ -176,6 +196,14 @@ class Stack:
             self.home.chmod(0o755)
         with FileLock(self.home / "stack.lock", timeout=seconds):
             yield
+
+    def _without_other_demo(self) -> AbstractContextManager[object]:
+        """Take the demo's lock, in a turn only: so whoever has it is a demo."""
+        try:
+            return self._demo.acquire(timeout=0.0)
+        except Timeout:
+            reason = f"one runs in {self.home} and starts again what is stopped there"
+            raise StackError("demo", reason, hint="End it first, with Ctrl-C or SIGTERM.") from None
 
     @contextmanager
     def _ports_released(self) -> Iterator[None]:
