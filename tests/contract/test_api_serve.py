@@ -66,6 +66,17 @@ def test_on_another_address_any_name_is_answered(redis_server: RedisServer, tmp_
         assert answer.status_code == 200
 
 
+@pytest.mark.parametrize("host", ["LOCALHOST", "0:0:0:0:0:0:0:1"])
+def test_however_the_loopback_is_spelled_no_other_name_is_answered(
+    redis_server: RedisServer, tmp_path: Path, host: str
+) -> None:
+    with serve(tmp_path, REDIS_URL=redis_server.url, METRICS_PORT="0", METRICS_HOST=host) as process:
+        url = said_address(process)
+        assert requests.get(url + "top-content", timeout=10).status_code == 200
+        answer = requests.get(url + "top-content", headers={"Host": "rebound.example"}, timeout=10)
+        assert answer.status_code == 400
+
+
 def test_health_without_a_streaming_job_says_so(redis_server: RedisServer, tmp_path: Path) -> None:
     with serve(tmp_path, REDIS_URL=redis_server.url, METRICS_PORT="0") as process:
         url = said_address(process)

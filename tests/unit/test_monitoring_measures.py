@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisGone
 
-from engagement.monitoring import catalogue, lag, listener
+from engagement.monitoring import catalogue, guard, lag, listener
 from engagement.monitoring.board import StatusBoard
 from engagement.monitoring.lag import LagClock
 from engagement.monitoring.listener import ProgressListener
@@ -159,6 +159,6 @@ def test_the_listener_never_raises(event: object) -> None:
     assert ears.failures == 1
 
 
-@pytest.mark.parametrize("module", [lag, listener])
+@pytest.mark.parametrize("module", [guard, lag, listener])
 def test_examples_hold(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0

@@ -10,6 +10,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
+from engagement.settings.urls import is_loopback
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -41,9 +43,13 @@ def names_of(address: str) -> frozenset[str]:
 
     >>> sorted(names_of("::1")), sorted(names_of("0.0.0.0"))
     (['127.0.0.1', '[::1]', 'localhost'], [])
+    >>> [names_of(spelling) >= _LOOPBACK for spelling in ("LOCALHOST", "0:0:0:0:0:0:0:1", "127.1", "192.0.2.1")]
+    [True, True, True, False]
     """
-    own = f"[{address}]" if ":" in address else address
-    return _LOOPBACK | {own} if own in _LOOPBACK or own.startswith("127.") else frozenset()
+    host = address.lower()
+    own = f"[{host}]" if ":" in host else host
+    # The system takes 127.1 for 127.0.0.1.
+    return _LOOPBACK | {own} if is_loopback(f"http://{own}") or own.startswith("127.") else frozenset()
 
 
 def headers_for(path: str) -> dict[str, str]:
