@@ -9,9 +9,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 from tests.e2e.support.processes import await_that
 
-from engagement.demo.children import Child, free_metrics_port
+from engagement.demo.children import Child, free_metrics_port, metrics_url
 from engagement.settings import MonitoringSettings
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -98,6 +99,12 @@ def test_a_job_that_dies_again_and_again_is_started_less_and_less_often(
             now += lives_seconds
     child.stop()
     assert least <= starts <= most
+
+
+@pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "http://127.0.0.1:8080"), ("::1", "http://[::1]:8080")])
+def test_the_address_of_the_api_is_one_that_can_be_asked(host: str, url: str) -> None:
+    assert metrics_url(MonitoringSettings(metrics_host=host), 8080) == url
+    assert requests.Request("GET", url).prepare().url == f"{url}/"
 
 
 def test_a_port_is_found_on_whatever_loopback_address_the_api_listens() -> None:

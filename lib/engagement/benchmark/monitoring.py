@@ -17,7 +17,7 @@ from engagement.benchmark.arms import Arm, Turns, take_turns
 from engagement.benchmark.bench import Bench, MeasuredReport
 from engagement.benchmark.load import SteadyLoad, scraped_and_watched
 from engagement.benchmark.probing import probing
-from engagement.demo.children import Child, free_metrics_port
+from engagement.demo.children import Child, free_metrics_port, metrics_url
 from engagement.demo.probe import Freshness
 from engagement.settings import Settings
 from engagement.streaming.build import build_job
@@ -81,8 +81,8 @@ def _benchmark(bench: Bench) -> "MonitoringBenchmark":
         bench.job("generate", "--mode", "continuous", "--rate", str(bench.rate)),
         bench.job("serve", METRICS_PORT=str(port), **window),
     ]
-    url = f"http://{monitoring.metrics_host}:{port}"
-    return MonitoringBenchmark(bench.settings.model_copy(update={"redis": redis}), children, url)
+    settings = bench.settings.model_copy(update={"redis": redis})
+    return MonitoringBenchmark(settings, children, metrics_url(monitoring, port))
 
 
 class MonitoringBenchmark:

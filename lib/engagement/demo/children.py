@@ -17,7 +17,10 @@ from engagement.settings import MonitoringSettings
 _START_SECONDS = 10.0
 _LEAST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 2.0, 60.0
 _PROVEN_SECONDS = 2 * _MOST_PAUSE_SECONDS
-"""A job that has run for so long is started again at once, as if for the first time."""
+"""A job found gone so long after its start has the shortest pause again, as if it had never died before.
+
+Whether it ran all the time: what looks after it also waits for services, and nobody notes when a job died.
+"""
 _NICENESS: Mapping[str, int] = {"serve": 5}
 """Jobs that give way where all share one machine: who looks must not slow down what is looked at."""
 
@@ -107,6 +110,12 @@ def free_metrics_port(monitoring: MonitoringSettings) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise TransientError(f"no free port on {monitoring.metrics_host} for the monitoring API")
+
+
+def metrics_url(monitoring: MonitoringSettings, port: int) -> str:
+    """Where the API answers that listens on METRICS_HOST and a port."""
+    host = monitoring.metrics_host
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def child_environment(own: Mapping[str, str], stack: Mapping[str, str], metrics_port: int) -> dict[str, str]:

@@ -14,7 +14,7 @@ from psycopg2.extensions import connection as Connection
 from redis import Redis
 
 from engagement.command import hold_off_signals
-from engagement.demo.children import Child, kept_running
+from engagement.demo.children import Child, kept_running, metrics_url
 from engagement.demo.external import ExternalReport, measure_external
 from engagement.demo.judge import Judge
 from engagement.demo.lake import count_dead_letters
@@ -213,11 +213,10 @@ class Demo:
         named = [(line.title or line.content_id, line.score) for line in self._reader.get_top_content(_SHOWN)]
         services = {status.name: status.state for status in self._stack.status()}
         jobs = {child.name: "running" if child.pid else "stopped" for child in self._children}
-        host, port = self._settings.monitoring.metrics_host, self._settings.monitoring.metrics_port
-        host = f"[{host}]" if ":" in host else host
+        monitoring = self._settings.monitoring
         return Moment(
             time.monotonic() - self._started, self._status(), self._probe, named, {**services, **jobs},
-            f"http://{host}:{port}/",
+            f"{metrics_url(monitoring, monitoring.metrics_port)}/",
         )  # fmt: skip
 
     def _status(self) -> QueryStatus | None:
