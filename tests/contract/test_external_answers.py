@@ -2,8 +2,10 @@
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from tests.contract.scripted import Authority, Reply, Scripted, full_backlog, se
 
 from engagement.sinks.external.answers import Trouble, Verdict
 from engagement.sinks.external.caller import MOST_ANSWER_BYTES, Caller
-from engagement.sinks.external.connections import AddressError, check_address
+from engagement.sinks.external.connections import AddressError, Guard, check_address
 from engagement.sinks.external.deliveries import deliveries_table
 from engagement.sinks.external.keys import event_key
 from engagement.sinks.external.options import ExternalOptions
@@ -116,6 +118,34 @@ def test_a_host_that_swallows_connections_ends_with_the_limit(
         answer = Caller(replace(options, url=f"http://127.0.0.1:{port}/events")).post("key", "{}")
         assert answer.trouble is Trouble.TIMEOUT
         assert time.monotonic() - began < options.timeout_seconds + 1.0
+
+
+@pytest.mark.parametrize(("share", "lookups"), [(0.7, 2), (1.2, 1)], ids=["slow", "slower than the limit"])
+def test_a_name_that_nobody_resolves_ends_with_the_limit(
+    options: ExternalOptions, monkeypatch: pytest.MonkeyPatch, share: float, lookups: int
+) -> None:
+    asked: list[object] = []
+    seconds = share * options.timeout_seconds
+
+    def give_up(host: object, *_: object, **__: object) -> None:
+        asked.append(host)
+        threading.Event().wait(seconds)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", give_up)
+    began = time.monotonic()
+    answer = Caller(replace(options, url=options.url.replace("127.0.0.1", "partner.example"))).post("key", "{}")
+    assert time.monotonic() - began < options.timeout_seconds + seconds + 0.5
+    assert (answer.trouble, asked) == (Trouble.TIMEOUT, ["partner.example"] * lookups)
+
+
+def test_a_thread_that_was_left_behind_gets_no_time_from_the_next() -> None:
+    guard = Guard(allow_private=False)
+    guard.begin(0.0)
+    with ThreadPoolExecutor(1) as next_one:
+        next_one.submit(guard.begin, 60.0).result()
+        assert next_one.submit(guard.left).result() > 0
+    assert guard.left() <= 0
 
 
 def test_a_request_carries_what_the_contract_says(server: Scripted, options: ExternalOptions) -> None:

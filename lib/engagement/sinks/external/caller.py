@@ -21,7 +21,10 @@ _BLANKS = b" \t\r\n\xef\xbb\xbf"
 
 
 class Caller:
-    """Posts to the receiver over one kept connection; used by one thread. `clock` is epoch seconds."""
+    """Posts to the receiver over one kept connection; used by one thread, beside those left behind in a request.
+
+    `clock` is epoch seconds.
+    """
 
     def __init__(self, options: ExternalOptions, clock: Callable[[], float] = time.time) -> None:
         self._options = options
@@ -29,7 +32,10 @@ class Caller:
         self._line: _Line | None = None
 
     def post(self, key: str, body: str) -> Answer:
-        """Send once; ends within the limit, whatever the receiver does. It may be sent again at any time."""
+        """Send once; ends within the limit, whatever the receiver does. It may be sent again at any time.
+
+        A lookup of the receiver's name ends when the system's resolver ends it, and with it a request that is late.
+        """
         if self._line is None:
             self._line = _Line(self._options)
         data = body.encode()

@@ -9,6 +9,7 @@ import http.cookiejar
 import io
 import ipaddress
 import socket
+import threading
 import time
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Retry
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError
 
 from engagement.errors import EngagementError
 from engagement.sinks.external.options import ExternalOptions
@@ -30,6 +32,12 @@ _CONNECT_RETRIES = Retry(
     total=2, connect=2, read=0, redirect=0, status=0, other=0, backoff_factor=0.1, respect_retry_after_header=False
 )
 """Only connecting is tried again down here: nothing was sent yet. All else has its verdict in answers.py."""
+
+
+class _End(threading.local):
+    """When the request of this thread ends, monotonic seconds."""
+
+    at = 0.0
 
 
 class AddressError(EngagementError):
@@ -56,19 +64,22 @@ def check_address(host: str, address: str, *, allow_private: bool) -> None:
 
 
 class Guard:
-    """What holds for the connections of one session: where they may lead, and the time that all of a request has."""
+    """What holds for the connections of one session: where they may lead, and the time that all of a request has.
+
+    That time is the thread's own: one that was left behind in a request gets none of what the next one begins with.
+    """
 
     def __init__(self, *, allow_private: bool) -> None:
         self._allow_private = allow_private
-        self._ends_at = 0.0
+        self._end = _End()
 
     def begin(self, seconds: float) -> None:
         """A request begins, and has so long, however often a connection for it fails."""
-        self._ends_at = time.monotonic() + seconds
+        self._end.at = time.monotonic() + seconds
 
     def left(self) -> float:
         """Seconds that it has left; 0 or less when none."""
-        return self._ends_at - time.monotonic()
+        return self._end.at - time.monotonic()
 
     def limit(self, connection: socket.socket) -> None:
         """Let the next step on a connection take no longer than what is left. Raises: TimeoutError when nothing is."""
@@ -118,11 +129,20 @@ class _Guarded(HTTPConnection):
         self.response_class = partial(_LimitedResponse, guard)  # type: ignore[assignment]  # it is only called
 
     def _new_conn(self) -> socket.socket:
+        self._left()
+        addresses = _addresses(self.host, self.port)
         # Each of a name's addresses may take a share, so that one which swallows everything leaves some for the others.
-        self.timeout = max(self._guard.left(), _LEAST_SECONDS) / _addresses(self.host, self.port)
+        self.timeout = self._left() / addresses
         connection = self._guard.checked(super()._new_conn(), self.host)
         connection.settimeout(max(self._guard.left(), _LEAST_SECONDS))
         return connection
+
+    def _left(self) -> float:
+        """What the request has left. Nothing ends a lookup of a name, so it may have none before it has connected."""
+        left = self._guard.left()
+        if left <= 0:
+            raise ConnectTimeoutError(self, "the request takes too long")
+        return left
 
     def send(self, data: Any) -> None:  # noqa: ANN401 the library's signature
         if self.sock is not None:  # kept, it has the limit of the request before
