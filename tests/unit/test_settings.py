@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement.errors import ConfigError
+from engagement.logs import redact
 from engagement.settings import (
     BigQuerySettings,
     SettingsFiles,
@@ -372,6 +373,14 @@ def test_a_password_in_an_address_that_is_no_secret_is_shown_nowhere() -> None:
     assert secret_values(resolved.settings) >= {"hunter44", "hunter55", "hunter66"}
     (refused,) = problems({"KAFKA_CONNECT_URL": "ftp://ops:hunter44@connect?sig=hunter55"})
     assert "hunter" not in refused
+
+
+def test_a_signature_in_an_address_is_known_as_it_is_written_as_it_is_logged_and_as_it_is_meant() -> None:
+    address = "https://partner/hook?sv=1&sig=hunter%2b55%3D&token=hunter+66"
+    found = secret_values(resolve({"EXTERNAL_SYSTEM_URL": address}, NOWHERE).settings)
+    assert found >= {"hunter%2b55%3D", "hunter%2B55%3D", "hunter+55=", "hunter+66", "hunter 66"}
+    logged = "'ConnectTimeoutError()': /hook?sv=1&sig=hunter%2B55%3D&token=hunter+66"
+    assert redact(logged, found) == "'ConnectTimeoutError()': /hook?sv=1&sig=********&token=********"
 
 
 @pytest.mark.parametrize("name", CARRYING)

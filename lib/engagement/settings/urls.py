@@ -2,7 +2,7 @@
 
 import re
 from ipaddress import ip_address
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, unquote_plus, urlencode, urlsplit, urlunsplit
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 POSTGRES_SCHEMES = ("postgresql", "postgres")
@@ -10,6 +10,7 @@ MASK = "********"
 
 _USER = re.compile(r"(?<=://)[^/?#]*@")
 _SECRET_PARAMETER = re.compile(r"pass|secret|token|key|sig(nature)?$", re.IGNORECASE)
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(\d{1,5})")
 _HIGHEST_PORT = 65_535
 
@@ -146,9 +147,14 @@ def passwords(text: str) -> list[str]:
     parts = _split(text)
     if parts is None:
         return [text]
-    pieces = [parts.netloc.rpartition("@")[0].partition(":")[2]]
-    pieces += [value for name, value in parse_qsl(parts.query) if _SECRET_PARAMETER.search(name)]
-    return [form for piece in pieces if piece for form in dict.fromkeys((piece, unquote(piece)))]
+    password = parts.netloc.rpartition("@")[0].partition(":")[2]
+    forms = [password, unquote(password)]
+    for parameter in parts.query.split("&"):
+        name, _, value = parameter.partition("=")
+        if _SECRET_PARAMETER.search(unquote_plus(name)):
+            # HTTP's libraries log addresses with their escapes in capitals.
+            forms += [value, _ESCAPE.sub(lambda found: found[0].upper(), value), unquote(value), unquote_plus(value)]
+    return [form for form in dict.fromkeys(forms) if form]
 
 
 def shown(text: str) -> str:
