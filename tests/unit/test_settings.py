@@ -349,6 +349,26 @@ def test_no_secret_is_quoted_in_a_problem() -> None:
     assert "hunter22" not in "\n".join(found)
 
 
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("DATABASE_URL", "postgresql://me:{}@db:5432/app"),
+        ("REDIS_URL", "redis://:{}@cache:6379/0"),
+        ("KAFKA_CONNECT_URL", "https://ops:{}@connect:8083"),
+        ("EXTERNAL_SYSTEM_URL", "https://ops:{}@partner/events"),
+    ],
+)
+@pytest.mark.parametrize("password", ["hunter/22", "hunter?22", "hunter#22", "hunter[22]", "hunter\u210022"])
+def test_no_part_of_a_password_that_breaks_its_address_is_quoted_in_a_problem(
+    name: str, address: str, password: str
+) -> None:
+    (text,) = problems({name: address.format(password)})
+    assert text.startswith(name)
+    assert "cannot be taken apart: a port is a number" in text
+    assert "hunter" not in text
+    assert "22" not in text
+
+
 def test_no_secret_is_shown_by_print_config_or_repr() -> None:
     env = all_other_values()
     resolved = resolve(env, NOWHERE)

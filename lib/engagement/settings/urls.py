@@ -8,7 +8,7 @@ REDIS_SCHEMES = ("redis", "rediss", "unix")
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 MASK = "********"
 
-_USER = re.compile(r"(?<=://)[^/?#]*@")
+_USER = re.compile(r"(?<=://).*@", re.DOTALL)
 _SECRET_PARAMETER = re.compile(r"pass|secret|token|key|sig(nature)?$", re.IGNORECASE)
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(\d{1,5})")
@@ -26,9 +26,8 @@ def postgres_url(text: str) -> str:
     if not separator or base not in POSTGRES_SCHEMES:
         raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
     url = f"postgresql://{rest}"
-    parts = urlsplit(url)
+    parts = _checked(url)
     parameters = dict(parse_qsl(parts.query))
-    _ = parts.port  # raises ValueError when the port is no number
     if not (parts.hostname or parameters.get("host")):
         raise ValueError("names no host")
     if not (parts.path.strip("/") or parameters.get("dbname")):
@@ -38,10 +37,9 @@ def postgres_url(text: str) -> str:
 
 def redis_url(text: str) -> str:
     """Return the URL unchanged when redis-py takes it; ValueError when not."""
-    parts = urlsplit(text)
+    parts = _checked(text)
     if parts.scheme not in REDIS_SCHEMES:
         raise ValueError("must begin with redis://, rediss:// (TLS) or unix:// (a socket file)")
-    _ = parts.port
     if parts.scheme == "unix":
         if not parts.path.strip("/"):
             raise ValueError("names no socket file: unix:///run/redis/redis.sock")
@@ -92,8 +90,7 @@ def bootstrap_servers(text: str) -> str:
 
 def web_url(text: str) -> str:
     """Return an http or https address unchanged; ValueError when it is none."""
-    parts = urlsplit(text)
-    _ = parts.port
+    parts = _checked(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be a URL that begins with http:// or https://")
     return text
@@ -107,7 +104,9 @@ def receiver_url(text: str) -> str:
 
 
 def without_user(text: str) -> str:
-    """Return any text as it may be quoted: what stands before an address's host is masked.
+    """Return any text as it may be quoted: what stands before an address's host is masked, to the last @ there is.
+
+    A password that was not escaped may hold what ends a host.
 
     >>> without_user("https://me:s3cret@partner/events"), without_user("loud")
     ('https://********@partner/events', 'loud')
@@ -169,6 +168,23 @@ def shown(text: str) -> str:
 def hidden_in(text: str) -> list[str]:
     """List the secret pieces of a value that is no secret as a whole: those of an address."""
     return passwords(text) if "://" in text else []
+
+
+def _checked(text: str) -> SplitResult:
+    """Take an address apart. Raises: ValueError in words of ours; the library's quote what stands in a port's place.
+
+    >>> _checked("redis://:pa/ss@cache:6379")
+    Traceback (most recent call last):
+    ValueError: cannot be taken apart: a port is a number, and a / ? # @ [ or ] in a password is written %2F and so on
+    """
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(
+            "cannot be taken apart: a port is a number, and a / ? # @ [ or ] in a password is written %2F and so on"
+        ) from None
+    return parts
 
 
 def _split(text: str) -> SplitResult | None:
