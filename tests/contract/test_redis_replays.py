@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import redis
+from tests.arrow import changes
+from tests.builders import LSN, created, envelope, message, row
 from tests.contract.redis_support import (
     IDENTITY,
     NOT_RECENT,
@@ -23,6 +25,7 @@ from tests.contract.test_redis_board import check_board
 
 from engagement.sinks.redis.aggregate import ShardAggregator
 from engagement.sinks.redis.client import RedisOptions
+from engagement.sinks.redis.delta import Delta
 from engagement.sinks.redis.publisher import Publisher
 from engagement.sinks.redis.reader import EngagementReader
 from engagement.sinks.redis.rows import read_rows
@@ -51,7 +54,10 @@ def update(lsn: int, before: Event | None, after: Event | None = LATER) -> list[
 def counted(*messages: list[Row], since: int = 0, rebuild: bool = True) -> dict[str, int]:
     """Events by type after these messages, as a rebuild that begins at `since` counts them."""
     aggregator = ShardAggregator(ShardState("1", since), rebuild=rebuild, since=since)
-    delta = aggregator.add(read_rows(to_batch(list(enumerate(messages))[since:])))
+    return by_type(aggregator.add(read_rows(to_batch(list(enumerate(messages))[since:]))))
+
+
+def by_type(delta: Delta) -> dict[str, int]:
     totals = [total for contents in delta.sums.values() for total in contents.values()]
     kinds = ("play", "pause", "finish", "click")
     return {kind: n for place, kind in enumerate(kinds, 2) if (n := sum(total[place] for total in totals))}
@@ -98,6 +104,16 @@ def test_a_replayed_deletion_takes_what_counts() -> None:
 
 def test_a_replay_of_a_message_that_was_not_read_counts_nothing() -> None:
     assert counted(refused(), replayed(0), since=1) == {}
+
+
+def test_a_replay_of_a_letter_from_before_its_topic_was_made_again_counts_as_one() -> None:
+    """Its LSN lies before what the new topic begins with, and what its `before` names never counted there."""
+    corrected = envelope("u", row(event_type="finish", duration_ms=5), row(event_type="pause"), LSN - 800)
+    batch = changes(created(id=2), message(corrected, offset=1, replay_of=1_000_000))
+    asking = ShardAggregator(ShardState("1", 0), rebuild=False).add(read_rows(batch))
+    assert (by_type(asking), sum(asking.snapshots.values()), list(asking.replayed)) == ({"play": 1}, 1, ["1"])
+    counting = ShardAggregator(ShardState("1", 0), rebuild=True).add(read_rows(batch))
+    assert by_type(counting) == {"play": 1, "finish": 1}
 
 
 def test_outside_a_rebuild_a_replay_counts_nothing_and_asks_for_one(

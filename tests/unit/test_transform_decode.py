@@ -41,16 +41,19 @@ def test_a_commit_time_of_1970_is_one() -> None:
     assert changes(committed_at(0)).column("source_ts_ms").to_pylist() == [0]
 
 
-@pytest.mark.parametrize("replay_of", [2**63 - 1, -5, 8])
-def test_a_header_that_names_no_earlier_message_makes_no_replay(replay_of: int) -> None:
+def test_a_header_below_all_offsets_makes_no_replay() -> None:
     given = builders.in_order([builders.updated(id=n) for n in range(1, 8)] + [builders.message(row(id=8))])
-    marked = [replace(message, replay_of=replay_of) for message in given]
+    marked = [replace(message, replay_of=-5) for message in given]
     assert changes(*marked).equals(changes(*given))
 
 
-def test_a_header_that_names_an_earlier_message_makes_a_replay() -> None:
-    batch = changes(replace(builders.message(row()), offset=8, replay_of=7))
-    assert (batch.column("replay_of").to_pylist(), batch.column("version").to_pylist()) == ([7], [8])
+@pytest.mark.parametrize(("replay_of", "place"), [(0, 0), (7, 7), (8, 8), (9, 8), (2**63 - 1, 8)])
+def test_a_replay_stands_in_the_place_of_an_earlier_message_or_in_its_own(replay_of: int, place: int) -> None:
+    flat = changes(replace(builders.message(row()), offset=8, replay_of=replay_of))
+    assert (flat.column("replay_of").to_pylist(), flat.column("version").to_pylist()) == ([place], [place + 1])
+    update = changes(replace(builders.updated(), offset=8, replay_of=replay_of))
+    assert (update.column("replay_of").to_pylist(), update.column("is_version").to_pylist()) == ([place], [True])
+    assert update.column("lsn").to_pylist() == [None]
 
 
 def test_the_ranking_learns_the_time_of_a_row_that_is_refused_for_it() -> None:

@@ -27,7 +27,7 @@ def decode_batch(reader: JsonReader, batch: pa.RecordBatch) -> pa.RecordBatch:
     then the row to take back. Order: kept. Never raises for a row, whatever its bytes.
     """
     kafka_us = batch.column("timestamp").cast(_TIME).view(_LONG).to_pylist()
-    replay_of = _earlier(batch.column("replay_of"), batch.column("offset"))
+    replay_of = _places(batch.column("replay_of"), batch.column("offset"))
     values, offsets, replayed = (c.to_pylist() for c in (batch.column("value"), batch.column("offset"), replay_of))
     header_names = [
         None if text is None else json.loads(text) for text in batch.column("header_names_json").to_pylist()
@@ -59,10 +59,13 @@ def decode_batch(reader: JsonReader, batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([columns[name] for name in IMAGES.names], IMAGES.names)
 
 
-def _earlier(replay_of: pa.Array, offsets: pa.Array) -> pa.Array:
-    """Offsets that a replay can stand for, NULL for all others: whoever writes to the topic may write any number."""
-    named = pc.and_(pc.greater_equal(replay_of, 0), pc.less_equal(replay_of, offsets))
-    return pc.if_else(named, replay_of, pa.scalar(None, _LONG))
+def _places(replay_of: pa.Array, offsets: pa.Array) -> pa.Array:
+    """Offsets that replays stand for, NULL for what is none: whoever writes to the topic may write any number.
+
+    One that names a later message than itself was refused before the topic was made again: it stands in its own place.
+    """
+    earlier = pc.min_element_wise(replay_of, offsets, skip_nulls=False)
+    return pc.if_else(pc.greater_equal(replay_of, 0), earlier, pa.scalar(None, _LONG))
 
 
 def _outcome_columns(outcomes: Sequence[Outcome]) -> dict[str, pa.Array]:
