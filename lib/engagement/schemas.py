@@ -187,7 +187,7 @@ DEAD_LETTER = T.StructType(
         *_POSITION,
         *_fields(("raw_value", T.BinaryType()), ("header_names", T.ArrayType(_TEXT))),
         *_fields(("stage", _TEXT), ("code", _TEXT), ("detail", _TEXT)),
-        *_fields(("replay_of", _LONG)),  # like IMAGES.replay_of; NULL also in letters of earlier releases
+        *_fields(("replay_of", _LONG)),  # like IMAGES.replay_of; earlier releases had NULL, or any number
     ]
 )
 """A refused message as the transform knows it; attempts, batch id and status are added where it is stored."""

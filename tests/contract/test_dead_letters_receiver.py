@@ -72,6 +72,19 @@ def test_a_flat_row_that_was_sent_again_before_keeps_its_version(server: Scripte
     assert request.document["version"] == 6
 
 
+@pytest.mark.parametrize("replay_of", [-5, 100, 2**63 - 1])
+def test_a_letter_that_names_no_place_before_it_goes_out_as_the_version_that_was_refused(
+    server: Scripted, tmp_path: Path, replay_of: int
+) -> None:
+    """As letters of earlier releases may; what comes with it goes too."""
+    flat = message(row(id=1)).value or b""
+    odd = Stored(flat, 99, "E_HTTP_REJECT", "external", stage="external", replay_of=replay_of)
+    tally = replay(store(tmp_path, [odd, *letters(1)]), server)
+    assert (tally.sent, tally.is_complete) == (2, True)
+    keys = {request.headers["Idempotency-Key"] for request in server.requests}
+    assert keys == {event_key("engagement", 1, 100), event_key("engagement", 1, LSN)}
+
+
 def test_replaying_twice_sends_once(server: Scripted, tmp_path: Path) -> None:
     table = store(tmp_path, letters(3))
     assert (replay(table, server).sent, replay(table, server).selected, len(server.requests)) == (3, 0, 3)

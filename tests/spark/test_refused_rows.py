@@ -47,12 +47,17 @@ def test_refused_rows_are_kept_with_their_bytes_and_only_once(spark: SparkSessio
     )  # fmt: skip
 
 
-def test_a_refused_replay_keeps_the_place_that_it_stood_for(spark: SparkSession, tmp_path: Path) -> None:
-    messages = frames.changes(spark, [Message(created(id=1).value, offset=99, replay_of=5)]).messages
+def test_a_refused_replay_keeps_the_place_that_it_stood_for_to_the_transform(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    named = {95: -5, 96: 2**63 - 1, 97: 97, 98: 98 + 1, 99: 5}
+    changes = frames.changes(spark, [Message(created(id=1).value, offset=at, replay_of=of) for at, of in named.items()])
     refused = RefusedRows(str(tmp_path), "warehouse", DeadLetterCode.E_WAREHOUSE_REJECT, lambda: NOW)
-    refused.add(messages, [{"kafka_partition": 0, "kafka_offset": 99, "detail": "odd"}], IDENTITY)
-    (letter,) = rows_of(dead_letters_table("warehouse", str(tmp_path)))
-    assert (letter.kafka_offset, letter.replay_of) == (99, 5)
+    rows = [{"kafka_partition": 0, "kafka_offset": at, "detail": "odd"} for at in named]
+    refused.add(changes.messages, rows, IDENTITY)
+    kept = {letter.kafka_offset: letter.replay_of for letter in rows_of(dead_letters_table("warehouse", str(tmp_path)))}
+    assert kept == {95: None, 96: 96, 97: 97, 98: 98, 99: 5}
+    assert kept == {row["kafka_offset"]: row["replay_of"] for row in changes.frame().collect()}
 
 
 def test_several_that_add_letters_at_once_all_get_theirs_in(spark: SparkSession, tmp_path: Path) -> None:

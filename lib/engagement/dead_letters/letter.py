@@ -89,5 +89,9 @@ class FullLetter:
 
     @property
     def stands_at(self) -> int:
-        """The offset that the row version's name is made of, however often it was sent again."""
-        return self.place.id.offset if self.replay_of is None else self.replay_of
+        """The offset that the row version's name is made of, however often it was sent again.
+
+        Letters of earlier releases may name any number, of which the transform believed none but offsets up to its own.
+        """
+        own = self.place.id.offset
+        return own if self.replay_of is None or not 0 <= self.replay_of <= own else self.replay_of

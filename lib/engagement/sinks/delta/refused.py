@@ -47,7 +47,8 @@ def refused_letters(
         F.lit(sink).alias("stage"),
         F.lit(code.value).alias("code"),
         "detail",
-        "replay_of",
+        # What the replay stands for, as the transform sees it: the header may hold any number.
+        F.when(F.col("replay_of") >= 0, F.least("replay_of", "kafka_offset")).alias("replay_of"),
         "attempts",
     )
     tried = letters.select(*DEAD_LETTER.names, "attempts")
