@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from jobs.dead_letters import COMMAND
-from tests.builders import created
+from tests.builders import created, envelope, message, row
 from tests.dead_letters import FIRST, PROJECT, TOPIC, Stored, store
 
 from engagement.command import main
@@ -158,12 +158,35 @@ def test_bad_usage_is_2_with_every_problem(
 
 def test_a_correction_stands_for_one_of_the_letters_that_share_a_place(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path, [Stored(b"{", 1), Stored(b"[", 1, later=timedelta(days=2))])
-    with pytest.raises(ContractError, match="--since tells them apart"):
-        terminal.commands.replay(Selection(ids=(ONE,)), GOOD, dry_run=True)
-    one = Selection(ids=(ONE,), since=FIRST + timedelta(days=1))
+    both = Selection(ids=(ONE,), statuses=("new",))
+    with pytest.raises(ContractError, match="the newer one is meant alone with --since"):
+        terminal.commands.replay(both, GOOD, dry_run=True)
+    newer = replace(both, since=FIRST + timedelta(days=1))
     terminal.commands = replace(terminal.commands, destinations={"transform": ReplayTopic(TOPIC, {}, time.monotonic)})
-    assert terminal.commands.replay(one, GOOD, dry_run=True) == 0
+    assert terminal.commands.replay(newer, GOOD, dry_run=True) == 0
     assert terminal.text.startswith("dead-letters: 1 of 1 would be sent again")
+
+
+def test_the_older_of_two_letters_that_share_a_place_can_be_corrected_once_the_newer_is_discarded(
+    tmp_path: Path,
+) -> None:
+    """What the newer one's headers say of its message says nothing of the older one's."""
+    newer = Stored(b"[", 1, header_names=("__debezium.oldkey",), later=timedelta(days=2))
+    terminal = Terminal(tmp_path, [Stored(b"{", 1), newer])
+    both = Selection(ids=(ONE,), statuses=("new",))
+    payload = message(envelope("c", after=row(id=1), before=row(id=2))).value or b""
+    alone = replace(both, since=FIRST + timedelta(days=1))
+    with pytest.raises(ContractError, match="would be refused too: E_ENVELOPE"):
+        terminal.commands.replay(alone, payload, dry_run=True)
+    terminal.commands.discard(alone, "noise", lambda _question: True)
+    terminal.commands = replace(terminal.commands, destinations={"transform": ReplayTopic(TOPIC, {}, time.monotonic)})
+    assert terminal.commands.replay(both, payload, dry_run=True) == 0
+    assert "1 of 1 would be sent again" in terminal.text
+
+
+def test_a_correction_of_a_letter_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="no dead letter"):
+        Terminal(tmp_path, [Stored(GOOD, 2)]).commands.replay(Selection(ids=(ONE,)), GOOD, dry_run=True)
 
 
 def test_a_destination_without_an_address_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

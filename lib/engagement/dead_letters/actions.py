@@ -101,12 +101,13 @@ class DeadLetters:
 
     def _check_payload(self, selection: Selection, payload: bytes) -> None:
         """Say at once what is wrong with a correction. Raises: ContractError."""
-        letter = self._find(selection.ids[0])
-        if len(self.table.places(selection)) > 1:
+        meant = self.table.messages(self.table.places(selection), selection) or [self._find(selection.ids[0])]
+        if len(meant) > 1:
             raise ContractError(
-                f"{letter.place.id} are several, since their topic was made again: --since tells them apart"
+                f"{selection.ids[0]} are several, since their topic was made again: the newer one is meant alone with "
+                f"--since, the older one once the newer was replayed or discarded"
             )
-        found = judge(JsonReader(), letter, payload, self.clock())
+        found = judge(JsonReader(), meant[0], payload, self.clock())
         if isinstance(found, Refusal):
             raise ContractError(f"the payload would be refused too: {found.code}, {found.detail}")
 
