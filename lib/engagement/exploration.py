@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from engagement.command import project_folder
 from engagement.embedded.spark import prepared_session
 from engagement.errors import ConfigError, EngagementError
-from engagement.settings import Settings, SettingsFiles, load_settings, not_set
+from engagement.settings import Settings, SettingsFiles, not_set, resolve
 from engagement.sinks.bigquery.reader import DayStats, WarehouseReader
 from engagement.sinks.delta.tables import LakeTable, dead_letters_table
 from engagement.sinks.external.deliveries import deliveries_table
@@ -36,6 +36,8 @@ class Exploration:
 
     settings: Settings
     spark: SparkSession
+    stack_counts: bool
+    """Whether a running stack supplies what they do not set."""
 
     def versions(self) -> DataFrame:
         """Every version of every row: ENRICHED_EVENT and its day. Raises: EngagementError without a lake."""
@@ -69,7 +71,7 @@ class Exploration:
 
         """
         if not self.settings.redis.url.get_secret_value():
-            raise ConfigError([not_set("REDIS_URL")])
+            raise ConfigError([not_set("REDIS_URL", self.stack_counts)])
         options = redis_options(self.settings.redis)
         with connect(options) as client:
             reader = EngagementReader(client, options.top_key)
@@ -88,7 +90,7 @@ class Exploration:
 
         """
         if not self.settings.bigquery.is_set:
-            raise ConfigError([not_set("BIGQUERY_PROJECT_ID")])
+            raise ConfigError([not_set("BIGQUERY_PROJECT_ID", self.stack_counts)])
         until = end or datetime.now(UTC).date() + timedelta(days=1)
         since = start or until - timedelta(days=7)
         reader = WarehouseReader(warehouse_options(self.settings.bigquery), WAREHOUSE_SQL)
@@ -115,5 +117,6 @@ def explore(env: Mapping[str, str] = environ, files: SettingsFiles | None = None
         ConfigError: settings that cannot be used, every problem listed.
 
     """
-    settings = load_settings(env, files or SettingsFiles(project_folder()))
-    return Exploration(settings, prepared_session(APP_ID, (), settings.processing.spark_master))
+    found = resolve(env, files or SettingsFiles(project_folder()))
+    spark = prepared_session(APP_ID, (), found.settings.processing.spark_master)
+    return Exploration(found.settings, spark, found.stack_counts)

@@ -1,7 +1,7 @@
 """What notebooks ask, on real tables, Redis and the emulator; and every cell of the notebooks."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from engagement.embedded.bigquery import BigQuery
 from engagement.embedded.site import Site
 from engagement.errors import EngagementError
 from engagement.exploration import Exploration, explore
-from engagement.settings import SettingsFiles, load_settings
+from engagement.settings import SettingsFiles, resolve
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
 
@@ -93,6 +93,11 @@ def fill(lake: Lake, partner: Partner, warehouse: Warehouse, redis_url: str) -> 
         client.hset(f"content_stats:{CONTENT_ID}", mapping=STATS)
 
 
+def exploration(environment: Mapping[str, str], project: Path, spark: SparkSession) -> Exploration:
+    found = resolve(environment, SettingsFiles(project))
+    return Exploration(found.settings, spark, found.stack_counts)
+
+
 def test_each_question_has_its_answer(pipeline: Exploration) -> None:
     assert sorted((r.event_id, r.op) for r in pipeline.versions().collect()) == [
         (1, "c"), (1, "u"), (2, "c"), (2, "d"), (3, "c"),
@@ -117,7 +122,7 @@ def test_events_are_planned_with_one_exchange(pipeline: Exploration) -> None:
 
 def test_an_empty_place_says_what_to_do(spark: SparkSession, redis_url: str, tmp_path: Path) -> None:
     environment = {"LAKE_PATH": str(tmp_path / "lake"), "REDIS_URL": f"{redis_url.removesuffix('/0')}/1"}
-    pipeline = Exploration(load_settings(environment, SettingsFiles(tmp_path)), spark)
+    pipeline = exploration(environment, tmp_path, spark)
     with pytest.raises(EngagementError, match=r"no table .*/enriched_events yet.*spark-submit\.sh demo"):
         pipeline.events()
     assert pipeline.top_content().empty
@@ -128,10 +133,19 @@ def test_without_a_stack_the_lake_can_still_be_asked_and_the_others_say_what_to_
     pipeline: Exploration, tmp_path: Path
 ) -> None:
     environment = {"LAKE_PATH": str(pipeline.settings.paths.lake_path), "ENGAGEMENT_HOME": str(tmp_path)}
-    later = Exploration(load_settings(environment, SettingsFiles(tmp_path)), pipeline.spark)
+    later = exploration(environment, tmp_path, pipeline.spark)
     assert later.events().count() == 2
     for question in (later.top_content, later.days):
         with pytest.raises(EngagementError, match=r"is not set: .*spark-submit\.sh stack up"):
+            question()
+
+
+def test_where_no_stack_counts_nobody_is_sent_to_one(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "prod.yaml").touch()
+    pipeline = exploration({"ENGAGEMENT_CONFIG": "prod"}, tmp_path, spark)
+    for question in (pipeline.top_content, pipeline.days):
+        with pytest.raises(EngagementError, match=r"is not set$"):
             question()
 
 

@@ -168,7 +168,8 @@ def test_letters_of_a_sink_go_to_it_alone(tmp_path: Path) -> None:
 def test_letters_without_a_destination_stop_the_run_before_anything_is_sent(tmp_path: Path) -> None:
     letters = [Stored(GOOD, 1), Stored(GOOD, 2, code="E_HTTP_REJECT", sink="external")]
     table, destination = store(tmp_path, letters), MemoryDestination()
-    with pytest.raises(ConfigError, match="external"):
+    told = "letters refused by external cannot be sent again: set EXTERNAL_SYSTEM_URL and DATABASE_URL$"
+    with pytest.raises(ConfigError, match=told):
         replayer(table, destination).run(NEW)
     assert destination.taken == []
 

@@ -219,7 +219,7 @@ class Replayer:
 
 def _needs(sink: str) -> str:
     settings = ADDRESSES.get(sink)
-    return f"set {settings}, or start the embedded services" if settings else "nothing here knows how"
+    return f"set {settings}" if settings else "nothing here knows how"
 
 
 def slices(places: Sequence[Place], most: int = SLICE_LETTERS) -> Iterator[list[Place]]:

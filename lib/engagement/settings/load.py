@@ -53,6 +53,8 @@ class Resolved:
     settings: Settings
     origins: Mapping[str, str]
     warnings: tuple[str, ...]
+    stack_counts: bool
+    """Whether a running stack supplies what is not set."""
 
 
 def load_settings(env: Mapping[str, str], files: SettingsFiles, needs: Collection[str] = ()) -> Settings:
@@ -66,6 +68,7 @@ def resolve(env: Mapping[str, str], files: SettingsFiles, needs: Collection[str]
     The running stack counts only where ENGAGEMENT_CONFIG is `local`, as it is by default.
     """
     layers = _layers(env, files)
+    stack_counts = any(layer.origin == STACK for layer in layers)
     given, problems = _merge(layers, files.project)
     problems += _unknown(layers)
     problems += _redis_database(given)
@@ -73,11 +76,11 @@ def resolve(env: Mapping[str, str], files: SettingsFiles, needs: Collection[str]
     problems += bad.values()
     settings = Settings.model_validate(sections)
     problems += [text for text in rules.broken(settings) if not any(name in text for name in bad)]
-    problems += _missing(needs, given, bad, layers)
+    problems += [not_set(name, stack_counts) for name in needs if name not in given and name not in bad]
     if problems:
         raise ConfigError(problems)
     origins = {item.name: given[item.name].origin if item.name in given else DEFAULT for item in declared_settings()}
-    return Resolved(settings, origins, (*rules.doubtful(settings), *_exposed(files, given)))
+    return Resolved(settings, origins, (*rules.doubtful(settings), *_exposed(files, given)), stack_counts)
 
 
 def _layers(env: Mapping[str, str], files: SettingsFiles) -> Sequence[Layer]:
@@ -219,15 +222,7 @@ def _exposed(files: SettingsFiles, given: Mapping[str, Given]) -> Iterator[str]:
         yield ".env holds secrets and other users of this machine can read it: chmod 600 .env"
 
 
-def _missing(
-    needs: Collection[str], given: Mapping[str, Given], bad: Collection[str], layers: Sequence[Layer]
-) -> Iterator[str]:
-    stack_counts = any(layer.origin == STACK for layer in layers)
-    for name in needs:
-        if name not in given and name not in bad:
-            yield not_set(name) if stack_counts else f"{name} is not set"
-
-
-def not_set(name: str) -> str:
+def not_set(name: str, stack_counts: bool) -> str:
     """What to do about a setting that has no value."""
-    return f"{name} is not set: set it, or start the embedded services with ./spark-submit.sh stack up"
+    more = ": set it, or start the embedded services with ./spark-submit.sh stack up" if stack_counts else ""
+    return f"{name} is not set{more}"
