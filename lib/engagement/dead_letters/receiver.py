@@ -77,7 +77,7 @@ class ReceiverReplays:
 
 
 def _first_offset(replays: Sequence[Replay]) -> int:
-    """One that lies behind every offset that these stand for, as that of a message which is sent again does."""
+    """One that none lies behind of those that these stand for: no message is sent again before its own place."""
     return max((replay.letter.stands_at for replay in replays), default=0)
 
 

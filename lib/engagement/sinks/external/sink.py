@@ -7,7 +7,7 @@ replay repairs it:
 
 * before or between requests, or after an answer: what was acknowledged and is not in the table yet is sent again, with
   the same keys. That is at most one micro-batch, and of a long one at most what one round sends (BUDGET_SECONDS).
-* between the dead letters and the commit: letters are known by their place in Kafka, so the replay adds none twice.
+* between the dead letters and the commit: letters are known by place and time in Kafka, so the replay adds none twice.
 * after the commit: it carries the fence, and the rows beyond it that are done; the replay sends none of them.
 
 Two drivers: both may send, with the same keys; one commit passes (delta/fence.py), the other driver goes on from it.

@@ -3,7 +3,7 @@
 Guarantee: every row version once, every dead letter once. Where a crash can fall, and why the replay repairs it:
 
 * before the dead letters' commit: files that no table names, which vacuum removes; the replay writes everything.
-* between the two commits: dead letters are known by their place in Kafka, so the replay adds none twice.
+* between the two commits: dead letters are known by place and time in Kafka, so the replay adds none twice.
 * after the events' commit: it carries the fence, so the replay finds its rows below it and writes none.
 
 Two drivers: see delta/fence.py. Time bound: one trigger and one micro-batch; readers see a commit whole or not at all.
