@@ -307,6 +307,18 @@ def test_upkeep_between_two_micro_batches_hides_no_fence(lake: Lake) -> None:
     assert [r.event_id for r in lake.events()] == [1, 2, 3, 4]
 
 
+def test_the_fence_goes_back_with_what_spark_restores(lake: Lake) -> None:
+    sink = lake.driver()
+    for end in range(1, 4):
+        lake.deliver(sink, inserted(end), part(end - 1, end))
+    table = sink.events.open(lake.spark)
+    table.optimize().executeCompaction()
+    table.restoreToVersion(2)
+    assert sink.fence() == {0: 2}
+    lake.deliver(sink, inserted(4), part(0, 4))
+    assert ([r.event_id for r in lake.events()], sink.fence()) == ([1, 2, 3, 4], {0: 4})
+
+
 def test_small_files_become_one_and_old_ones_are_deleted_when_it_is_time(lake: Lake) -> None:
     now = NOW
     sink = lake.driver(lambda: now, compact_files=3)

@@ -138,24 +138,20 @@ def advanced(table: LakeTable, commits: int) -> None:
         os.utime(file, (moment, moment))
 
 
-def restored_as_spark_writes_it(table: LakeTable, **parameters: object) -> None:
-    """The newest commit, a RESTORE, with the parameters that Spark's Delta would have given it."""
+def told_otherwise(table: LakeTable, **told: object) -> None:
+    """The newest commit with something else in what it tells of itself."""
     newest = max(Path(table.path, "_delta_log").glob("*.json"))
     actions = [json.loads(line) for line in newest.read_text().splitlines()]
     for action in actions:
         if "commitInfo" in action:
-            action["commitInfo"]["operationParameters"] = parameters
+            action["commitInfo"].update(told)
     newest.write_text("\n".join(json.dumps(action) for action in actions))
 
 
-def in_spark_by_version(table: LakeTable) -> None:
+def restored_in_spark(table: LakeTable, version: int | None, timestamp: str | None) -> None:
+    """To version 2, with the parameters that Spark's Delta would have told."""
     DeltaTable(table.path).restore(2)
-    restored_as_spark_writes_it(table, version=2, timestamp=None)
-
-
-def in_spark_by_time(table: LakeTable) -> None:
-    DeltaTable(table.path).restore(2)
-    restored_as_spark_writes_it(table, version=None, timestamp="2026-11-23 15:02:30.5")
+    told_otherwise(table, operationParameters={"version": version, "timestamp": timestamp})
 
 
 @pytest.mark.parametrize(
@@ -163,10 +159,12 @@ def in_spark_by_time(table: LakeTable) -> None:
     [
         lambda table: DeltaTable(table.path).restore(2),
         lambda table: DeltaTable(table.path).restore(FIRST_COMMIT + timedelta(minutes=2, seconds=30)),
-        in_spark_by_version,
-        in_spark_by_time,
+        lambda table: restored_in_spark(table, 2, None),
+        lambda table: restored_in_spark(table, None, "2026-11-23 15:02:30.5"),
+        lambda table: restored_in_spark(table, None, "2026-11-23 16:02:30.5"),
+        lambda table: restored_in_spark(table, None, "2026-11-23 10:02:30.5"),
     ],
-    ids=["version", "time", "version in Spark", "time in Spark"],
+    ids=["version", "time", "version in Spark", "time in Spark", "time in Berlin", "time in New York"],
 )
 def test_the_fence_goes_back_with_a_table_that_is_restored(
     table: LakeTable, restore: Callable[[LakeTable], object]
@@ -213,9 +211,27 @@ def test_a_restore_beside_a_commit_is_looked_at_again(table: LakeTable) -> None:
         log.fence(TOPIC_ID)
 
 
-def test_a_restore_that_does_not_say_to_what_is_an_error_and_no_fence(table: LakeTable) -> None:
+def test_a_restore_over_a_compaction_brings_the_fence_of_the_files_from_before_it(table: LakeTable) -> None:
+    advanced(table, 3)
+    DeltaTable(table.path).optimize.compact()
     advanced(table, 1)
-    DeltaTable(table.path).restore(0)
-    restored_as_spark_writes_it(table)
+    DeltaTable(table.path).restore(2)
+    assert DeltaLog(table).fence(TOPIC_ID)[0] == DeltaFence(TOPIC_ID, {0: 2})
+    DeltaTable(table.path).restore(4)
+    assert (DeltaLog(table).fence(TOPIC_ID)[0], ids_in(table)) == (DeltaFence(TOPIC_ID, {0: 3}), [0, 1, 2])
+
+
+def test_a_restore_to_what_no_version_had_is_an_error_and_no_fence(table: LakeTable) -> None:
+    advanced(table, 2)
+    told_otherwise(table, operation="RESTORE")
     with pytest.raises(ContractError, match="RESTORE"):
         DeltaLog(table).fence(TOPIC_ID)
+
+
+def test_no_fence_stands_where_the_log_has_forgotten_what_was_restored(table: LakeTable) -> None:
+    advanced(table, 3)
+    DeltaTable(table.path).restore(1)
+    DeltaTable(table.path).create_checkpoint()
+    for version in range(3):
+        Path(table.path, "_delta_log", f"{version:020}.json").unlink()
+    assert (DeltaLog(table).fence(TOPIC_ID), ids_in(table)) == ((None, False), [0])

@@ -11,13 +11,10 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
 
 from engagement.errors import ContractError
 from engagement.identity import BatchIdentity, OffsetRange
 from engagement.sinks.source_log import Place
-from engagement.transform.instant import from_micros
 
 _KEY = "engagement_fence"
 
@@ -97,24 +94,3 @@ def fence_of(metadata: str | None) -> DeltaFence | None:
         return DeltaFence(str(fence["topic_id"]), offsets, places, int(fence.get("islands", 0)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ContractError(f"a commit carries a fence that cannot be read: {metadata!r}") from error
-
-
-def restored_to(parameters: Mapping[str, Any]) -> int | datetime:
-    """What a RESTORE went back to, a version or a time, by its commit's `operationParameters`.
-
-    Spark writes either, with NULL for the other one, and times as its own zone has them; delta-rs writes what it was
-    given, as text. Raises: ContractError.
-
-    >>> restored_to({"version": None, "timestamp": "2026-11-27 04:21:12.5"})  # Spark
-    datetime.datetime(2026, 11, 27, 4, 21, 12, 500000, tzinfo=datetime.timezone.utc)
-    >>> restored_to({"datetime": "1795753272500"}) == _, restored_to({"version": "2"})  # delta-rs
-    (True, 2)
-    """
-    try:
-        if parameters.get("version") is not None:
-            return int(parameters["version"])
-        if "datetime" in parameters:
-            return from_micros(int(parameters["datetime"]) * 1000)
-        return datetime.fromisoformat(parameters["timestamp"]).replace(tzinfo=UTC)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ContractError(f"a RESTORE that does not say to what: {dict(parameters)!r}") from error

@@ -13,18 +13,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.transaction import AddAction, RemoveAction
+from pyarrow.fs import FileSystem
 
-from engagement.errors import TransientSinkError
+from engagement.errors import ContractError, TransientSinkError
 from engagement.identity import BatchIdentity
 from engagement.sinks.delta.faults import OTHER_DRIVER, translated
-from engagement.sinks.delta.fence import DeltaFence, fence_of, restored_to
-from engagement.sinks.delta.files import add_action
+from engagement.sinks.delta.fence import DeltaFence, fence_of
+from engagement.sinks.delta.files import Folder, add_action
 from engagement.sinks.delta.tables import LakeTable
 from engagement.transform.instant import to_micros
 
 _NEWEST_COMMITS = 10
 """Where the fence is looked for first: behind it lies at most some upkeep."""
 _RESTORE = "RESTORE"
+_NO_VERSION = -1
 _OTHER_WRITER = "another writer added to it meanwhile; looking again"
 
 
@@ -152,19 +154,29 @@ class DeltaLog:
                 continue
             yield commit
             if commit.get("operation") == _RESTORE:
-                newest = self._restored(commit.get("operationParameters", {}))
+                newest = self._restored(int(commit["version"]))
 
-    def _restored(self, parameters: Mapping[str, Any]) -> int:
-        to = restored_to(parameters)
+    def _restored(self, restore: int) -> int:
+        """The newest version before a RESTORE that had the files which it brought back.
+
+        Found by what each commit changed, and not by what the RESTORE says that it went back to: Spark writes a time as
+        its own zone has it, and does not name the zone. Versions with the same files in a row differ by fences without
+        rows only, so any of them will do. Raises: TransientSinkError; ContractError when there is none.
+        """
+        differing: set[str] = set()
         with translated(self._sink):
-            now = DeltaTable(self._path)
-            if now.version() != self._table.version():
+            if DeltaTable(self._path).version() != self._table.version():
                 # What came since is in the history too, whose versions are counted back from our state's.
                 raise TransientSinkError(self._sink, _OTHER_WRITER)
-            if isinstance(to, datetime):
-                now.load_as_version(to)  # a commit's time is that of its file, which its text does not tell
-                return now.version()
-        return to
+            file_system, folder = Folder(self._path).opened()
+            for version in range(restore, 0, -1):
+                try:
+                    differing ^= _changed_files(file_system, f"{folder}/_delta_log/{version:020}.json")
+                except FileNotFoundError:  # Delta has forgotten this commit, and so all that came before it
+                    return _NO_VERSION
+                if not differing:
+                    return version - 1
+        raise ContractError(f"the RESTORE of version {restore} of {self._path} brought back what no version had")
 
     def _transaction(self, app: str, version: int) -> Transaction:
         """With its time, in ms: Delta forgets old ids (tables.FENCED), but never one that does not tell its age."""
@@ -179,6 +191,14 @@ class DeltaLog:
             self._table.create_write_transaction(
                 actions, "append", schema, [self._partition_by], commit_properties=properties
             )
+
+
+def _changed_files(file_system: FileSystem, commit: str) -> set[str]:
+    """Files that a commit added or removed, without those with which it did both. Raises: OSError."""
+    with file_system.open_input_stream(commit) as stream:
+        actions = [json.loads(line) for line in stream.read().splitlines() if line]
+    added, removed = ({action[what]["path"] for action in actions if what in action} for what in ("add", "remove"))
+    return added ^ removed
 
 
 def _farthest(fences: Sequence[DeltaFence], topic_id: str) -> DeltaFence | None:
