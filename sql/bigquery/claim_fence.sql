@@ -8,6 +8,7 @@ set
     token = @token,
     batch = @batch,
     places = @places,
+    events_table = @events_table,
     processed_timestamp = @processed,
     event_from = @event_from,
     event_to = @event_to,

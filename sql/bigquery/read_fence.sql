@@ -1,6 +1,8 @@
--- What is known of every topic's fence. The age is by BigQuery's clock, since drivers' clocks may differ.
+-- What is known of the fence of every topic and events' table. The age is by BigQuery's clock, since those of drivers
+-- may differ.
 select
     topic_id,
+    events_table,
     state,
     next_offsets,
     former_offsets,

@@ -1,6 +1,7 @@
 """The warehouse sink on the real emulator: each row version once, whatever comes twice and whoever dies."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -8,11 +9,11 @@ import pytest
 from google.cloud import bigquery as google
 from tests.builders import CONTENT_ID, EVENT_TS, LSN, MIXED, Message, created, envelope, in_order, message, row
 from tests.spark import frames
-from tests.spark.warehouse import IDENTITY, NOW, Faulty, Warehouse, inserted, part, start
+from tests.spark.warehouse import IDENTITY, NOW, Dataset, Faulty, Warehouse, inserted, part, start
 
 from engagement.errors import PermanentSinkError, TransientSinkError
 from engagement.sinks.bigquery.rest import FENCE, VIEWS
-from engagement.sinks.bigquery.tables import EVENTS
+from engagement.sinks.bigquery.tables import EVENTS, FENCES
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(120)]
 
@@ -153,6 +154,44 @@ def test_a_fence_whose_rows_are_gone_with_their_table_is_not_believed(
     assert sink.fence() == {}
     warehouse.deliver(sink, inserted(3))
     assert (warehouse.ids(), warehouse.driver().fence()) == ([1, 2, 3], {0: 3})
+
+
+def beside(warehouse: Warehouse) -> Dataset:
+    """Another events' table in the same dataset, filled from the same topic."""
+    return Dataset(warehouse.spark, replace(warehouse.options, table="events_v2"))
+
+
+def test_a_table_that_is_made_beside_another_leaves_its_fence_alone(
+    warehouse: Warehouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = warehouse.driver()
+    warehouse.deliver(first, inserted(3))
+    other = beside(warehouse)
+    second = other.driver()
+    assert (first.fence(), second.fence(), caplog.records) == ({0: 3}, {}, [])
+    other.deliver(second, inserted(2))
+    warehouse.deliver(first, inserted(4))
+    assert (warehouse.driver().fence(), other.driver().fence()) == ({0: 4}, {0: 2})
+    drop_events(warehouse)
+    assert (warehouse.driver().fence(), second.fence(), other.driver().fence()) == ({}, {0: 2}, {0: 2})
+
+
+def test_a_fence_of_an_earlier_release_is_that_of_the_table_with_rows(warehouse: Warehouse) -> None:
+    warehouse.deliver(warehouse.driver(), inserted(3))
+    warehouse.rest.run_text(f"update {warehouse.rest.quoted(FENCE)} set events_table = null where true")  # noqa: S608
+    other = beside(warehouse)
+    assert (other.driver().fence(), warehouse.driver().fence()) == ({}, {0: 3})
+    warehouse.deliver(warehouse.driver(), inserted(5))
+    assert (warehouse.ids(), warehouse.driver().fence(), other.driver().fence()) == ([1, 2, 3, 4, 5], {0: 5}, {})
+
+
+def test_the_fences_of_an_earlier_release_get_the_column_that_they_lack(warehouse: Warehouse) -> None:
+    client = warehouse.rest.client
+    client.create_dataset(warehouse.options.dataset_id)
+    older = [field for field in FENCES if field.name != "events_table"]
+    client.create_table(google.Table(warehouse.rest.full_name(FENCE), schema=older))
+    warehouse.deliver(warehouse.driver(), inserted(1))
+    assert [found["events_table"] for found in warehouse.rows(FENCE)] == ["enriched_events"]
 
 
 def test_a_driver_that_writes_while_the_table_is_made_anew_is_told_so(warehouse: Warehouse) -> None:

@@ -34,17 +34,18 @@ class BigQueryLedger:
         self._options = options
 
     def read(self, topic_id: str) -> FenceRow | None:
-        """The topic's row; None when there is none yet."""
-        found = [row for row in self._rest.run("read_fence").rows if row["topic_id"] == topic_id]
+        """The topic's row of this events' table; None when there is none yet."""
+        found = [row for row in self._own() if row["topic_id"] == topic_id]
         if len(found) > 1:
-            raise ContractError(f"the warehouse's fence has {len(found)} rows of topic {topic_id}")
+            raise ContractError(f"the warehouse's fence has {len(found)} rows of topic {topic_id} and one table")
         return _fence_row(found[0]) if found else None
 
     def seed(self, topic_id: str, token: str) -> None:
         """Make the row of a topic that has none, from what the rows of the events' table say."""
-        known = {row["topic_id"]: from_text(row["next_offsets"]) for row in self._rest.run("read_fence").rows}
+        known = {row["topic_id"]: from_text(row["next_offsets"]) for row in self._own()}
         start = start_of(known, self._held())
-        self._rest.run("seed_fence", [_text("topic_id", topic_id), _text("token", token), _offsets(start)])
+        parameters = [_text("topic_id", topic_id), _text("token", token), _offsets(start), self._table()]
+        self._rest.run("seed_fence", parameters)
 
     def claim(self, read_token: str, row: FenceRow) -> bool:
         """Replace the row that was read; False when it is another one by now, or claimed."""
@@ -57,6 +58,7 @@ class BigQueryLedger:
             _text("streams", json.dumps(written.streams)),
             _text("batch", written.batch),
             _text("places", places_to_text(row.places)),
+            self._table(),
             _time("processed", written.processed_us),
             _time("event_from", written.event_from_us),
             _time("event_to", written.event_to_us),
@@ -84,6 +86,20 @@ class BigQueryLedger:
     def undo(self, row: FenceRow) -> bool:
         """Put the fence back to where the claim began; False when it is none any more."""
         return self._changes_one("undo_claim", _this(row))
+
+    def _own(self) -> Sequence[Any]:
+        """The rows that are this events' table's.
+
+        Those of an earlier release name no table: they are of this one until it has its own, unless it holds no row of
+        a stream's. Then they tell of another table, or of rows that are gone, and nothing of them is to be believed.
+        """
+        rows = self._rest.run("read_fence").rows
+        named = [row for row in rows if row["events_table"] == self._options.table]
+        unnamed = [row for row in rows if row["events_table"] is None]
+        return named if named or not unnamed or not self._held() else unnamed
+
+    def _table(self) -> Parameter:
+        return _text("events_table", self._options.table)
 
     def _changes_one(self, statement: str, parameters: Sequence[Parameter]) -> bool:
         return self._rest.run(statement, parameters).affected == 1

@@ -57,8 +57,9 @@ FENCES = (
     bigquery.SchemaField("event_from", "TIMESTAMP", description="earliest event of the newest step"),
     bigquery.SchemaField("event_to", "TIMESTAMP", description="latest event of the newest step"),
     bigquery.SchemaField("updated_at", "TIMESTAMP"),
+    bigquery.SchemaField("events_table", "STRING", description="whose fence it is; NULL: of an earlier release"),
 )
-"""One row per topic; sql/bigquery/*_fence.sql read and write it."""
+"""One row per topic and events' table; sql/bigquery/*_fence.sql read and write it."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,10 @@ class WarehouseTables:
     def _forget_fences(self, events: bigquery.Table) -> None:
         """Believe no fence of rows that are gone; before their table is made anew, so that a crash forgets them too.
 
-        A claim under way goes with them: its streams belong to the table that is gone, and its driver is told.
+        A claim under way goes with them: its streams belong to the table that is gone, and its driver is told. Fences
+        of other events' tables stay; so do those that name none, which a table without rows does not take for its own.
         """
-        rows = self.rest.run("read_fence").rows
+        rows = [row for row in self.rest.run("read_fence").rows if row["events_table"] == events.table_id]
         fences = {row["token"]: (row["topic_id"], from_text(row["next_offsets"])) for row in rows}
         reached = {topic_id: offsets for topic_id, offsets in fences.values() if any(offsets.values())}
         # Looked again after reading: who made the table meanwhile has a fence of its own, which these are not.
