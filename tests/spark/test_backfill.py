@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 import pytest
+from deltalake import DeltaTable
 from google.cloud.bigquery import Table
 from pyspark.sql import DataFrame, Row, SparkSession
 from tests.builders import LSN, Message, created, envelope, message, row
@@ -20,10 +22,13 @@ from tests.spark.tables import rows_of
 from tests.spark.warehouse import IDENTITY, NOW, SQL, CrashError, Warehouse, part
 
 from engagement import schemas
-from engagement.backfill.ledger import Planned
+from engagement.backfill.ledger import Ledger, Planned
+from engagement.backfill.progress import Audience
+from engagement.backfill.run import Backfill, Pace
 from engagement.backfill.sources import LakeSource, TopicSource
 from engagement.errors import TransientSinkError
 from engagement.identity import Fence
+from engagement.monitoring.measures import Nothing
 from engagement.sinks.base import Chunk, Loaded, Loader
 from engagement.sinks.bigquery.load import WarehouseLoader
 from engagement.sinks.bigquery.rest import Answered, Parameter, Rest
@@ -181,6 +186,43 @@ def test_tables_that_were_made_anew_are_another_destination(place: Place) -> Non
     first, again = (place.loader().destination() for _ in range(2))
     place.empty()
     assert (again == first, place.loader().destination() == first) == (True, False)
+
+
+@dataclass
+class Tens:
+    """A source of twenty rows in two chunks; tells when it is asked for one."""
+
+    history: History
+    asked: Callable[[], None]
+
+    def identity(self) -> str:
+        return "a table"
+
+    def await_writers(self) -> Sequence[str]:
+        return ()
+
+    def plan(self) -> list[Planned]:
+        return [Planned(((first, first + 10),), 10) for first in (0, 10)]
+
+    def chunk(self, planned: Planned, name: str) -> Chunk:
+        self.asked()
+        ((first, end),) = planned.parts
+        return self.history.chunk(table(20)[first:end], name)
+
+
+def test_a_run_that_is_gone_on_with_fills_what_a_restore_has_emptied(
+    spark: SparkSession, tmp_path: Path, history: History
+) -> None:
+    lake, stop = Lake(spark, tmp_path / "a lake"), threading.Event()
+    ledger = Ledger(tmp_path / "ledger.jsonl", lambda: "run", time.time)
+    audience, pace = Audience(lambda _: None, Nothing()), Pace(time.monotonic, stop)
+    Backfill(Tens(history, stop.set), [lake.loader()], ledger, audience, pace).run()
+    assert len(lake.rows()) == 10
+    DeltaTable(lake.sink.events.path).restore(0)
+    stop.clear()
+    (outcome,) = Backfill(Tens(history, lambda: None), [lake.loader()], ledger, audience, pace).run()
+    assert (outcome.skipped_chunks, outcome.written) == (0, 20)
+    assert keys(lake.rows()) == Counter({(n + 1, 0): 1 for n in range(20)})
 
 
 def test_a_chunk_is_added_once_however_often_it_comes(place: Place, history: History) -> None:

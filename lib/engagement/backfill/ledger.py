@@ -5,7 +5,8 @@ same plan, and so with the same chunks under the same names, unless the source i
 (backfill.run decides that by what is told here); a line cut short by the crash is left out, and its chunk
 repeated, which adds nothing. Of two runs at once each sees what the other has done; should both load a chunk, the
 destination holds it once (sinks.base.Loader). What is noted belongs to the tables that were filled: for others, also
-under a sink's old name, nothing is done yet. A finished ledger is replaced: the next run looks at everything again.
+under a sink's old name, and for those that a RESTORE has taken back since, nothing is done yet. A finished ledger is
+replaced: the next run looks at everything again.
 """
 
 import hashlib

@@ -4,7 +4,9 @@ Where a crash can fall: before a chunk's commit nothing is there; between commit
 finds everything there; after that it is skipped. A chunk that fails is left for the next start; the others go on.
 
 A run that did not end is gone on with only while its plan says what a new one would: the source is the same, and what
-came after it was planned, or was lost from a chunk that is done, is still the stream's to deliver. So not after a day.
+came after it was planned is still the stream's to deliver. So not after a day. A chunk that is done is not looked at
+again as long as its tables are the same, and no RESTORE has taken them back (`Loader.destination`): of rows that are
+lost from it in another way the stream brings those of changes; all others `reconcile` does, or a run with `--restart`.
 """
 
 import threading

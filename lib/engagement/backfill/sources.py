@@ -107,7 +107,7 @@ class LakeSource:
 
     def identity(self) -> str:
         """The lake's table, the topic, and the tables to fill."""
-        return f"{DeltaLog(self.events).table_id} {self.taken_of()}"
+        return f"{DeltaLog(self.events).identity} {self.taken_of()}"
 
     def await_writers(self) -> Sequence[str]:
         """Nobody: what is committed to the lake is there."""

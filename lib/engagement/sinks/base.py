@@ -161,7 +161,7 @@ class Loader(Protocol):
         ...
 
     def destination(self) -> str:
-        """What it fills, once it is open: another text where the tables are others, or were made anew.
+        """What it fills, once it is open: another text where the tables are others, were made anew, or were taken back.
 
         Raises: TransientSinkError, PermanentSinkError.
         """

@@ -124,9 +124,15 @@ class DeltaLog:
         return int(self._table.version())
 
     @property
-    def table_id(self) -> str:
-        """What the table was given when it was made; another one means another table, wherever it lies."""
-        return str(self._table.metadata().id)
+    def identity(self) -> str:
+        """What the table was given when it was made, wherever it lies, and its newest RESTORE, if the log tells of one.
+
+        Another text means another table, or one that may have lost what it held under the former text.
+        """
+        with translated(self._sink):
+            commits = self._table.history()
+        restored = [str(commit["version"]) for commit in commits if commit.get("operation") == _RESTORE]
+        return " ".join((str(self._table.metadata().id), *restored[:1]))
 
     @property
     def is_plain(self) -> bool:

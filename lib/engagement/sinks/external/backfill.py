@@ -96,8 +96,8 @@ class ExternalLoader:
             self.dead_letters.prepare()
 
     def destination(self) -> str:
-        """Its two tables, the receiver, and what its keys begin with. Raises: TransientSinkError."""
-        tables = (DeltaLog(table).table_id for table in (self.deliveries, self.dead_letters))
+        """Its two tables since the newest RESTORE, the receiver, what keys begin with. Raises: TransientSinkError."""
+        tables = (DeltaLog(table).identity for table in (self.deliveries, self.dead_letters))
         return " ".join((*tables, self._options.url, self._options.installation))
 
     def load(self, chunk: Chunk) -> Loaded:

@@ -58,8 +58,8 @@ class LakeLoader:
             self.dead_letters.prepare()
 
     def destination(self) -> str:
-        """Its two tables. Raises: TransientSinkError."""
-        return " ".join(DeltaLog(table).table_id for table in (self.events, self.dead_letters))
+        """Its two tables, as they are since the newest RESTORE. Raises: TransientSinkError."""
+        return " ".join(DeltaLog(table).identity for table in (self.events, self.dead_letters))
 
     def load(self, chunk: Chunk) -> Loaded:
         """Add what is missing. Raises: TransientSinkError."""
