@@ -3,7 +3,7 @@
 EngagementError
 ├─ ConfigError              stop before anything starts (exit code 2)
 ├─ ContractError            data breaks a schema contract
-├─ GapError                 a sink went back farther than one micro-batch makes up for: start again from its fence
+├─ GapError                 a sink went back farther than one micro-batch makes up for, or lost its fence: start again
 ├─ TransientError           worth another try
 │  └─ TransientSinkError    a destination is away or busy, with its own Retry-After
 ├─ PermanentError           another try cannot help
@@ -38,7 +38,7 @@ class ContractError(EngagementError):
 
 
 class GapError(EngagementError):
-    """A sink that lacks more before a micro-batch than one could hold; the query starts again from the fence."""
+    """A sink that lacks more before a micro-batch than one could hold, or its fence: the query starts again."""
 
 
 class TransientError(EngagementError):

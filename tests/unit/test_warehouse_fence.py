@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engagement.errors import ContractError, TransientSinkError
+from engagement.errors import ContractError, GapError, TransientSinkError
 from engagement.identity import OffsetRange
 from engagement.sinks.bigquery.fence import (
     SETTLING_SECONDS,
@@ -224,7 +224,7 @@ def test_a_fence_that_vanishes_under_a_driver_is_not_begun_anew_behind_its_back(
     assert keeper.settled().next_offsets == {}
     warehouse.fence = None
     for _ in range(2):
-        with pytest.raises(TransientSinkError, match="vanished"):
+        with pytest.raises(GapError, match="vanished"):
             keeper.settled()
     assert FenceKeeper(warehouse, TOPIC, lambda: "token").settled().next_offsets == {}
 

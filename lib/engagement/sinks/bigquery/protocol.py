@@ -18,7 +18,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Protocol
 
-from engagement.errors import TransientSinkError
+from engagement.errors import GapError, TransientSinkError
 from engagement.identity import Fence
 from engagement.sinks.bigquery.faults import SINK
 from engagement.sinks.bigquery.fence import Answer, Claim, FenceRow, Verdict, Written, judge
@@ -71,7 +71,7 @@ class FenceKeeper:
     def settled(self) -> FenceRow:
         """The fence, once no claim is open. Raises: TransientSinkError while that cannot be known.
 
-        Also when one that was there has vanished: a query that goes on would leave out what lies before it.
+        GapError when one that was there has vanished: a query that goes on would leave out what lies before it.
         """
         row = self._ledger.read(self._topic_id)
         if row is None:
@@ -123,6 +123,8 @@ class FenceKeeper:
 
     def _read_again(self) -> FenceRow:
         row = self._ledger.read(self._topic_id)
+        if row is None and self._was_there:
+            raise GapError(f"{SINK}: its fence has vanished")
         if row is None:
-            raise TransientSinkError(SINK, "its fence has vanished")
+            raise TransientSinkError(SINK, "its fence was taken away as soon as it was made")
         return row

@@ -83,7 +83,7 @@ class WarehouseSink:
         self._keeper = FenceKeeper(self.ledger(self._rest, self._options), topic_id, lambda: uuid4().hex)
 
     def fence(self) -> Fence:
-        """Next offset per partition, once it is certain. Raises: TransientSinkError."""
+        """Next offset per partition, once it is certain. Raises: TransientSinkError; GapError once it is gone."""
         self._known = self._opened().settled()
         return self._known.next_offsets
 
@@ -97,7 +97,7 @@ class WarehouseSink:
     ) -> list[PartitionSummary]:
         """Write what the table lacks of these ranges.
 
-        Raises: TransientSinkError, also when another driver wrote meanwhile; PermanentSinkError.
+        Raises: TransientSinkError, also when another driver wrote meanwhile; GapError; PermanentSinkError.
         """
         keeper = self._opened()
         before, self._known = self._known or keeper.settled(), None
