@@ -1,5 +1,6 @@
 """The lake sink on real Delta tables: each row version and each dead letter once, whatever comes twice."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -344,6 +345,20 @@ def test_small_files_of_older_days_become_one_when_many_have_come(lake: Lake) ->
     folders = [file.split("/")[-2].partition("=")[2] for file in table.read(lake.spark).inputFiles()]
     assert sorted(folders) == ["2026-11-18", "2026-11-19", "2026-11-19", "__HIVE_DEFAULT_PARTITION__"]
     assert table.read(lake.spark).count() == 18
+
+
+def test_of_many_older_days_a_pass_takes_the_two_with_the_most_small_files(lake: Lake) -> None:
+    table = lake.driver().events
+    for day, files in {15: 8, 16: 11, 17: 9, 18: 10}.items():
+        for _ in range(files):
+            add_file(table, datetime(2026, 11, day, tzinfo=UTC))
+    upkeep = Upkeep(lake.spark, [table], UpkeepPlan(compact_commits=1), lambda: NOW)
+    left = []
+    for _ in range(2):
+        upkeep.after_commit()
+        days = Counter(file.split("/")[-2].partition("=")[2] for file in table.read(lake.spark).inputFiles())
+        left.append([days[f"2026-11-{day}"] for day in (15, 16, 17, 18)])
+    assert left == [[8, 1, 9, 1], [1, 1, 1, 1]]
 
 
 def add_file(table: LakeTable, *times: datetime | None) -> None:

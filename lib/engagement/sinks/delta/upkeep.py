@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from heapq import nlargest
 
 from pyspark.sql import SparkSession
 
@@ -16,6 +17,8 @@ _COMPACTION = {"minFileSize": _SMALL_BYTES, "maxFileSize": _LARGE_BYTES}
 """What is small, and what small files become. A file that is large enough is not rewritten again and again."""
 _MANY_SMALL = 8
 """Small files of an older day that are worth a rewrite: with fewer, each late event would rewrite its whole day."""
+_OLDER_DAYS = 2
+"""That one pass rewrites: a micro-batch waits for it, and a backfill leaves years of such days behind."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class UpkeepPlan:
     """How often."""
 
     compact_commits: int = 50
-    """Commits after which the small files of today and yesterday, and of days that many of them came to since (late
-    events, a backfill), are rewritten as one; 0: never."""
+    """Commits after which the small files of today and yesterday, and of those two older days that most of them came to
+    (late events, a backfill), are rewritten as one; 0: never."""
     retention_hours: int = 168
     """Age at which files that no version needs any more are deleted; 0: never."""
     keep_days: int = 0
@@ -64,9 +67,11 @@ class Upkeep:
         self._uncompacted = 0
         yesterday = (self._clock() - timedelta(days=1)).date().isoformat()
         for table in self._tables:
-            days = DeltaLog(table).small_files(_SMALL_BYTES)
-            scattered = [day for day, files in days.items() if files >= _MANY_SMALL]
-            chosen = _in_days(table.partition_by, yesterday, scattered)
+            small = DeltaLog(table).small_files(_SMALL_BYTES)
+            older = {day: files for day, files in small.items() if day is None or day < yesterday}
+            scattered = [day for day, files in older.items() if files >= _MANY_SMALL]
+            most = nlargest(_OLDER_DAYS, scattered, key=older.__getitem__)
+            chosen = _in_days(table.partition_by, yesterday, most)
             table.open(self._spark).optimize().where(chosen).executeCompaction()
 
     def _delete_old_days(self) -> None:
