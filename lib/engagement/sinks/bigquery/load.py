@@ -3,9 +3,10 @@
 Guarantee: a row is added only if the events' table holds no version of its event among the chunk's days (or not this
 version: `Chunk.key`). Where a crash can fall, and why the repetition repairs it:
 
-* while tasks load: the staging table is the chunk's and its jobs' ids are the table's, so the repetition goes on with
-  both; what the table holds twice is inserted once. One that nobody comes back to expires after a day.
-* while the statement runs: BigQuery knows its id, and the repetition waits for it instead of running it again.
+* while tasks load: the staging table is the chunk's, so the repetition goes on with it and loads its rows beside those
+  that are there; what the table holds twice is inserted once. One that nobody comes back to expires after a day.
+* while the statement runs: BigQuery knows its id, and the repetition waits for it instead of running it again, unless
+  the events' table is another one by then.
 * after it: the rows are there, and the repetition inserts none.
 
 Beside the stream: what it commits meanwhile has a version above 0, so it stays the newest. Beside another backfill: the
@@ -61,8 +62,8 @@ class WarehouseLoader:
 
     def destination(self) -> str:
         """The events' table, where it is, and when it was made. Raises: TransientSinkError, PermanentSinkError."""
+        table = self._events()
         name = self._rest.full_name(self._options.table)
-        table = self._rest.call(self._rest.client.get_table, name)
         return " ".join((self._options.emulator or "BigQuery", name, str(table.created)))
 
     def load(self, chunk: Chunk) -> Loaded:
@@ -79,6 +80,9 @@ class WarehouseLoader:
     def close(self) -> None:
         """Let go of the connection; safe to call twice."""
         self._rest.close()
+
+    def _events(self) -> bigquery.Table:
+        return self._rest.call(self._rest.client.get_table, self._rest.full_name(self._options.table))
 
     def _staging(self, chunk: Chunk) -> bigquery.Table:
         table = bigquery.Table(self._rest.full_name(f"staging_{chunk.name}"), schema=STAGING)
@@ -108,7 +112,8 @@ class WarehouseLoader:
         client = self._rest.client
         job = run_job(
             client,
-            f"{_name(chunk, staging)}_insert",
+            # A staging table can outlive the one that is filled: what was inserted there says nothing of the next one.
+            f"{_name(chunk, staging)}_{_made(self._events())}_insert",
             lambda job_id: client.query(
                 text, config, job_id=job_id, retry=_NO_RETRY, job_retry=None, timeout=CALL_SECONDS
             ),
@@ -118,4 +123,9 @@ class WarehouseLoader:
 
 def _name(chunk: Chunk, staging: bigquery.Table) -> str:
     """What the chunk's jobs are called: those of a staging table that was dropped belong to that one."""
-    return f"{chunk.name}_{int(staging.created.timestamp() * 1000) if staging.created else 0}"
+    return f"{chunk.name}_{_made(staging)}"
+
+
+def _made(table: bigquery.Table) -> int:
+    """When a table was made, in ms since 1970: the same name may stand for another one."""
+    return int(table.created.timestamp() * 1000) if table.created else 0
