@@ -24,13 +24,15 @@ from engagement.embedded.bigquery import BigQuery
 from engagement.errors import TransientError
 from engagement.reconcile.build import Parts, build_comparison, lake_mender, mend, prepare, refused_early
 from engagement.reconcile.compare import Findings, Kind
+from engagement.reconcile.sides import TableSide
 from engagement.session import PROJECT
 from engagement.settings import Settings
 from engagement.sinks.bigquery.rest import Rest
 from engagement.sinks.external.deliveries import deliveries_table
+from engagement.sinks.lake.mending import LakeMender
 from engagement.sinks.lake.tables import events_table
 from engagement.sources.content import ContentCatalogue, JdbcAddress
-from engagement.sources.history import LogPosition, Span
+from engagement.sources.history import EventsTable, LogPosition, Span
 from engagement.streaming.options import warehouse_options
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
@@ -63,9 +65,7 @@ class Place:
             cursor.execute(sql, parameters)
 
     def backfill(self) -> None:
-        query = (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()
-        url = self.settings.postgres.database_url.get_secret_value()
-        catalogue = ContentCatalogue(self.spark, JdbcAddress.from_database_url(url), query)
+        catalogue = contents_of(self.spark, self.settings.postgres.database_url.get_secret_value())
         table = events_of(self.settings)
         first, last = table.id_bounds() or (1, 1)
         source = TableSource(self.spark, table, catalogue, EVERYTHING, 1_000, now, threading.Event(), lambda _: None)
@@ -92,6 +92,11 @@ class Place:
     def mend(self) -> None:
         position = self.position()
         mend(self.parts, position, self.found())
+
+
+def contents_of(spark: SparkSession, database_url: str) -> ContentCatalogue:
+    query = (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()
+    return ContentCatalogue(spark, JdbcAddress.from_database_url(database_url), query)
 
 
 @pytest.fixture
@@ -148,6 +153,21 @@ def test_what_is_lost_stale_left_over_or_doubled_is_found_and_mended(
     newest = max(versions)
     assert sent.keys() == {(8, 0, "r"), (40, 0, "r"), (40, newest, "u"), (50, 0, "r"), (50, newest, "d")}
     assert [one["key"] for one in receiving.get("events/50")][-1] == sent[(50, newest, "d")]
+
+
+def test_a_database_that_goes_away_between_two_questions_is_one_that_is_away(
+    spark: SparkSession, database_url: str
+) -> None:
+    """So that who repeats the comparison tries again; the contents could still be read."""
+    gone = EventsTable("postgresql://nobody@127.0.0.1:1/nothing", PROJECT / "sql" / "backfill")
+    side = TableSide(spark, gone, contents_of(spark, database_url), None, now)
+    with pytest.raises(TransientError, match="the events table cannot be read"):
+        side.digests([1])
+
+
+def test_a_lake_that_cannot_be_listed_is_one_that_is_away(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(TransientError, match="lake"):
+        LakeMender(spark, str(tmp_path / "nothing")).lost_files()
 
 
 def test_rows_that_came_too_early_are_known_by_content_and_step(place: Place) -> None:

@@ -68,7 +68,8 @@ class TableSide:
         rows = with_digest(named.withColumn("event_us", F.unix_micros("event_ts"))).select(
             "event_id", "high", "low", (F.col("kind") != str(Kind.CHANGE)).alias("refused")
         )
-        return {row.event_id: Digest(row.high, row.low, row.refused) for row in rows.collect()}
+        with self.table.reading():
+            return {row.event_id: Digest(row.high, row.low, row.refused) for row in rows.collect()}
 
     def ids_in(self, spans: Sequence[tuple[int, int]]) -> list[int]:
         """Ids of the rows in some ranges."""

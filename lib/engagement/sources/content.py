@@ -1,6 +1,7 @@
 """The content catalogue: read over JDBC, kept on the driver, and sent to the workers as a broadcast variable."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
@@ -74,6 +75,16 @@ class ContentSnapshot:
         )
 
 
+@contextmanager
+def reading(what: str, address: JdbcAddress) -> Iterator[None]:
+    """Turn what Spark says of a PostgreSQL that it reads from into TransientError."""
+    try:
+        yield
+    except (Py4JError, PySparkException) as error:
+        cause = first_line(error)[:_CAUSE_CHARACTERS]
+        raise TransientError(f"{what} cannot be read from {address.url}: {cause}") from error
+
+
 class ContentCatalogue:
     """Reads the catalogue; one Spark job of one task a time, nothing kept between calls."""
 
@@ -85,11 +96,8 @@ class ContentCatalogue:
     def load(self, former: ContentSnapshot | None = None) -> ContentSnapshot:
         """Read all contents now; `former` again if they are the same. Raises: TransientError without PostgreSQL."""
         reader = self._spark.read.format("jdbc").options(**self._address.properties)
-        try:
+        with reading("the content catalogue", self._address):
             table = reader.option("url", self._address.url).option("query", self._query).load().toArrow()
-        except (Py4JError, PySparkException) as error:
-            cause = first_line(error)[:_CAUSE_CHARACTERS]
-            raise TransientError(f"the content catalogue cannot be read from {self._address.url}: {cause}") from error
         table = table.sort_by("content_id")  # PostgreSQL gives them in any order
         return former if former is not None and table.equals(former.table) else self.snapshot(table)
 

@@ -8,7 +8,7 @@ backfill can wait for those that were there before it began: what a later one br
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 
 from engagement.errors import TransientError, first_line
 from engagement.schemas import TABLE_ROWS
-from engagement.sources.content import JdbcAddress
+from engagement.sources.content import JdbcAddress, reading
 from engagement.sources.table_copy import COLUMNS, CopiedRows
 from engagement.transform.instant import to_micros
 
@@ -152,9 +152,14 @@ class EventsTable:
 
     def _load(self, spark: SparkSession, statement: str, parts: Sequence[str]) -> DataFrame:
         address = JdbcAddress.from_database_url(self._url)
-        query = self._text(statement)
+        query = f"({self._text(statement)}) as event_rows"
         properties = {**address.properties, "fetchsize": str(_FETCH_ROWS)}
-        return spark.read.jdbc(address.url, f"({query}) as event_rows", predicates=list(parts), properties=properties)
+        with self.reading():  # Spark asks for the columns at once, and for the rows when they are wanted
+            return spark.read.jdbc(address.url, query, predicates=list(parts), properties=properties)
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Hold this around whatever makes Spark read the rows: it raises TransientError then, as all else here does."""
+        return reading("the events table", JdbcAddress.from_database_url(self._url))
 
     @contextmanager
     def exclusively(self, what: str) -> Iterator[None]:

@@ -6,6 +6,7 @@ from deltalake import DeltaTable as OtherEngine
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from engagement.sinks.delta.faults import translated
 from engagement.sinks.lake.tables import EVENT_DATE, SINK, events_table
 from engagement.sinks.spark_faults import spark_translated
 from engagement.small_frames import event_ids
@@ -22,15 +23,17 @@ class LakeMender:
         self.events = events_table(path)
 
     def lost_files(self) -> list[str]:
-        """Files that the table names and that are not there any more."""
-        found = OtherEngine(self.events.path).repair(dry_run=True)
+        """Files that the table names and that are not there any more. Raises: TransientSinkError."""
+        with translated(SINK):
+            found = OtherEngine(self.events.path).repair(dry_run=True)
         return [str(name) for name in found["files_removed"]]
 
     def forget_lost_files(self) -> None:
-        """Make the table readable again, without what those files held."""
+        """Make the table readable again, without what those files held. Raises: TransientSinkError."""
         self._allow_changes(allowed=True)
         try:
-            OtherEngine(self.events.path).repair(dry_run=False)
+            with translated(SINK):
+                OtherEngine(self.events.path).repair(dry_run=False)
         finally:
             self._allow_changes(allowed=False)
 
