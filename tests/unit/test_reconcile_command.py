@@ -1,4 +1,4 @@
-"""A reconcile that compares again and again."""
+"""A reconcile that compares again and again, and what it tells to do."""
 
 import threading
 from collections.abc import Iterator
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from engagement.errors import PermanentSinkError, TransientError
-from engagement.reconcile.command import repeat
+from engagement.reconcile.command import repeat, report
+from engagement.reconcile.compare import Findings
 
 
 class Waits(threading.Event):
@@ -49,3 +50,10 @@ def test_a_last_run_that_compared_nothing_is_not_clean() -> None:
 def test_what_another_run_cannot_cure_ends_it() -> None:
     with pytest.raises(PermanentSinkError):
         repeated(True, PermanentSinkError("warehouse"), True)
+
+
+def test_more_than_one_run_mends_is_brought_by_what_fills_that_sink() -> None:
+    """A backfill sends nothing to the external system unless it is named, and then all that PostgreSQL holds."""
+    lake, external, _ = report([Findings("lake", uncounted=3), Findings("external", uncounted=5)], [], [])
+    assert lake.startswith("lake: 3 more range(s) of ids differ; mend with ./spark-submit.sh backfill ")
+    assert external.startswith("external: 5 more range(s) of ids differ; repeat ./spark-submit.sh reconcile --repair,")

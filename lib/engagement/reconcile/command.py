@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
-from engagement.backfill.build import events_of, start_spark
+from engagement.backfill.build import RECEIVER, events_of, start_spark
 from engagement.errors import EngagementError, TransientError
 from engagement.reconcile.board import BoardDrift
 from engagement.reconcile.build import (
@@ -23,6 +23,7 @@ from engagement.reconcile.build import (
     publish,
 )
 from engagement.reconcile.compare import Findings, Kind
+from engagement.reconcile.run import MOST_RANGES
 from engagement.settings import Settings
 from engagement.sources.history import LogPosition, Span
 
@@ -130,7 +131,7 @@ class _Run:
                 left.append(again)
                 self._say(f"{each.sink}: {f'{again.rows} row(s) still differ' if again.rows else 'mended'}")
         if any(each.uncounted for each in left):
-            self._say("more differs than one run looks at: run it again after the backfill that is named above")
+            self._say("more differs than one run looks at: how to go on is told above")
         return left
 
     @property
@@ -167,7 +168,7 @@ def report(found: Iterable[Findings], drift: Sequence[BoardDrift], lost: Sequenc
             yield f"{each.sink}: {len(ids)} {kind}: ids {_some(ids)}"
         if each.uncounted:
             clean = False
-            yield f"{each.sink}: {each.uncounted} more range(s) of ids differ; {_BACKFILL}"
+            yield f"{each.sink}: {each.uncounted} more range(s) of ids differ; {_OF_MANY.get(each.sink, _BACKFILL)}"
     for one in drift[:_SHOWN]:
         yield f"redis: {one}"
     if drift:
@@ -177,6 +178,8 @@ def report(found: Iterable[Findings], drift: Sequence[BoardDrift], lost: Sequenc
 
 
 _BACKFILL = "mend with ./spark-submit.sh backfill --start-date 0001-01-01 --end-date 2100-01-01 --restart"
+_OF_MANY = {RECEIVER: f"repeat ./spark-submit.sh reconcile --repair, which mends {MOST_RANGES} of them at a time"}
+"""Where a backfill would do more than to mend: the receiver need not have what is older than its stream."""
 
 
 def _some(items: Sequence[object]) -> str:
