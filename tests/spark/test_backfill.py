@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -341,6 +341,18 @@ def test_refused_rows_are_dead_letters_once(spark: SparkSession, tmp_path: Path,
     (letter,) = lake.letters()
     assert (letter["kafka_offset"], letter["code"], letter["status"]) == (2, "E_RANGE_DURATION", "new")
     assert sorted(one["event_id"] for one in lake.rows()) == [1, 3]
+
+
+def test_a_letter_of_a_topic_that_was_made_again_is_not_the_old_one_at_its_place(
+    spark: SparkSession, tmp_path: Path, history: History
+) -> None:
+    lake, refused = Lake(spark, tmp_path / "lake"), created(duration_ms=-1)
+    lake.stream([refused], 0)
+    later = replace(refused, kafka_ts=refused.kafka_ts + timedelta(hours=1))
+    for number, again in enumerate((refused, later, later)):
+        lake.loader().load(history.streamed([again], ("event_id", "version"), f"kafka_{number}"))
+    times = sorted(letter["kafka_ts"].replace(tzinfo=UTC) for letter in lake.letters())
+    assert times == [refused.kafka_ts, later.kafka_ts]
 
 
 def die() -> None:

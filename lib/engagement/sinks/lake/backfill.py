@@ -69,7 +69,7 @@ class LakeLoader:
             self._append(log, tasks, chunk)
             letters = [file.asDict() for task in tasks for file in task.letters]
             if letters:
-                self._add_dead_letters(letters)
+                self._add_dead_letters(letters, chunk)
             return Loaded(read, self._added.total(chunk), sum(task.refused for task in tasks))
 
     def close(self) -> None:
@@ -113,5 +113,6 @@ class LakeLoader:
             number = log.append_next(files, APP, json.dumps({"backfill": chunk.name}))
             self._added.add(chunk, str(number), sum(task.rows for task in tasks))
 
-    def _add_dead_letters(self, files: Sequence[Mapping[str, Any]]) -> None:
-        add_letter_files(self._spark, self.dead_letters, files, of_rows=True)
+    def _add_dead_letters(self, files: Sequence[Mapping[str, Any]], chunk: Chunk) -> None:
+        # By version come messages of the topic: their letters have Kafka's time, and another time is another message.
+        add_letter_files(self._spark, self.dead_letters, files, of_rows="version" not in chunk.key)
