@@ -1,4 +1,4 @@
-"""BigQuery's jobs under names of ours, so that a job that was begun is waited for and never begun twice."""
+"""BigQuery's jobs under names of ours, so that a job is waited for and not begun again under the same name."""
 
 from collections.abc import Callable
 from itertools import count
@@ -21,7 +21,7 @@ def run_job(client: bigquery.Client, name: str, start: Callable[[str], Any]) -> 
 
     An id serves once: after a job that is known to have failed the next one is begun. One that an earlier call began
     uses up no try, however it failed: its cause may be mended by now. While it is not known whether a job has ended,
-    none is begun beside it: the next call finds it and waits. Raises: TransientSinkError, PermanentSinkError.
+    none of its name is begun beside it: the next call finds it and waits. Raises: TransientSinkError, Permanent….
     """
     tries = 0
     with translated():

@@ -1,7 +1,8 @@
 """What runs inside a Spark task of a backfill: the task's row versions as one Parquet file and one load job.
 
-A task that Spark runs again makes the same job again: BigQuery knows it by its id and does not load twice, and what
-loads twice all the same (an emulator knows no ids) is inserted once.
+A task that Spark runs again within one attempt of a chunk makes the same job again: BigQuery knows it by its id and
+does not load twice. Another attempt stamps its rows with another time, and so loads them once more, perhaps beside a
+job of the former one. What is staged twice, also by an emulator, which knows no ids, is inserted once.
 """
 
 import hashlib
@@ -39,7 +40,7 @@ class StagingPlan:
     table: str
     """Full name of the staging table, which exists."""
     name: str
-    """What job ids begin with: the same for the same staging table, and for no other."""
+    """What job ids begin with, before partition and digest: the same for the same staging table, and for no other."""
     processed_us: int
 
 
