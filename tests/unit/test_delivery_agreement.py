@@ -37,6 +37,8 @@ class World:
         return self.ends
 
     def topic_id(self) -> str:
+        if not self.topic:
+            raise TransientError("Kafka is away")
         return self.topic
 
     def skip(self, lost: Sequence[OffsetRange]) -> None:
@@ -91,6 +93,14 @@ def test_a_checkpoint_far_behind_the_fence_is_not_walked_through(tmp_path: Path)
     world = World({0: 500_000}, {0: (0, 500_010)})
     assert json.loads(agreement(world, tmp_path).reach(world.fence)) == {"events": {"0": 500_000}}
     assert not folder.exists()
+
+
+def test_a_large_micro_batch_that_a_crash_left_delivered_and_not_noted_is_read_once_more(tmp_path: Path) -> None:
+    folder = checkpoint_at(tmp_path, 500_000)
+    (folder / "commits" / "0").unlink()
+    world = World({0: 500_000}, {0: (0, 500_010)})
+    agreement(world, tmp_path).reach(world.fence)
+    assert folder.exists()
 
 
 def test_a_checkpoint_of_another_topic_is_set_aside(tmp_path: Path) -> None:
@@ -196,6 +206,20 @@ def test_a_topic_that_has_grown_past_the_fence_again_is_told_with_the_command_th
     assert "reconcile --repair" in told
 
 
+@pytest.mark.parametrize("fence", [{}, {0: 3}])
+def test_a_sink_that_takes_again_what_the_topic_lost_lacks_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fence: dict[int, int]
+) -> None:
+    """Emptied meanwhile, or restored; or the topic was made again."""
+    world = World({0: 9}, {0: (0, 6)})
+    agreed = agreement(world, tmp_path)
+    with pytest.raises(TransientError, match="lost its newest messages"):
+        agreed.reach(world.fence)
+    world.held = fence
+    assert json.loads(agreed.reach(world.fence)) == {"events": {"0": fence.get(0, 0)}}
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_a_sink_that_goes_back_while_nothing_comes_is_noticed(tmp_path: Path) -> None:
     world = World({0: 9}, {0: (0, 9)})
     agreed = agreement(world, tmp_path)
@@ -222,6 +246,15 @@ def test_a_sink_that_does_not_answer_twice_in_a_row_is_opened_again(tmp_path: Pa
     agreed.reach(world.fence)
     world.answers = False
     agreed.check()
+
+
+def test_kafka_that_is_away_starts_nothing_again(tmp_path: Path) -> None:
+    world = World({0: 9}, {0: (0, 9)})
+    agreed = agreement(world, tmp_path)
+    agreed.reach(world.fence)
+    world.topic = ""
+    for _ in range(3):
+        agreed.check()
 
 
 def test_a_topic_that_is_made_again_while_nothing_comes_is_noticed(tmp_path: Path) -> None:

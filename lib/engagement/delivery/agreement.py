@@ -59,7 +59,7 @@ class Agreement:
     _ended_at: dict[int, int] = field(default_factory=dict, init=False)
     """Lowest end of each partition that was seen to end before the fence."""
     _was_silent: bool = field(default=False, init=False)
-    """Whether the last look got no answer."""
+    """Whether the sink gave the last look no answer."""
 
     def reach(self, await_fence: Callable[[], Fence]) -> str:
         """Where a new checkpoint would begin. Raises: DataLossError, TransientError."""
@@ -90,20 +90,24 @@ class Agreement:
     def check(self) -> None:
         """See whether the topic is another one, or the sink has gone back while nothing came that would have shown it.
 
-        Raises: TransientError when it has, or when twice in a row there was no answer: what is away for a moment comes
-        back by itself, but a table that is gone looks no different, and only a start makes it anew. PermanentError.
+        Raises: TransientError when it has, or when the sink did not answer twice in a row: what is away for a moment
+        comes back by itself, but a table that is gone looks no different, and only a start makes it anew.
+        PermanentError.
         """
         try:
             topic_id = self.positions.topic_id()
-            held = self._held() if topic_id == self._topic_id else None
+        except TransientError:
+            return  # no start would help against that, and it would close a sink that goes on by itself meanwhile
+        if topic_id != self._topic_id:
+            raise TransientError(f"the topic {self.topic.topic} was deleted and made again")
+        try:
+            held = self._held()
         except TransientError:
             if self._was_silent:
                 raise
             self._was_silent = True
             return
         self._was_silent = False
-        if topic_id != self._topic_id:
-            raise TransientError(f"the topic {self.topic.topic} was deleted and made again")
         if held is not None and any(held.get(partition, 0) < at for partition, at in self.runner.taken.items()):
             raise TransientError(f"{self.sink.name} has gone back from {dict(self.runner.taken)} to {dict(held)}")
 
@@ -125,9 +129,13 @@ class Agreement:
                 f"{topic} ends at {ends}, before what {name} has taken, {dict(fence)}: "
                 f"Kafka has lost its newest messages, or is still looking for them"
             )
-        if self._ended_at:
-            ranges = [OffsetRange(topic, number, end, fence[number]) for number, end in sorted(self._ended_at.items())]
-            self._ended_at.clear()
+        ranges = [
+            OffsetRange(topic, number, end, fence[number])
+            for number, end in sorted(self._ended_at.items())
+            if end < fence.get(number, 0)  # the sink may have been emptied meanwhile, or the topic made again
+        ]
+        self._ended_at.clear()
+        if ranges:
             log.error(
                 "query %s: Kafka had lost %s and has them again, or has taken other messages in their place, which %s "
                 "then lacks: `./spark-submit.sh reconcile --repair` compares, and mends",

@@ -98,13 +98,15 @@ class Checkpoint:
             self.generation()
             ranges = [part for part in self.planned_ranges(batches[-1]) if part.topic == topic] if batches else []
             is_done = commits[-1:] == batches[-1:]
-            planned = {part.partition: part.end if is_done else part.start for part in ranges}
-            following = planned if batches else self._start_of(0).get(topic, {})
+            ends = {part.partition: part.end for part in ranges}
+            starts = {part.partition: part.start for part in ranges} if batches else self._start_of(0).get(topic, {})
+            following = ends if is_done and batches else starts
         except ContractError as error:
             return str(error)
         if not following:
             return f"it is of another topic than {topic}"
-        return _contradiction(ranges, bounds) or _ahead(following, bounds, fence) or _far_behind(following, fence)
+        # What a crash leaves planned and delivered, however much it is, is read once more.
+        return _contradiction(ranges, bounds) or _ahead(following, bounds, fence) or _far_behind(ends or starts, fence)
 
     def _logged_batches(self, log: str) -> list[int]:
         names = (entry.name for entry in (self.path / log).glob("*"))
