@@ -57,3 +57,9 @@ def collected(changes: Changes) -> dict[int, list[Row]]:
     for row in frame.drop("event_ts", "kafka_ts", "raw_value").collect():
         rows.setdefault(row["kafka_offset"], []).append(row)
     return rows
+
+
+def sizes(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Give the bytes of each batch, one row each."""
+    for batch in batches:
+        yield pa.RecordBatch.from_pydict({"bytes": [batch.nbytes]})

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from py4j.java_gateway import JVMView
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 from tests.builders import created
 from tests.spark import frames
 
@@ -45,6 +46,14 @@ def test_code_is_compiled_for_many_rows_in_the_session_of_the_micro_batch_alone(
     of_query, other = spark.newSession(), spark.newSession()  # Spark gives each query one of its own
     assert changes_of(of_query, Workers.FIRST, messages).messages.sparkSession.conf.get(setting) == mode
     assert other.conf.get(setting) == "NO_CODEGEN"
+
+
+def test_large_messages_come_to_a_worker_in_small_pieces(spark: SparkSession) -> None:
+    """Three tasks each of four queries may fill buffers at once, from what one JVM has beside its heap."""
+    large = spark.range(60, numPartitions=1).select(F.repeat(F.lit("x"), 1_048_576).alias("value"))
+    pieces = [row.bytes for row in large.mapInArrow(frames.sizes, "bytes BIGINT").collect()]
+    assert sum(pieces) > 60_000_000
+    assert max(pieces) < 20_000_000
 
 
 def test_planning_a_pass_through_python_looks_no_class_up_by_a_short_name(
