@@ -132,10 +132,7 @@ IMAGES = T.StructType(
             ("lsn", _LONG),  # second of source.sequence, else source.lsn; NULL for flat rows
             ("source_ts_ms", _LONG),  # commit time in the source, ms since 1970; NULL when absent
             ("half", _INT),  # 0 for a move's `d`, 1 else: a move's two messages share (commit_lsn, lsn)
-            (
-                "replay_of",
-                _LONG,
-            ),  # offset of the refused message whose place it takes, at most its own; NULL for others
+            ("replay_of", _LONG),  # offset of the refused message whose place it takes, at most its own; else NULL
             ("event_id", _LONG),  # NULL for tombstones and where the id itself is bad
             ("content_id", _TEXT),  # UUID in lower case; this and all below are NULL on dead letters
             ("user_id", _TEXT),

@@ -8,14 +8,19 @@ from typing import Any, cast
 
 import pytest
 
-from engagement.delivery.agreement import Agreement, Lost
+from engagement.delivery.agreement import Agreement, OnLoss
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.errors import DataLossError, TransientError
 from engagement.identity import OffsetRange
 from engagement.monitoring.board import REASON_LENGTH
+from engagement.sinks.bigquery.sink import WarehouseSink
+from engagement.sinks.external.sink import ExternalSink
+from engagement.sinks.lake.sink import LakeSink
+from engagement.sinks.redis.sink import RedisSink
 from engagement.sources.kafka import KafkaTopic
 
 TOPIC = KafkaTopic("events", "localhost:1", "test")
+SINKS = (RedisSink, WarehouseSink, ExternalSink, LakeSink)
 
 
 class World:
@@ -23,6 +28,7 @@ class World:
 
     def __init__(self, fence: dict[int, int], bounds: dict[int, tuple[int, int]], name: str = "lake") -> None:
         self.held, self.ends, self.name = fence, bounds, name
+        self.backfill_mends = {sink.name: sink.backfill_mends for sink in SINKS}[name]
         self.taken: dict[int, int] = {}
         self.gate = threading.Lock()
         self.topic = "first"
@@ -47,9 +53,9 @@ class World:
             self.held[part.partition] = part.end
 
 
-def agreement(world: World, root: Path, begin: str = "earliest", lost: Lost = Lost.STAND_STILL) -> Agreement:
+def agreement(world: World, root: Path, begin: str = "earliest", on_loss: OnLoss = OnLoss.STAND_STILL) -> Agreement:
     parts = cast("Any", world)
-    return Agreement(parts, Checkpoint(root, "lake"), TOPIC, parts, parts, begin, lost)
+    return Agreement(parts, Checkpoint(root, "lake"), TOPIC, parts, parts, begin, on_loss)
 
 
 def checkpoint_at(root: Path, offset: int) -> Path:
@@ -148,7 +154,7 @@ def test_what_kafka_holds_no_more_is_named_with_the_command_that_brings_it_back(
 def test_the_query_goes_on_behind_it_once_a_person_says_so(tmp_path: Path) -> None:
     checkpoint_at(tmp_path, 4)
     world = World({0: 4}, {0: (7, 9)})
-    agreed = agreement(world, tmp_path, lost=Lost.SKIP_ONCE)
+    agreed = agreement(world, tmp_path, on_loss=OnLoss.SKIP_ONCE)
     assert json.loads(agreed.reach(world.fence)) == {"events": {"0": 7}}
     assert world.taken == {0: 7}
     world.ends = {0: (8, 20)}
@@ -158,7 +164,7 @@ def test_the_query_goes_on_behind_it_once_a_person_says_so(tmp_path: Path) -> No
 
 def test_the_ranking_goes_on_behind_whatever_is_lost(tmp_path: Path) -> None:
     world = World({0: 4}, {0: (7, 9)}, "redis")
-    agreed = agreement(world, tmp_path, lost=Lost.SKIP)
+    agreed = agreement(world, tmp_path, on_loss=OnLoss.SKIP)
     agreed.reach(world.fence)
     world.ends = {0: (8, 20)}
     agreed.reach(world.fence)

@@ -179,7 +179,7 @@ def test_a_recount_that_ends_while_the_catalogue_is_read_is_not_taken_back() -> 
 class Batches:
     """Reader, sink and observer of a query, scoring rows with lengths instead of Spark; a recount comes in between."""
 
-    name, content_first = "fake", False
+    name, content_first, backfill_mends = "fake", False, True
 
     def __init__(self, content: ContentHandle) -> None:
         self.content = content

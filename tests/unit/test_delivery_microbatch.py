@@ -17,7 +17,7 @@ PLANNED = OffsetRange("events", 0, 1_000_000, 1_000_005)
 class Parts:
     """Checkpoint, reader, sink and observer of a runner in one; the sink loses a message if told to."""
 
-    name, content_first = "fake", True
+    name, content_first, backfill_mends = "fake", True, True
 
     def __init__(self, fence: dict[int, int], lost: int = 0) -> None:
         self.held, self._lost = fence, lost

@@ -41,6 +41,7 @@ class FakeSink:
     next: dict[int, int] = field(default_factory=dict)
     name: str = "fake"
     content_first: bool = False
+    backfill_mends: bool = True
 
     def fence(self) -> dict[int, int]:
         return dict(self.next)

@@ -91,7 +91,7 @@ class FullLetter:
     def stands_at(self) -> int:
         """The offset that the row version's name is made of, however often it was sent again.
 
-        Letters of earlier releases may name any number, of which the transform believed none but offsets up to its own.
+        Letters of earlier releases may name any number; the rule is the transform's.
         """
         own = self.place.id.offset
-        return own if self.replay_of is None or not 0 <= self.replay_of <= own else self.replay_of
+        return own if self.replay_of is None or self.replay_of < 0 else min(self.replay_of, own)

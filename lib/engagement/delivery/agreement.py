@@ -30,10 +30,9 @@ from engagement.sources.kafka import KafkaTopic, TopicPositions, to_starting_off
 log = logging.getLogger(__name__)
 
 _LATEST = "latest"
-_EXTERNAL = "external"
 
 
-class Lost(Enum):
+class OnLoss(Enum):
     """What a query does about messages that Kafka no longer holds."""
 
     STAND_STILL = "stand still"
@@ -53,7 +52,7 @@ class Agreement:
     runner: MicroBatchRunner
     starting_offsets: str
     """`earliest` or `latest`, for the first start: one without fence and without checkpoint."""
-    lost: Lost
+    on_loss: OnLoss
     _topic_id: str = field(default="", init=False)
     """As the query's start found it."""
     _ended_at: dict[int, int] = field(default_factory=dict, init=False)
@@ -70,8 +69,8 @@ class Agreement:
         if lost := lost_ranges(self.topic.topic, fence, bounds):
             self._skip(lost)
             fence = await_fence()
-        if self.lost is Lost.SKIP_ONCE:
-            self.lost = Lost.STAND_STILL
+        if self.on_loss is OnLoss.SKIP_ONCE:
+            self.on_loss = OnLoss.STAND_STILL
         if self.starting_offsets == _LATEST and not fence and not self.checkpoint.was_used():
             self.runner.skip([OffsetRange(self.topic.topic, number, *bound) for number, bound in bounds.items()])
             fence = await_fence()
@@ -146,16 +145,15 @@ class Agreement:
 
     def _skip(self, lost: Sequence[OffsetRange]) -> None:
         ranges, name = ", ".join(map(str, lost)), self.sink.name
-        if self.lost is Lost.STAND_STILL:
-            raise DataLossError(f"Kafka no longer holds {ranges}, which {name} has yet to take. {_remedy(name)}")
+        if self.on_loss is OnLoss.STAND_STILL:
+            raise DataLossError(f"Kafka no longer holds {ranges}, which {name} has yet to take. {_remedy(self.sink)}")
         log.warning("query %s: going on behind %s, which Kafka no longer holds", name, ranges)
         self.runner.skip(lost)
 
 
-def _remedy(name: str) -> str:
-    start = f"`./spark-submit.sh stream --skip-lost {name}`"
-    if name == _EXTERNAL:
-        # A backfill would send it all of history: also what it had so long ago that no record of it is kept.
+def _remedy(sink: Sink) -> str:
+    name, start = sink.name, f"`./spark-submit.sh stream --skip-lost {sink.name}`"
+    if not sink.backfill_mends:
         mend = f"`./spark-submit.sh reconcile --sinks {name} --repair`"
         return f"Start the job once by {start}; once it has caught up, send what is lacking by {mend}"
     return (

@@ -18,7 +18,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from engagement.delivery.agreement import Agreement, Lost
+from engagement.delivery.agreement import Agreement, OnLoss
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.microbatch import MicroBatchRunner
 from engagement.errors import (
@@ -58,7 +58,7 @@ class QueryPlan:
     """Waits before the 1st, 2nd … restart in a row; the last one repeats."""
     starting_offsets: str
     """`earliest` or `latest`, for a sink that has neither fence nor checkpoint."""
-    lost: Lost = Lost.STAND_STILL
+    on_loss: OnLoss = OnLoss.STAND_STILL
 
 
 class StateObserver(Protocol):
@@ -101,7 +101,7 @@ class SinkQuery:
             parts.positions,
             parts.runner,
             plan.starting_offsets,
-            plan.lost,
+            plan.on_loss,
         )
 
     @property

@@ -74,6 +74,11 @@ class Sink(Protocol):
         """
         ...
 
+    @property
+    def backfill_mends(self) -> bool:
+        """Whether a backfill of all history gives it just what it lacks, not what it had before our record begins."""
+        ...
+
     def open(self) -> None:
         """Connect and prove it; make whatever must exist before the first row. Raises: TransientSinkError."""
         ...

@@ -12,7 +12,7 @@ from functools import partial
 from pyspark.sql import SparkSession
 from redis import Redis
 
-from engagement.delivery.agreement import Lost
+from engagement.delivery.agreement import OnLoss
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.content import ContentHandle
 from engagement.delivery.microbatch import MicroBatchRunner, Patience
@@ -167,7 +167,7 @@ def _redis_query(shared: _Shared) -> RunningQuery:
         pool="redis",
         restart_delays_seconds=_RESTART_DELAYS_SECONDS,
         starting_offsets=settings.kafka.auto_offset_reset,
-        lost=Lost.SKIP,  # Kafka keeps far more than the window, and a board that is counted anew lacks it too
+        on_loss=OnLoss.SKIP,  # Kafka keeps far more than the window, and a board that is counted anew lacks it too
     )
     query = _query(shared, sink, content, report, plan, Workers.FIRST)
     return RunningQuery(query, content, board, shared.spark, lambda: meta.write(content.newest.table))
@@ -229,7 +229,7 @@ def _slow_query(
         pool=name,
         restart_delays_seconds=_RESTART_DELAYS_SECONDS,
         starting_offsets=shared.settings.kafka.auto_offset_reset,
-        lost=Lost.SKIP_ONCE if name in shared.skip_lost else Lost.STAND_STILL,
+        on_loss=OnLoss.SKIP_ONCE if name in shared.skip_lost else OnLoss.STAND_STILL,
     )
     query = _query(shared, make(report), content, report, plan, Workers.GIVE_WAY)
     return RunningQuery(query, content, board, shared.spark, lambda: None)

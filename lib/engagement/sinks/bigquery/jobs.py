@@ -21,7 +21,9 @@ def run_job(client: bigquery.Client, name: str, start: Callable[[str], Any]) -> 
 
     An id serves once: after a job that is known to have failed the next one is begun. One that an earlier call began
     uses up no try, however it failed: its cause may be mended by now. While it is not known whether a job has ended,
-    none of its name is begun beside it: the next call finds it and waits. Raises: TransientSinkError, Permanent….
+    none of its name is begun beside it: the next call finds it and waits.
+
+    Raises: TransientSinkError, PermanentSinkError.
     """
     tries = 0
     with translated():

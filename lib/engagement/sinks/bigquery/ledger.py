@@ -96,7 +96,9 @@ class BigQueryLedger:
         rows = self._rest.run("read_fence").rows
         named = [row for row in rows if row["events_table"] == self._options.table]
         unnamed = [row for row in rows if row["events_table"] is None]
-        return named if named or not unnamed or not self._held() else unnamed
+        if named or not unnamed:
+            return named
+        return unnamed if self._held() else []
 
     def _table(self) -> Parameter:
         return _text("events_table", self._options.table)

@@ -52,6 +52,7 @@ class WarehouseSink:
 
     name = SINK
     content_first = True
+    backfill_mends = True
 
     def __init__(
         self,

@@ -54,6 +54,7 @@ class ExternalSink:
 
     name = SINK
     content_first = True
+    backfill_mends = False
 
     def __init__(
         self,

@@ -51,6 +51,7 @@ class LakeSink:
 
     name = SINK
     content_first = True
+    backfill_mends = True
 
     def __init__(
         self,

@@ -57,6 +57,7 @@ class RedisSink:
 
     name = SINK
     content_first = False
+    backfill_mends = True
 
     def __init__(self, options: RedisOptions, history: History, observer: Observer, app_id: str) -> None:
         self._options = options
