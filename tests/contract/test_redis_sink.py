@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 import redis
@@ -40,6 +41,15 @@ def begin_board(client: redis.Redis, partitions: int, next_offset: int = 0) -> N
     client.sadd(keys.shards(), *range(partitions))
 
 
+@contextmanager
+def running(client: redis.Redis, options: RedisOptions, topic: Topic) -> Iterator[tuple[RedisSink, Observer]]:
+    """A sink whose keeper runs, over an empty shard for each of the topic's partitions."""
+    begin_board(client, len(topic.logs))
+    observer = Observer()
+    with opened(options, topic, observer) as sink:
+        yield sink, observer
+
+
 def test_rows_left_out_by_a_job_that_died_are_counted_by_the_next_one(
     redis_client: redis.Redis, redis_options: RedisOptions
 ) -> None:
@@ -58,9 +68,8 @@ def test_rows_left_out_by_a_job_that_died_are_counted_by_the_next_one(
 def test_redis_that_went_back_in_time_is_counted_again_without_a_message(
     redis_client: redis.Redis, redis_options: RedisOptions
 ) -> None:
-    begin_board(redis_client, 1)
-    topic, observer = Topic({0: inserts(10)}), Observer()
-    with opened(redis_options, topic, observer) as sink:
+    topic = Topic({0: inserts(10)})
+    with running(redis_client, redis_options, topic) as (sink, observer):
         told: list[str] = []
         sink.recounted = lambda: told.append("what lies beside")
         sink.fence()
@@ -75,9 +84,8 @@ def test_redis_that_went_back_in_time_is_counted_again_without_a_message(
 def test_redis_that_went_back_to_the_generation_before_a_recount_is_counted_again_though_the_gap_was_filled(
     redis_client: redis.Redis, redis_options: RedisOptions
 ) -> None:
-    begin_board(redis_client, 1)
-    topic, observer = Topic({0: inserts(5)}), Observer()
-    with opened(redis_options, topic, observer) as sink:
+    topic = Topic({0: inserts(5)})
+    with running(redis_client, redis_options, topic) as (sink, observer):
         sink.fence()
         old = shard_copy(redis_client, 0)
         begin_board(redis_client, 1)
@@ -89,9 +97,8 @@ def test_redis_that_went_back_to_the_generation_before_a_recount_is_counted_agai
 
 
 def test_recent_events_that_redis_lost_are_brought_back(redis_client: redis.Redis, redis_options: RedisOptions) -> None:
-    begin_board(redis_client, 1)
-    topic, observer = Topic({0: inserts(10)}), Observer()
-    with opened(redis_options, topic, observer) as sink:
+    topic = Topic({0: inserts(10)})
+    with running(redis_client, redis_options, topic) as (sink, observer):
         deliver(sink, topic, (0, 0, 5))
         sink.fence()
         old = {**shard_copy(redis_client, 0), **copy(redis_client, keys.recent_events("a"))}
@@ -106,9 +113,8 @@ def test_recent_events_that_redis_lost_are_brought_back(redis_client: redis.Redi
 def test_shard_that_stands_before_what_a_rebuild_reads_is_counted_again_and_not_filled(
     redis_client: redis.Redis, redis_options: RedisOptions
 ) -> None:
-    begin_board(redis_client, 1)
-    topic, observer = Topic({0: inserts(10)}, first=500_000), Observer()
-    with opened(redis_options, topic, observer) as sink:
+    topic = Topic({0: inserts(10)}, first=500_000)
+    with running(redis_client, redis_options, topic) as (sink, observer):
         with pytest.raises(ShardLostError, match=FAR_BEHIND):
             sink.fence()
         assert observer.await_rebuild() == f"shard 0: {FAR_BEHIND}"
@@ -118,9 +124,8 @@ def test_shard_that_stands_before_what_a_rebuild_reads_is_counted_again_and_not_
 def test_a_partition_that_was_added_is_asked_for_from_its_first_micro_batch_on(
     redis_client: redis.Redis, redis_options: RedisOptions
 ) -> None:
-    begin_board(redis_client, 1)
-    topic, observer = Topic({0: inserts(5)}), Observer()
-    with opened(redis_options, topic, observer) as sink:
+    topic = Topic({0: inserts(5)})
+    with running(redis_client, redis_options, topic) as (sink, observer):
         deliver(sink, topic, (0, 0, 5))
         topic.logs[1] = inserts(4, "b")
         with pytest.raises(ShardLostError, match="missing"):
