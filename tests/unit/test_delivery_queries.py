@@ -85,11 +85,18 @@ class Nothing:
         return lambda *_, **__: None
 
 
-def job_of(queries: Sequence[SinkQuery], stop: threading.Event, looks: list[None] | None = None) -> StreamingJob:
+def job_of(
+    queries: Sequence[SinkQuery],
+    stop: threading.Event,
+    looks: list[None] | None = None,
+    leading: SinkQuery | None = None,
+) -> StreamingJob:
     """A job that notes each of its looks after the queries."""
     nothing = cast("Any", Nothing())
     nothing.flush = lambda *_, **__: (looks if looks is not None else []).append(None)
-    running = [RunningQuery(query, nothing, nothing, nothing, lambda: None) for query in queries]
+    running = [
+        RunningQuery(query, nothing, nothing, nothing, lambda: None, leads=query is leading) for query in queries
+    ]
     nothing.client = nothing.measures = nothing
     return StreamingJob(running, nothing, nothing, 60.0, stop)
 
@@ -159,6 +166,41 @@ def test_the_job_ends_once_every_sink_is_refused_or_one_cannot_go_on(
     ]
     with pytest.raises(EngagementError, match="JVM" if others else "access denied"):
         job_of(queries, stop).run()
+
+
+class LeadingSink(BrokenSink):
+    """A destination that opens only after some time; remembers whether another one was opened before that."""
+
+    def __init__(self, other: BrokenSink, error: Exception, limit_seconds: float) -> None:
+        super().__init__(error)
+        self._other, self._limit_seconds = other, limit_seconds
+        self.came_first = True
+
+    def open(self) -> None:
+        end = time.monotonic() + self._limit_seconds
+        while time.monotonic() < end and not self._other.opened:
+            time.sleep(0.01)
+        self.came_first = not self._other.opened
+        super().open()
+
+
+@pytest.mark.parametrize(
+    ("head_start_seconds", "takes_seconds", "comes_first"),
+    [pytest.param(30.0, 0.3, True, id="others wait for it"), pytest.param(0.1, 30.0, False, id="but not for long")],
+)
+def test_the_query_that_leads_begins_before_the_others(
+    tmp_path: Path, head_start_seconds: float, takes_seconds: float, comes_first: bool
+) -> None:
+    stop, gone = threading.Event(), ConnectionRefusedError(111, "refused")
+    other = BrokenSink(gone)
+    leading = LeadingSink(other, PermanentSinkError("broken", "403: access denied"), takes_seconds)
+    first = query_of(tmp_path / "leading", leading, States(), Runner(), stop)
+    job = job_of([query_of(tmp_path / "other", other, States(), Runner(), stop), first], stop, leading=first)
+    job.head_start_seconds = head_start_seconds
+    with pytest.raises(PermanentError, match="JVM"):
+        job.run()
+    assert leading.came_first is comes_first
+    assert other.opened == 1
 
 
 class Going:

@@ -92,6 +92,8 @@ class SinkQuery:
         self._stop = stop
         self.failure: EngagementError | None = None
         """Set when the query ended for good; the job then ends with it."""
+        self.begun = threading.Event()
+        """Set once a first start has come to an end, whichever: nobody who let this query go first waits any longer."""
         self.standstill: EngagementError | None = None
         """Why this query alone stands still until somebody mends its sink; it looks once a minute."""
         self._agreement = Agreement(
@@ -131,6 +133,7 @@ class SinkQuery:
             log.exception("query %s has ended", self.name)
             self._fail(PermanentError(f"query {self.name}: {type(error).__name__}: {first_line(error)}"))
         finally:
+            self.begun.set()
             # A JVM that died leaves its micro-batch behind, in a thread of py4j's: the sink is still in use there, and
             # a process that ends meanwhile is ended by a segmentation fault in whatever library is at work.
             with self._parts.runner.gate:
@@ -145,7 +148,7 @@ class SinkQuery:
         failures = 0
         while not self._stop.is_set():
             try:
-                self._watch(self._start())
+                self._watch(self._begin())
             except (PermanentSinkError, DataLossError) as error:
                 self._stand_still(error)
             except PermanentError:
@@ -168,6 +171,12 @@ class SinkQuery:
         log.error("query %s: %s; looking again in %d s", self.name, error, _LOOK_SECONDS)
         self._parts.observer.state("failed", str(error))
         self._stop.wait(_LOOK_SECONDS)
+
+    def _begin(self) -> StreamingQuery:
+        try:
+            return self._start()
+        finally:
+            self.begun.set()
 
     def _start(self) -> StreamingQuery:
         self._parts.observer.state("starting")

@@ -170,7 +170,8 @@ def _redis_query(shared: _Shared) -> RunningQuery:
         on_loss=OnLoss.SKIP,  # Kafka keeps far more than the window, and a board that is counted anew lacks it too
     )
     query = _query(shared, sink, content, report, plan, Workers.FIRST)
-    return RunningQuery(query, content, board, shared.spark, lambda: meta.write(content.newest.table))
+    running = RunningQuery(query, content, board, shared.spark, lambda: meta.write(content.newest.table))
+    return replace(running, leads=True)
 
 
 def _warehouse_query(shared: _Shared) -> RunningQuery:
