@@ -1,6 +1,7 @@
 """Fence, topic and checkpoint at a query's start: where it begins, what is set aside, when it stands still."""
 
 import json
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,6 +92,22 @@ def test_a_start_that_broke_off_does_not_make_an_emptied_sink_a_new_one(tmp_path
     for _ in range(2):  # the second finds no checkpoint: the process was killed before Spark had made one
         assert json.loads(agreement(world, tmp_path, "latest").reach(world.fence)) == {"events": {"0": 2}}
     assert world.held == {}
+
+
+@pytest.mark.parametrize("planned", [pytest.param(True, id="planned"), pytest.param(False, id="not even planned")])
+def test_what_ages_out_before_a_sink_has_ever_taken_anything_is_missed_all_the_same(
+    tmp_path: Path, planned: bool
+) -> None:
+    """A receiver that refused from the first day on: the query is to stand still, as it would with any fence."""
+    folder = checkpoint_at(tmp_path, 9)
+    (folder / "commits" / "0").unlink()
+    if not planned:
+        (folder / "offsets" / "0").unlink()
+    world = World({}, {0: (6, 20)})
+    with pytest.raises(DataLossError, match=re.escape("events-0 [0, 6)")):
+        agreement(world, tmp_path).reach(world.fence)
+    start = agreement(world, tmp_path, on_loss=OnLoss.SKIP_ONCE).reach(world.fence)
+    assert (json.loads(start), world.held) == ({"events": {"0": 6}}, {0: 6})
 
 
 def test_a_checkpoint_far_behind_the_fence_is_not_walked_through(tmp_path: Path) -> None:

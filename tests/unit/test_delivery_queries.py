@@ -203,6 +203,19 @@ def test_the_query_that_leads_begins_before_the_others(
     assert other.opened == 1
 
 
+def test_a_query_that_waits_for_its_turn_has_its_checkpoint_already(tmp_path: Path) -> None:
+    """Or another driver could take it meanwhile, and both would end."""
+    query, refused = query_of(tmp_path, BrokenSink(RuntimeError("the end")), States(), Runner()), list[str]()
+
+    def others_turn() -> None:
+        with pytest.raises(PermanentError, match="another streaming job") as error:
+            Checkpoint(tmp_path, "broken").lock()
+        refused.append(str(error.value))
+
+    query.run(others_turn)
+    assert len(refused) == 1
+
+
 class Going:
     """A query that goes on until it is told to stop, beside one that is refused."""
 
@@ -211,7 +224,7 @@ class Going:
         self.name, self.failure, self.standstill = "going", None, None
         self.was_told_to_stop = True
 
-    def run(self) -> None:
+    def run(self, _await_turn: Callable[[], object]) -> None:
         while self._beside.standstill is None:
             time.sleep(0.01)
         self.was_told_to_stop = self._stop.wait(3 * BEAT_SECONDS)
@@ -234,7 +247,7 @@ class Slow:
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
 
-    def run(self) -> None:
+    def run(self, _await_turn: Callable[[], object]) -> None:
         self._stop.wait()
         threading.Event().wait(3 * BEAT_SECONDS)
 

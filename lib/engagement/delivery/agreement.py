@@ -8,7 +8,8 @@ The fence is the truth, the other two are compared with it, two numbers per part
 * the topic begins beyond the fence: messages aged out before the sink had them. Nothing here brings them back, so the
   query stands still and says which they are, until somebody has filled the sink from PostgreSQL and says so.
 * there is no fence: the sink takes all that the topic holds. A first start at `latest` therefore writes one, so that a
-  sink that is emptied later is not taken for one that never had anything.
+  sink that is emptied later is not taken for one that never had anything. Where a query could not write anything for
+  so long that messages aged out, the checkpoint says where it had begun.
 * the topic ends before the fence: Kafka lost its newest messages, or is still finding them. If it does not find them,
   new ones take offsets that count as delivered. Offsets do not tell the two apart, so once the topic has grown past the
   fence the query goes on, and a person is told what to compare.
@@ -66,7 +67,7 @@ class Agreement:
         fence = await_fence()
         bounds = self.positions.bounds()  # after the fence, which only moves where the topic has got to
         self._check_end(fence, bounds)
-        if lost := lost_ranges(self.topic.topic, fence, bounds):
+        if lost := lost_ranges(self.topic.topic, fence or self.checkpoint.begun_at(self.topic.topic), bounds):
             self._skip(lost)
             fence = await_fence()
         if self.on_loss is OnLoss.SKIP_ONCE:
@@ -107,8 +108,9 @@ class Agreement:
             self._was_silent = True
             return
         self._was_silent = False
-        if held is not None and any(held.get(partition, 0) < at for partition, at in self.runner.taken.items()):
-            raise TransientError(f"{self.sink.name} has gone back from {dict(self.runner.taken)} to {dict(held)}")
+        taken = self.runner.taken or {}
+        if held is not None and any(held.get(partition, 0) < at for partition, at in taken.items()):
+            raise TransientError(f"{self.sink.name} has gone back from {dict(taken)} to {dict(held)}")
 
     def _held(self) -> Fence | None:
         """The fence; None while a micro-batch is under way, which compares for itself."""

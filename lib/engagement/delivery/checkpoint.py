@@ -112,6 +112,15 @@ class Checkpoint:
         names = (entry.name for entry in (self.path / log).glob("*"))
         return sorted(int(name) for name in names if name.isdigit())
 
+    def begun_at(self, topic: str) -> Fence:
+        """Where a query began of which no micro-batch is noted as done; nothing of any other."""
+        if self._logged_batches("commits"):
+            return {}
+        try:
+            return self._start_of(0).get(topic, {})
+        except ContractError:
+            return {}
+
     def was_used(self) -> bool:
         """Whether this query has run before, also if its folder was set aside and nothing came of the next start."""
         return self.path.exists() or self._aside(1).exists()

@@ -64,6 +64,8 @@ class ContentHandle:
         self._lock = threading.RLock()
         self._current: ContentSnapshot | None = None
         self._newest: ContentSnapshot | None = None
+        self._reads = self._settled = 0
+        """Number of the newest reading of the catalogue, and of the newest that was settled."""
         self._noted: Lengths = {}
         """What the sink was last told to keep: nothing of a content whose earlier events are to be counted again."""
 
@@ -83,8 +85,14 @@ class ContentHandle:
 
     def refresh(self) -> None:
         """Read the catalogue again."""
+        with self._lock:
+            self._reads += 1
+            number = self._reads
         new = self._catalogue.load(self.newest)
         with self.sums.between_batches(), self._lock:
+            if number < self._settled:
+                return  # another thread has read later, and settled sooner: this would bring back what was before
+            self._settled = number
             old = self.current  # only now: a recount that ended meanwhile has adopted another one
             if new is not old:
                 self._settle(self._noted, new)

@@ -100,8 +100,8 @@ class MicroBatchRunner:
         """Why the last micro-batch failed; Spark passes only its text on."""
         self.last_batch_id: int | None = None
         """The newest micro-batch that this start of the query has delivered."""
-        self.taken: Fence = {}
-        """What the sink holds as far as this query knows, without asking it: for the lag."""
+        self.taken: Fence | None = None
+        """What the sink holds as far as this query knows, without asking it: for the lag. None before it was asked."""
 
     def begin(self) -> None:
         """Forget what an earlier start of the query left behind; the checkpoint may be another one now."""
@@ -147,12 +147,12 @@ class MicroBatchRunner:
         self._deliver(messages, planned, identity)
 
     def _deliver(self, messages: DataFrame, planned: Sequence[OffsetRange], identity: BatchIdentity) -> None:
-        fence = self._sink.fence()
+        fence, taken = self._sink.fence(), self.taken or {}
         gaps = find_gaps(planned, fence)
-        forgotten = self.taken.keys() - fence.keys()
+        forgotten = taken.keys() - fence.keys()
         # A gap is written at once, and a task may hold all of its rows.
         if forgotten or sum(gap.end - gap.start for gap in gaps) > MOST_GAP_ROWS:
-            raise GapError(f"the sink has gone back from {dict(self.taken)} to {dict(fence)}")
+            raise GapError(f"the sink has gone back from {dict(taken)} to {dict(fence)}")
         if gaps:
             self._write(self._reader.messages(gaps), gaps, identity)
         self._write(messages, planned, identity)

@@ -112,14 +112,18 @@ class SinkQuery:
         return self._parts.sink.name
 
     @property
-    def taken(self) -> Fence:
-        """Next offset per partition, as far as this query knows."""
+    def taken(self) -> Fence | None:
+        """Next offset per partition, as far as this query knows; None before its sink has told."""
         return self._parts.runner.taken
 
-    def run(self) -> None:
-        """Body of the query's thread: returns after `stop` was set, or with `failure` set."""
+    def run(self, await_turn: Callable[[], object] = lambda: None) -> None:
+        """Body of the query's thread: returns after `stop` was set, or with `failure` set.
+
+        It begins once `await_turn` returns; its checkpoint is its own before that, or another driver could take it.
+        """
         try:
             self._parts.checkpoint.lock()
+            await_turn()
             self._run_until_stopped()
             if self.standstill is None:  # else it ends as it stood, and why goes on to be told
                 self._parts.observer.state("stopped")

@@ -112,11 +112,15 @@ class StreamingJob:
             raise [*failures, *standstills][0]
 
     def _run_in_turn(self, each: RunningQuery) -> None:
-        if not each.leads:
-            for leading in self._queries:
-                if leading.leads:
-                    leading.query.begun.wait(self.head_start_seconds)
-        each.query.run()
+        if each.leads:
+            each.query.run()
+        else:
+            each.query.run(self._await_leading)
+
+    def _await_leading(self) -> None:
+        for each in self._queries:
+            if each.leads:
+                each.query.begun.wait(self.head_start_seconds)
 
     def _watch(self, threads: Sequence[threading.Thread]) -> None:
         while any(thread.is_alive() for thread in threads):
@@ -162,8 +166,9 @@ class StreamingJob:
         ends = {partition: end for partition, (_, end) in bounds.items()}
         self._lag.note(ends, now)
         for each in self._queries:
-            taken = {p: each.query.taken.get(p, first) for p, (first, _) in bounds.items()}
-            each.board.record_lag({p: end - taken[p] for p, end in ends.items()}, self._lag.waited(taken, now))
+            if (held := each.query.taken) is not None:
+                taken = {p: held.get(p, first) for p, (first, _) in bounds.items()}
+                each.board.record_lag({p: end - taken[p] for p, end in ends.items()}, self._lag.waited(taken, now))
             each.measure(self._status.measures)
 
     def _record_memory(self) -> None:
