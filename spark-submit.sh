@@ -209,7 +209,7 @@ if [[ $command != test ]] && ! [[ $command =~ ^[a-z][a-z-]*$ && -f $project/jobs
 fi
 
 # Another Spark or another project's modules on this machine must not mix with ours.
-unset SPARK_HOME PYTHONHOME
+unset SPARK_HOME SPARK_DIST_CLASSPATH PYTHONHOME
 export PYTHONPATH=$project/lib:$project TZ=UTC PYSPARK_PYTHON=$python PYSPARK_DRIVER_PYTHON=$python
 case $command in # packages that it alone needs: their lock
   test) more=dev ;;

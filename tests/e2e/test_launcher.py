@@ -166,7 +166,15 @@ def test_arguments_and_the_exit_code_pass_through(project: Path) -> None:
 
 def test_the_job_sees_our_python_java_and_time_zone_and_no_other_spark(project: Path) -> None:
     answer = start(
-        project, "show", env=environment(project, SPARK_HOME="/opt/spark", PYTHONPATH="/elsewhere", TZ="Asia/Riyadh")
+        project,
+        "show",
+        env=environment(
+            project,
+            SPARK_HOME="/opt/spark",
+            SPARK_DIST_CLASSPATH="/opt/spark/*",
+            PYTHONPATH="/elsewhere",
+            TZ="Asia/Riyadh",
+        ),
     )
     lines = set(answer.stdout.splitlines())
     assert {
@@ -175,7 +183,7 @@ def test_the_job_sees_our_python_java_and_time_zone_and_no_other_spark(project: 
         f"PYTHONPATH={project}/lib:{project}",
         f"PYSPARK_PYTHON={project}/.venv/bin/python",
     } <= lines
-    assert not any(line.startswith("SPARK_HOME=") for line in lines)
+    assert not any(line.startswith(("SPARK_HOME=", "SPARK_DIST_CLASSPATH=")) for line in lines)
 
 
 def test_it_finds_its_project_through_a_link(project: Path, tmp_path: Path) -> None:

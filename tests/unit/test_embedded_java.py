@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engagement.embedded.java import find_java, major_version, proxy_options
+from engagement.embedded.java import find_java, home_of, major_version, proxy_options
 from engagement.errors import StackError
 
 
@@ -40,6 +40,21 @@ def test_a_java_home_that_is_too_old_is_passed_over(tmp_path: Path) -> None:
 def test_the_environments_own_java_is_the_last_resort(tmp_path: Path) -> None:
     own = installed(tmp_path / "java", "21.0.8")
     assert find_java({"PATH": str(tmp_path / "nothing")}, tmp_path) == own
+
+
+def test_a_version_managers_script_leads_to_the_java_behind_it(tmp_path: Path) -> None:
+    """Spark asks for JAVA_HOME, and services have not the environment that the script needs."""
+    own = installed(tmp_path / "installs" / "java-21", "21.0.8")
+    script = tmp_path / "shims" / "java"
+    script.parent.mkdir()
+    script.write_text(
+        "#!/bin/sh\n"
+        f"[ $# = 1 ] || echo '    java.home = {own.parent.parent}' >&2\n"
+        "echo 'openjdk version \"21.0.8\" 2025-07-15' >&2\n"
+    )
+    script.chmod(0o755)
+    found = find_java({"PATH": f"{script.parent}:/usr/bin:/bin"}, tmp_path)
+    assert (found, home_of(found)) == (own, own.parent.parent)
 
 
 def test_without_java_the_message_says_what_was_looked_at(tmp_path: Path) -> None:

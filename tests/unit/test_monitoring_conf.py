@@ -71,6 +71,9 @@ def test_compose_mounts_what_is_there_and_grafana_finds_its_source() -> None:
             source = volume.split(":")[0]
             if source.startswith("./"):
                 assert (PROJECT / source).exists(), source
+    assert "pg_publication" in " ".join(services["postgres"]["healthcheck"]["test"]), (
+        "it may have started without tables"
+    )
     (source,) = yaml.safe_load((PROJECT / "conf/grafana/provisioning/datasources/prometheus.yml").read_text())[
         "datasources"
     ]

@@ -67,7 +67,7 @@ def find_java(env: Mapping[str, str], prefix: Path) -> Path:
     for java in _candidates(env, prefix):
         major = version_of(java)
         if major is not None and major >= OLDEST_JAVA:
-            return java
+            return _behind(java)
         seen.append(f"{java} is version {major or 'unknown'}")
     looked = "; ".join(seen) or "JAVA_HOME, PATH and this environment hold none"
     raise StackError("java", f"no Java {OLDEST_JAVA} or newer: {looked}", hint="Install one, or set JAVA_HOME to it.")
@@ -76,6 +76,16 @@ def find_java(env: Mapping[str, str], prefix: Path) -> Path:
 def home_of(java: Path) -> Path:
     """Tell the JAVA_HOME that belongs to a `java` program, links followed."""
     return java.resolve().parent.parent
+
+
+def _behind(java: Path) -> Path:
+    """Tell the program itself where `java` is a script of a version manager, which needs that manager's environment."""
+    if (home_of(java) / "bin" / "java").is_file():
+        return java
+    asked = [java, "-XshowSettings:properties", "-version"]
+    answer = subprocess.run(asked, capture_output=True, text=True, timeout=VERSION_SECONDS, check=False)
+    found = re.search(r"^\s*java\.home = (.+)$", answer.stderr, re.MULTILINE)
+    return Path(found[1]) / "bin" / "java" if found else java
 
 
 def proxy_options(env: Mapping[str, str]) -> list[str]:

@@ -25,7 +25,7 @@ from engagement.monitoring.board import StatusBoard
 from engagement.monitoring.listener import ProgressListener, listen
 from engagement.monitoring.measures import Measures
 from engagement.schemas import DeadLetterCode
-from engagement.session import PROJECT
+from engagement.session import PROJECT, forget_sockets
 from engagement.settings import Settings
 from engagement.sinks.base import Sink
 from engagement.sinks.bigquery.sink import WarehouseSink
@@ -112,6 +112,7 @@ def build_job(
         listen(session, listener)
     writer = StatusWriter(status, measures)
     job = StreamingJob(queries, positions, writer, settings.processing.content_refresh_seconds, stop)
+    job.tidy = partial(forget_sockets, spark)
     listener.listening = job.measuring.is_set
     return job
 

@@ -26,6 +26,7 @@ BEAT_SECONDS = 0.5
 _HEAD_START_SECONDS = 15.0
 _LAG_SECONDS = 2.0
 _MEMORY_SECONDS = 5.0
+_TIDY_SECONDS = 600.0
 PROCESS = "stream"
 """This process's name among those that measure."""
 
@@ -78,6 +79,8 @@ class StreamingJob:
         self._stop = stop
         self.head_start_seconds = _HEAD_START_SECONDS
         """The longest that queries wait for one that leads."""
+        self.tidy: Callable[[], None] = lambda: None
+        """Called every ten minutes: lets go of what would pile up over weeks."""
         self.measuring = threading.Event()
         """Cleared only by the benchmark that asks what measuring costs."""
         self.measuring.set()
@@ -94,6 +97,7 @@ class StreamingJob:
                 ("contents", self._content_refresh_seconds, self._refresh_contents),
                 ("lag", _LAG_SECONDS, self._record_lag),
                 ("memory", _MEMORY_SECONDS, self._record_memory),
+                ("tidy", _TIDY_SECONDS, self.tidy),
             )
         ]
         for thread in [*threads, *helpers]:
