@@ -21,7 +21,7 @@ from tests.e2e.support.warm import PausableStream
 from tests.e2e.support.world import World
 from tests.reference.fuzz import mutations
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400 * PATIENCE)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600 * PATIENCE)]
 
 MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "50000"))
 SEED = int(os.environ.get("FUZZ_SEED", "20261123"))

@@ -15,7 +15,8 @@ from tests.reference.decode import Outcome, decode
 COLUMNS = ("op", "version", "event_id", "content_id", "user_id", "event_type", "event_ts", "duration_ms", "device")
 """What is compared of an event, in the order of `events`."""
 _SHOWN = 10
-_READ_SECONDS = 180.0
+_SILENT_SECONDS = 60.0
+"""Without a message. How long all of them take to decode says something about the machine only."""
 _CONSUME_SECONDS = 0.1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,10 +49,14 @@ class Topic:
         with closing(Consumer(settings)) as consumer:
             partitions = set(consumer.list_topics(self.name, timeout=10).topics[self.name].partitions)
             consumer.assign([TopicPartition(self.name, p, self._next.get(p, 0)) for p in partitions])
-            deadline = time.monotonic() + _READ_SECONDS * PATIENCE
+            newest = time.monotonic()
             while partitions:
-                assert time.monotonic() < deadline, f"the topic cannot be read to its end: {partitions} are left"
+                silent = time.monotonic() - newest
+                assert silent < _SILENT_SECONDS * PATIENCE, (
+                    f"the topic cannot be read to its end: {partitions} are left"
+                )
                 for message in consumer.consume(1000, timeout=_CONSUME_SECONDS):
+                    newest = time.monotonic()
                     error = message.error()
                     if error is None:
                         self._take(message)
