@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mode = "live traffic until stopped, some rows at once, or history (default: %(default)s)"
     add("--mode", choices=MODES, default="continuous", help=mode)
     usual = f"default: EVENTS_PER_BATCH, {GenerationSettings().events_per_batch}"
-    size = f"rows per commit (continuous, unless --rate is given) or in all (batch); {usual}; "
+    size = f"rows per GENERATION_INTERVAL (continuous, unless --rate is given) or in all (batch); {usual}; "
     size += f"historical: in all (default: {HISTORICAL_ROWS_PER_DAY:,} a day)"
     add("--batch-size", type=positive_int, metavar="N", help=size)
     days = "historical: days before now to spread the rows over (default: %(default)s)"

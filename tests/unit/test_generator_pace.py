@@ -33,6 +33,13 @@ def test_a_long_standstill_is_let_go() -> None:
     assert pace.due(30.1) == 100
 
 
+def test_a_table_that_is_too_slow_is_written_to_without_a_pause_and_without_an_endless_debt() -> None:
+    pace = Pace(rate=10_000, start=0)
+    for commit in range(1, 101):
+        pace = pace.after(2_500, commit * 0.5)
+    assert pace.due(50.0) == 20_000
+
+
 def test_without_a_limit_a_day_takes_anything() -> None:
     assert DayLimit(0, MONDAY).after(10**9, MONDAY).left(MONDAY) is None
 

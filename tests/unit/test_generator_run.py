@@ -106,6 +106,23 @@ def test_without_a_rate_the_settings_decide() -> None:
     assert 540 <= progress.inserted <= 600
 
 
+@pytest.mark.parametrize(
+    ("request_", "env", "length", "rows"),
+    [
+        (Request(seed=1), {"EVENTS_PER_BATCH": "10000", "GENERATION_INTERVAL": "1"}, 3.5, 30_000),
+        (Request(rate=200, seed=1), {"GENERATION_INTERVAL": "60"}, 150, 24_000),
+    ],
+    ids=["large ticks", "rare ticks"],
+)
+def test_a_tick_that_brings_more_than_one_commit_takes_is_written_in_full(
+    request_: Request, env: dict[str, str], length: float, rows: int
+) -> None:
+    world = World(length)
+    store = MemoryStore(world)
+    assert run(request_, world, store, env).inserted == pytest.approx(rows, rel=0.01)
+    assert max(rows for _, rows in store.commits) <= 5_000
+
+
 def test_a_duration_ends_the_run() -> None:
     world = World()
     run(Request(rate=100, seed=1, duration_seconds=4), world, MemoryStore(world))

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from itertools import islice
 from random import Random
 
-from engagement.generator.pace import DayLimit, Pace
+from engagement.generator.pace import STANDSTILL_SECONDS, DayLimit, Pace
 from engagement.generator.plan import ROWS_PER_COMMIT, Plan, historical_times
 from engagement.generator.store import Stop
 
@@ -58,7 +58,7 @@ class Schedule:
         """Yield until the plan is done or `stop` is set; the caller commits each list before it asks for the next."""
         times = self._times()
         begun = self._clock.monotonic()
-        pace = Pace(self._plan.rate, begun) if self._plan.rate else None
+        pace = self._pace()
         while not stop.is_set():
             allowed = self._limit.left(self._today())
             if allowed == 0:
@@ -75,7 +75,16 @@ class Schedule:
                 return
             if pace:
                 pace = pace.after(len(batch), self._clock.monotonic())
-                self._wait_for_tick(begun, stop)
+                # A tick may bring more than one commit takes: the next tick is waited for when all of it is written.
+                if due <= ROWS_PER_COMMIT:
+                    self._wait_for_tick(begun, stop)
+
+    def _pace(self) -> Pace | None:
+        """Begin now; None for as fast as possible. Waiting for the next tick is no standstill, however far it is."""
+        if not self._plan.rate:
+            return None
+        forgiven = self._plan.interval_seconds + STANDSTILL_SECONDS
+        return Pace(self._plan.rate, self._clock.monotonic(), forgive_seconds=forgiven)
 
     def _times(self) -> Iterator[float]:
         plan = self._plan

@@ -208,7 +208,7 @@ class GenerationSettings(Section):
     interval_seconds: Annotated[float, Interval(ge=0.01, le=60)] = setting("GENERATION_INTERVAL", 0.05)
     """Seconds between two commits in continuous mode, 0.01..60."""
     events_per_batch: Annotated[int, Interval(ge=1, le=1_000_000)] = setting("EVENTS_PER_BATCH", 50)
-    """Rows per commit in continuous mode unless --rate is given, rows in all in batch mode, 1..1000000."""
+    """Rows per GENERATION_INTERVAL in continuous mode unless --rate is given, in all in batch mode, 1..1000000."""
     max_events_per_day: Annotated[int, Interval(ge=0, le=10**12)] = setting("MAX_EVENTS_PER_DAY", 0)
     """Rows per UTC day after which the generator waits for the next, 0..10^12; 0: no limit."""
 
