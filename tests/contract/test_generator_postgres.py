@@ -155,7 +155,8 @@ def test_what_a_run_says_is_what_the_table_holds(database_url: str) -> None:
     request = Request(mode="batch", batch_size=12_000, seed=1, updates_pct=5, deletes_pct=2)
     progress = Generator(settings, request).run(threading.Event())
     assert progress.inserted == 12_000
-    assert progress.updated > 0
+    assert progress.updated == pytest.approx(600, rel=0.02)
+    assert progress.deleted == pytest.approx(240, rel=0.02)
     assert count(database_url) - before == progress.inserted - progress.deleted
     assert ask(database_url, "select count(*) from content") == 5_000
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engagement.generator import ContentRow, EventRow, Generator, Progress, Request
+from engagement.generator import ContentRow, EventRow, Generator, Mode, Progress, Request
 from engagement.generator.schedule import Clock
 from engagement.generator.store import Batch, Stop, Written
 from engagement.settings import Settings, SettingsFiles, load_settings
@@ -165,6 +165,24 @@ def test_updates_and_deletes_come_in_the_shares_asked_for() -> None:
     assert progress.updated == pytest.approx(progress.inserted * 0.05, rel=0.02)
     assert progress.deleted == pytest.approx(progress.inserted * 0.005, rel=0.05)
     assert len(store.rows) == progress.inserted - progress.deleted
+
+
+@pytest.mark.parametrize(("mode", "rows"), [("batch", 5_000), ("batch", 12_000), ("historical", 5_000)])
+def test_a_run_with_an_end_makes_its_share_of_updates_and_deletes_too(mode: Mode, rows: int) -> None:
+    world = World()
+    store = MemoryStore(world)
+    progress = run(Request(mode=mode, batch_size=rows, seed=1, updates_pct=5, deletes_pct=2), world, store)
+    assert progress.inserted == rows
+    assert progress.updated == pytest.approx(rows * 0.05, rel=0.02)
+    assert progress.deleted == pytest.approx(rows * 0.02, rel=0.02)
+    assert len(store.rows) == rows - progress.deleted
+
+
+def test_a_run_that_deletes_all_its_rows_comes_to_an_end() -> None:
+    world = World()
+    store = MemoryStore(world)
+    progress = run(Request(mode="batch", batch_size=3_000, seed=1, updates_pct=100, deletes_pct=100), world, store)
+    assert (progress.updated, progress.deleted, len(store.rows)) == (3_000, 3_000, 0)
 
 
 def test_the_same_seed_writes_the_same_rows() -> None:

@@ -11,7 +11,8 @@ KEPT = 5_000
 class Changes:
     """Plans updates and deletes as shares of the inserted rows; only rows of this run are touched.
 
-    Fractions are carried over: 0.5 per cent of 50 rows a commit is one row every fourth commit.
+    What a transaction cannot do is carried over: a fraction (0.5 per cent of 50 rows a commit is one row every fourth
+    commit), and what finds no row of an earlier commit, as in the first one.
     """
 
     def __init__(self, factory: EventFactory, updates_pct: float, deletes_pct: float) -> None:
@@ -22,12 +23,19 @@ class Changes:
         self._oldest = 0
         self._planned: tuple[list[int], list[int]] = ([], [])
 
+    @property
+    def left(self) -> bool:
+        """Whether a transaction that inserts nothing would make up for updates or deletes."""
+        return bool(self._recent) and max(self._owed) >= 1
+
     def batch(self, rows: Sequence[EventRow]) -> Batch:
-        """Return the transaction that inserts `rows` and makes the updates and deletes that go with so many."""
-        updates, deletes = (self._count(kind, len(rows)) for kind in (0, 1))
+        """Return the transaction that inserts `rows` and makes the updates and deletes that are due by then."""
+        owed = [owed + len(rows) * share for owed, share in zip(self._owed, self._shares, strict=True)]
+        updates, deletes = map(int, owed)
         places = self._factory.pick(updates + deletes, len(self._recent))
         changed, gone = places[:updates], places[updates:]
         self._planned = (changed, gone)
+        self._owed = [owed[0] - len(changed), owed[1] - len(gone)]
         return Batch(
             rows,
             [(self._recent[at][0], self._factory.corrected(self._recent[at][1])) for at in changed],
@@ -54,9 +62,3 @@ class Changes:
             return
         self._recent[self._oldest % KEPT] = row
         self._oldest += 1
-
-    def _count(self, kind: int, rows: int) -> int:
-        self._owed[kind] += rows * self._shares[kind]
-        whole = int(self._owed[kind])
-        self._owed[kind] -= whole
-        return whole

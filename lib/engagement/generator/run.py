@@ -1,8 +1,9 @@
 """The generator itself: asks the schedule what is due, the factory for rows, the store to commit them."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from random import SystemRandom
 
 from engagement.generator.events import EventFactory
@@ -80,13 +81,18 @@ class Generator:
         begun = reported = self._clock.monotonic()
         length = self.plan.duration_seconds
         until = StopAt(stop, self._clock.monotonic, None if length is None else begun + length)
-        for times in schedule.due(until):
+        for times in chain(schedule.due(until), self._leftovers(until)):
             self._commit(times, until)
             now = self._clock.monotonic()
             self._progress = replace(self._progress, seconds=now - begun, interruptions=self._store.interruptions)
             if now - reported >= REPORT_SECONDS:
                 reported = now
                 self._report(self._progress)
+
+    def _leftovers(self, stop: Stop) -> Iterator[list[float]]:
+        """Yield transactions without rows until a run that has an end has made its share of updates and deletes."""
+        while self.plan.rows is not None and self._changes.left and not stop.is_set():
+            yield []
 
     def _commit(self, times: Sequence[float], stop: Stop) -> None:
         batch = self._changes.batch(self._factory.events(times))
