@@ -217,6 +217,13 @@ def test_live_traffic_waits_for_the_next_day_when_the_day_is_full() -> None:
     assert per_day == {0: 1_000, 1: 1_000}
 
 
+def test_the_day_after_a_full_one_begins_at_the_usual_pace() -> None:
+    world = World(length=DAY)
+    store = MemoryStore(world)
+    run(Request(rate=100, seed=1), world, store, {"MAX_EVENTS_PER_DAY": "1000"})
+    assert max(rows for _, rows in store.commits) <= 10
+
+
 def test_history_keeps_to_the_limit_of_its_days() -> None:
     world = World()
     request = Request(mode="historical", historical_days=3, batch_size=9_000, seed=1)

@@ -64,6 +64,7 @@ class Schedule:
             if allowed == 0:
                 if not self._waits_for_tomorrow(stop):
                     return
+                pace = self._pace()
                 continue
             due = pace.due(self._clock.monotonic()) if pace else ROWS_PER_COMMIT
             rows = min(due, ROWS_PER_COMMIT, *([] if allowed is None else [allowed]))
@@ -80,7 +81,7 @@ class Schedule:
                     self._wait_for_tick(begun, stop)
 
     def _pace(self) -> Pace | None:
-        """Begin now; None for as fast as possible. Waiting for the next tick is no standstill, however far it is."""
+        """Nothing is due yet; None for as fast as possible. The wait for a tick is no standstill, however long."""
         if not self._plan.rate:
             return None
         forgiven = self._plan.interval_seconds + STANDSTILL_SECONDS
