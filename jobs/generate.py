@@ -5,7 +5,7 @@ import sys
 
 from engagement.command import Command, Context, main, percentage, positive_float, positive_int
 from engagement.generator import MODES, Generator, Progress, Request
-from engagement.generator.plan import HISTORICAL_ROWS_PER_DAY
+from engagement.generator.plan import HISTORICAL_DAYS_AT_MOST, HISTORICAL_ROWS_PER_DAY
 from engagement.settings import GenerationSettings
 
 
@@ -18,14 +18,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size = f"rows per GENERATION_INTERVAL (continuous, unless --rate is given) or in all (batch); {usual}; "
     size += f"historical: in all (default: {HISTORICAL_ROWS_PER_DAY:,} a day)"
     add("--batch-size", type=positive_int, metavar="N", help=size)
-    days = "historical: days before now to spread the rows over (default: %(default)s)"
-    add("--historical-days", type=positive_int, metavar="N", default=7, help=days)
+    days = f"historical: days before now to spread rows over, at most {HISTORICAL_DAYS_AT_MOST} (default: %(default)s)"
+    add("--historical-days", type=_historical_days, metavar="N", default=7, help=days)
     rate = "rows per second (default: 1000 continuously, else as fast as possible)"
     add("--rate", type=positive_float, metavar="N", help=rate)
     add("--seed", type=int, metavar="N", help="makes the events repeatable; otherwise chance, printed at the end")
     add("--updates-pct", type=percentage, metavar="P", default=0.0, help=_share("updates"))
     add("--deletes-pct", type=percentage, metavar="P", default=0.0, help=_share("deletes"))
     add("--duration", type=positive_float, metavar="S", help="seconds after which to stop (default: never)")
+
+
+def _historical_days(text: str) -> int:
+    days = positive_int(text)
+    if days > HISTORICAL_DAYS_AT_MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} must be at most {HISTORICAL_DAYS_AT_MOST}: no event is before 2000")
+    return days
 
 
 def _share(changes: str) -> str:

@@ -4,8 +4,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+from jobs.generate import COMMAND
 
+from engagement.command import main
 from engagement.generator import ContentRow, EventRow, Generator, Mode, Progress, Request
+from engagement.generator.plan import HISTORICAL_DAYS_AT_MOST
 from engagement.generator.schedule import Clock
 from engagement.generator.store import Batch, Stop, Written
 from engagement.settings import Settings, SettingsFiles, load_settings
@@ -156,6 +159,18 @@ def test_history_is_spread_evenly_over_its_days() -> None:
 def test_history_has_rows_enough_for_reports_when_nobody_says_how_many() -> None:
     world = World()
     assert run(Request(mode="historical", historical_days=2, seed=1), world, MemoryStore(world)).inserted == 20_000
+
+
+def test_the_longest_history_has_no_event_before_2000() -> None:
+    world = World(start=datetime(2025, 1, 1, tzinfo=UTC).timestamp())
+    store = MemoryStore(world)
+    run(Request(mode="historical", historical_days=HISTORICAL_DAYS_AT_MOST, batch_size=5_000, seed=1), world, store)
+    assert min(row.event_ts for row in store.rows.values()) >= datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def test_a_longer_history_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(COMMAND, ["--mode", "historical", "--historical-days", "9001"], env={}) == 2
+    assert "must be at most 9000" in capsys.readouterr().err
 
 
 def test_updates_and_deletes_come_in_the_shares_asked_for() -> None:

@@ -13,6 +13,9 @@ MODES: tuple[Mode, ...] = ("continuous", "batch", "historical")
 HISTORICAL_ROWS_PER_DAY = 10_000
 """Rows of a day in historical mode when nobody says how many: enough for reports, done in seconds."""
 
+HISTORICAL_DAYS_AT_MOST = 9_000
+"""So many were over between 2000 and August 2024: an event before 2000 is a dead letter."""
+
 ROWS_PER_COMMIT = 5_000
 """Largest transaction: beyond it rows per second grow no more, while a reader waits longer for the commit."""
 
