@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from datetime import date
 from pathlib import Path
 
 import psycopg2
@@ -12,7 +13,7 @@ import pytest
 
 from engagement.embedded.postgres import Postgres
 from engagement.embedded.service import Site
-from engagement.errors import EngagementError
+from engagement.errors import EngagementError, PermanentError, TransientError
 from engagement.generator import EventFactory, Generator, Request, Traits, make_catalogue
 from engagement.generator.postgres import PostgresStore
 from engagement.generator.store import Batch
@@ -42,6 +43,15 @@ def ask(url: str, sql: str, *values: object) -> int:
 
 def count(url: str) -> int:
     return ask(url, "select count(*) from engagement_events")
+
+
+def end_connections(url: str) -> None:
+    """As a restart of the server ends them."""
+    ask(
+        url,
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = %s",
+        "engagement-generate",
+    )
 
 
 @pytest.fixture
@@ -140,11 +150,7 @@ def test_a_connection_that_the_server_ended_is_made_again(
 ) -> None:
     store.write(batch, NEVER)
     before = count(database_url)
-    ask(
-        database_url,
-        "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = %s",
-        "engagement-generate",
-    )
+    end_connections(database_url)
     assert store.write(batch, NEVER) is not None
     assert count(database_url) - before == 100
 
@@ -176,8 +182,32 @@ def test_a_wrong_password_is_an_error_and_not_an_endless_wait(database_url: str)
     assert "wrong-canary" not in str(caught.value)
 
 
+def test_a_database_without_our_tables_is_an_error_that_names_what_it_lacks(database_url: str) -> None:
+    store = PostgresStore(database_url.rsplit("/", 1)[0] + "/postgres")
+    with closing(store):
+        for step in (lambda: store.add_content(make_catalogue()), lambda: store.count_day(date(2026, 11, 23))):
+            with pytest.raises(PermanentError, match=r"does not exist.*sql/postgres/schema\.sql"):
+                step()
+
+
+@pytest.mark.usefixtures("store")
+def test_a_session_that_may_not_write_is_an_error_that_says_so(database_url: str) -> None:
+    reading = PostgresStore(f"{database_url}?options=-c%20default_transaction_read_only%3Don")
+    with closing(reading), pytest.raises(PermanentError, match=r"read-only.*a user who may write"):
+        reading.add_content(make_catalogue())
+
+
+def test_a_server_that_restarts_before_the_first_row_is_an_error_that_says_to_start_again(
+    store: PostgresStore, database_url: str
+) -> None:
+    store.open()
+    end_connections(database_url)
+    with pytest.raises(TransientError, match="start again"):
+        store.add_content(make_catalogue())
+
+
 def test_rows_that_postgresql_refuses_are_an_error(database_url: str) -> None:
     orphan = EventFactory(1, make_catalogue(10, seed=99), Traits(users=5, without_content=0)).events([NOW])
     store = PostgresStore(database_url)
-    with closing(store), pytest.raises(EngagementError, match="refused"):
+    with closing(store), pytest.raises(PermanentError, match="refused"):
         store.write(Batch(orphan), NEVER)

@@ -13,7 +13,7 @@ from typing import TypeVar
 import psycopg2
 from psycopg2.extensions import connection, cursor
 
-from engagement.errors import EngagementError
+from engagement.errors import EngagementError, PermanentError, TransientError
 from engagement.generator.catalogue import ContentRow
 from engagement.generator.events import EventRow
 from engagement.generator.store import Batch, Stop, Written
@@ -66,23 +66,23 @@ class PostgresStore:
             raise EngagementError(f"cannot connect to PostgreSQL (DATABASE_URL): {_first_line(error)}") from error
 
     def add_content(self, catalogue: Sequence[ContentRow]) -> None:
-        """Insert the contents that are missing."""
+        """Insert the contents that are missing. Raises: TransientError, PermanentError."""
         rows = _json([asdict(row) for row in catalogue])
 
         def insert(cursor: cursor) -> None:
             cursor.execute(_sql("insert_content"), {"rows": rows})
 
-        self._transaction(insert)
+        self._prepare(insert)
 
     def count_day(self, day: date) -> int:
-        """Count the events that happened on a UTC day."""
+        """Count the events that happened on a UTC day. Raises: TransientError, PermanentError."""
         start = datetime.combine(day, time(), UTC)
 
         def count(cursor: cursor) -> int:
             cursor.execute(_sql("count_day"), {"start": start, "end": start + timedelta(days=1)})
             return int(str(_value(cursor)))
 
-        return self._transaction(count)
+        return self._prepare(count)
 
     def write(self, batch: Batch, stop: Stop) -> Written | None:
         """Commit the batch exactly once, however often the connection breaks; None when stopped before that."""
@@ -97,7 +97,7 @@ class PostgresStore:
                 self._lost(error)
                 stop.wait(self._chance.uniform(*_RETRY_SECONDS))
             except psycopg2.Error as error:
-                raise EngagementError(f"PostgreSQL refused the generated rows: {_first_line(error)}") from error
+                raise _refusal(error) from error
         return None
 
     def close(self) -> None:
@@ -148,6 +148,16 @@ class PostgresStore:
             stop.wait(self._chance.uniform(*_RETRY_SECONDS))
         return False
 
+    def _prepare(self, work: Callable[[cursor], Result]) -> Result:
+        """What precedes the first row is not tried again: whoever started the run is still there to see why."""
+        try:
+            return self._transaction(work)
+        except _BROKEN as error:
+            lost = f"lost PostgreSQL (DATABASE_URL) before the first row: {_first_line(error)}"
+            raise TransientError(f"{lost}; start again when it answers") from error
+        except psycopg2.Error as error:
+            raise _refusal(error) from error
+
     def _transaction(self, work: Callable[[cursor], Result]) -> Result:
         opened = self._connected()
         with opened, opened.cursor() as cursor:
@@ -165,6 +175,13 @@ class PostgresStore:
             self._interruptions += 1
             LOG.warning("lost PostgreSQL, trying again until it is back: %s", _first_line(error.__cause__ or error))
         self.close()
+
+
+def _refusal(error: psycopg2.Error) -> PermanentError:
+    return PermanentError(
+        f"PostgreSQL (DATABASE_URL) refused: {_first_line(error)}; "
+        "it needs the tables of sql/postgres/schema.sql, the contents that each start adds, and a user who may write"
+    )
 
 
 def _event(row: EventRow) -> dict[str, object]:
