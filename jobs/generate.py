@@ -6,6 +6,7 @@ import sys
 from engagement.command import Command, Context, main, percentage, positive_float, positive_int
 from engagement.generator import MODES, Generator, Progress, Request
 from engagement.generator.plan import HISTORICAL_DAYS_AT_MOST, HISTORICAL_ROWS_PER_DAY
+from engagement.generator.popularity import SHIFT_SECONDS
 from engagement.settings import GenerationSettings
 
 
@@ -22,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--historical-days", type=_historical_days, metavar="N", default=7, help=days)
     rate = "rows per second (default: 1000 continuously, else as fast as possible)"
     add("--rate", type=positive_float, metavar="N", help=rate)
-    add("--seed", type=int, metavar="N", help="makes the events repeatable; otherwise chance, printed at the end")
+    seed = "inserts the same rows again, but for their times (continuous: until popularity shifts, by the clock, after "
+    seed += f"{SHIFT_SECONDS:g} s; default: chance, printed at the end)"
+    add("--seed", type=int, metavar="N", help=seed)
     add("--updates-pct", type=percentage, metavar="P", default=0.0, help=_share("updates"))
     add("--deletes-pct", type=percentage, metavar="P", default=0.0, help=_share("deletes"))
     add("--duration", type=positive_float, metavar="S", help="seconds after which to stop (default: never)")

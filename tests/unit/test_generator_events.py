@@ -94,6 +94,23 @@ def test_popularity_shifts_over_time() -> None:
     assert tops[0] != tops[1]
 
 
+def test_popularity_shifts_with_the_rows_of_a_batch() -> None:
+    times = [START] * 30_000
+    still = EventFactory(4, traits=FEW_TRAITS).events(times)
+    shifted = EventFactory(4, traits=FEW_TRAITS, shift_by_rows=True).events(times)
+    assert shifted[:20_000] == still[:20_000]
+    assert shifted[20_000:] != still[20_000:]
+
+
+def test_changes_between_rows_leave_the_rows_that_follow_as_they_are() -> None:
+    times = [START + number for number in range(200)]
+    disturbed, undisturbed = EventFactory(7, traits=FEW_TRAITS), EventFactory(7, traits=FEW_TRAITS)
+    first = disturbed.events(times[:100])
+    for place in disturbed.pick(30, len(first)):
+        disturbed.corrected(first[place])
+    assert first + disturbed.events(times[100:]) == undisturbed.events(times)
+
+
 def test_an_event_happened_shortly_before_its_row_and_some_are_late() -> None:
     ages = [START - row.event_ts.timestamp() for row in EventFactory(5, traits=FEW_TRAITS).events([START] * 10_000)]
     late = [age for age in ages if age >= 30]

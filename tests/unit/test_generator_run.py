@@ -210,6 +210,16 @@ def test_the_same_seed_writes_the_same_rows() -> None:
     assert tables[0] == tables[1]
 
 
+def test_a_slower_machine_writes_the_same_batch_but_for_its_times() -> None:
+    tables = []
+    for write_seconds in (0.001, 10.0):
+        world = World()
+        store = MemoryStore(world, write_seconds)
+        run(Request(mode="batch", batch_size=22_000, seed=8, updates_pct=3, deletes_pct=1), world, store)
+        tables.append({key: [*row[:3], *row[4:]] for key, row in store.rows.items()})
+    assert tables[0] == tables[1]
+
+
 def test_every_event_names_a_content_of_the_catalogue_or_none() -> None:
     world = World()
     store = MemoryStore(world)

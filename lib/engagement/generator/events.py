@@ -7,7 +7,7 @@ from random import Random
 from typing import NamedTuple
 
 from engagement.generator.catalogue import ContentRow, make_catalogue, random_uuid
-from engagement.generator.popularity import Popularity
+from engagement.generator.popularity import SHIFT_ROWS, SHIFT_SECONDS, Popularity
 from engagement.generator.sessions import EventType, Session
 
 
@@ -42,15 +42,30 @@ class Traits:
 
 
 class EventFactory:
-    """Makes event rows; the same seed, catalogue and times give the same rows."""
+    """Makes event rows; the same seed, catalogue and times give the same rows, whatever is changed in between.
 
-    def __init__(self, seed: int, catalogue: Sequence[ContentRow] | None = None, traits: Traits | None = None) -> None:
+    With `shift_by_rows` popularity shifts by the number of rows, not by their times: rows that come as fast as the
+    machine writes are the same on every machine then, but for their times.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        catalogue: Sequence[ContentRow] | None = None,
+        traits: Traits | None = None,
+        *,
+        shift_by_rows: bool = False,
+    ) -> None:
         self.catalogue = tuple(catalogue) if catalogue is not None else make_catalogue()
         self._traits = traits or Traits()
         self._chance = Random(seed)  # noqa: S311 - test data
-        self._popularity = Popularity(self.catalogue, self._chance)
+        self._changes = Random(f"{seed} changes")  # noqa: S311 - test data
+        self._shift_by_rows = shift_by_rows
+        period = SHIFT_ROWS if shift_by_rows else SHIFT_SECONDS
+        self._popularity = Popularity(self.catalogue, self._chance, Random(f"{seed} shifts"), period)  # noqa: S311
         self._users = [random_uuid(self._chance) for _ in range(self._traits.users)]
         self._open: list[Session] = []
+        self._made = 0
 
     def events(self, times: Sequence[float]) -> list[EventRow]:
         """Return one row for each time (epoch seconds, never going back) at which a row is inserted."""
@@ -58,7 +73,7 @@ class EventFactory:
 
     def corrected(self, row: EventRow) -> EventRow:
         """Return the row as an update leaves it: mostly another duration, sometimes another type or content."""
-        chance = self._chance
+        chance = self._changes
         if chance.random() < self._traits.moved_updates:
             return row._replace(content_id=chance.choice(self.catalogue).id)
         if row.duration_ms is None:
@@ -67,10 +82,11 @@ class EventFactory:
 
     def pick(self, count: int, size: int) -> list[int]:
         """Return `count` different places of a list of `size` (all of them when there are fewer)."""
-        return self._chance.sample(range(size), min(count, size))
+        return self._changes.sample(range(size), min(count, size))
 
     def _event(self, now: float) -> EventRow:
-        session = self._session(now)
+        session = self._session(self._made if self._shift_by_rows else now)
+        self._made += 1
         step = session.step(self._chance)
         content = session.content
         return EventRow(

@@ -62,7 +62,7 @@ class Generator:
         self._store = store or PostgresStore(settings.postgres.database_url.get_secret_value())
         self._clock = clock or Clock()
         self._report = report
-        self._factory = EventFactory(self.plan.seed)
+        self._factory = EventFactory(self.plan.seed, shift_by_rows=self.plan.mode == "batch")
         self._changes = Changes(self._factory, self.plan.updates_pct, self.plan.deletes_pct)
         self._progress = Progress(self.plan.seed)
 
