@@ -30,8 +30,9 @@ pytestmark = pytest.mark.redis
 
 def told(settings: RedisSettings, process: str) -> dict[tuple[str, ...], float]:
     client = redis_client(settings)
-    values = read_measures(client)[process].values
+    fields = read_measures(client)
     client.close()
+    values = [one for field, each in fields.items() if field.startswith(f"{process}:") for one in each.values]
     return {(one.metric, *sorted(one.labels.values())): one.value for one in values}
 
 
@@ -47,6 +48,24 @@ def test_a_reconcile_tells_what_differs_and_afterwards_that_nothing_does(tmp_pat
         publish(settings, {"lake": {}, "warehouse": {}})
         after = told(server.settings, "reconcile")
         assert {value for (name, *_), value in after.items() if name == "engagement_drift_rows"} <= {0.0}
+
+
+def test_a_reconcile_of_one_sink_leaves_what_is_known_of_the_others(tmp_path: Path) -> None:
+    with running_redis(tmp_path) as server:
+        settings = Settings(redis=server.settings)
+        publish(settings, {"lake": {"missing": 3}, "warehouse": {"missing": 40}})
+        before = told(server.settings, "reconcile")
+        publish(settings, {"lake": {}})
+        after = told(server.settings, "reconcile")
+        client = redis_client(server.settings)
+        measures = read_measures(client)
+        client.close()
+    assert after.keys() == before.keys()
+    assert after["engagement_drift_rows", "lake", "missing"] == 0
+    assert after["engagement_drift_rows", "missing", "warehouse"] == 40
+    scrape = to_prometheus(metric_families(MetricsInput({}, {}, {}, time.time(), measures))).decode()
+    assert 'engagement_drift_rows{kind="missing",sink="warehouse"} 40.0' in scrape
+    assert 'engagement_drift_rows{kind="missing",sink="lake"} 0.0' in scrape
 
 
 def test_a_query_that_nobody_has_run_for_a_day_is_in_no_metric_and_not_on_the_page(tmp_path: Path) -> None:
@@ -80,6 +99,19 @@ def test_a_backfill_tells_how_far_it_is(tmp_path: Path) -> None:
         found = told(server.settings, "backfill")
     names = ("engagement_backfill_planned_rows", "engagement_backfill_done_rows", "engagement_backfill_failed_chunks")
     assert [found[name, "lake"] for name in names] == [200, 150, 1]
+
+
+def test_a_backfill_of_one_sink_leaves_the_chunks_that_failed_in_another(tmp_path: Path) -> None:
+    said: list[str] = []
+    with running_redis(tmp_path) as server:
+        settings = Settings(redis=server.settings)
+        with audience_of(settings, said.append) as audience:
+            Progress("warehouse", 200, audience, lambda: 0.0).fail()
+        with audience_of(settings, said.append) as audience:
+            Progress("lake", 200, audience, lambda: 0.0).add(200)
+        found = told(server.settings, "backfill")
+    failed = "engagement_backfill_failed_chunks"
+    assert (found[failed, "warehouse"], found[failed, "lake"]) == (1, 0)
 
 
 def test_a_backfill_that_nobody_hears_goes_on() -> None:

@@ -1,13 +1,18 @@
 """A reconcile that compares again and again, and what it tells to do."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
 from engagement.errors import PermanentSinkError, TransientError
-from engagement.reconcile.command import repeat, report
-from engagement.reconcile.compare import Findings
+from engagement.reconcile.command import Wanted, counts_of, repeat, report, told_of
+from engagement.reconcile.compare import Findings, Kind
+from engagement.sources.history import Span
+
+A_DAY = Span(datetime(2025, 8, 1, tzinfo=UTC), datetime(2025, 8, 2, tzinfo=UTC))
 
 
 class Waits(threading.Event):
@@ -57,3 +62,29 @@ def test_more_than_one_run_mends_is_brought_by_what_fills_that_sink() -> None:
     lake, external, _ = report([Findings("lake", uncounted=3), Findings("external", uncounted=5)], [], [])
     assert lake.startswith("lake: 3 more range(s) of ids differ; mend with ./spark-submit.sh backfill ")
     assert external.startswith("external: 5 more range(s) of ids differ; repeat ./spark-submit.sh reconcile --repair,")
+
+
+@pytest.mark.parametrize(
+    ("span", "sinks", "mends", "told"),
+    [
+        (None, ("warehouse", "lake", "redis"), False, {"warehouse", "lake", "dead_letters", "redis", "lake_files"}),
+        (None, ("warehouse", "lake", "redis"), True, {"warehouse", "lake", "dead_letters", "redis", "lake_files"}),
+        (A_DAY, ("warehouse", "lake", "redis"), False, {"warehouse", "redis", "lake_files"}),
+        (A_DAY, ("warehouse", "lake", "redis"), True, {"redis", "lake_files"}),
+        (None, ("external",), False, {"external"}),
+    ],
+)
+def test_a_range_without_a_difference_says_nothing_of_the_whole(
+    span: Span | None, sinks: tuple[str, ...], mends: bool, told: set[str]
+) -> None:
+    """Of dead letters no more is known than the tables led to; the ranking and files are always compared whole."""
+    found = [Findings(sink) for sink in (*sinks, "dead_letters") if sink != "redis"]
+    if "warehouse" in sinks:
+        found[0].add(Kind.MISSING, 7)
+    assert told_of(Wanted(span, mends, sinks), counts_of(sinks, found, [], []), mends=mends).keys() == told
+
+
+def test_files_that_are_there_again_are_told_whenever_the_lake_was_compared() -> None:
+    assert counts_of(("lake",), [], [], ["a.parquet"])["lake_files"] == Counter({Kind.MISSING: 1})
+    assert counts_of(("lake",), [], [], [])["lake_files"].total() == 0
+    assert "lake_files" not in counts_of(("warehouse",), [], [], [])

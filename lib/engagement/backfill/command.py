@@ -72,7 +72,7 @@ def audience_of(settings: Settings, say: Say) -> Iterator[Audience]:
     if not settings.redis.url.get_secret_value():
         yield Audience(say)
         return
-    measures, client = Measures(PROCESS), redis_client(settings.redis)
+    measures, client = Measures(PROCESS, by_sink=True), redis_client(settings.redis)
     try:
         yield Audience(say, measures, partial(measures.flush, client))
         measures.flush(client, force=True)

@@ -123,7 +123,9 @@ DRIFT_ROWS = _gauge(
     *("sink", "kind"),
     always=False,
 )
-RECONCILED = _gauge("reconcile_timestamp_seconds", "When the sink was last compared.", "sink", always=False)
+RECONCILED = _gauge(
+    "reconcile_timestamp_seconds", "When the sink was last compared whole, or found to differ.", "sink", always=False
+)
 
 METRICS: dict[str, Metric] = {one.name: one for one in tuple(globals().values()) if isinstance(one, Metric)}
 """All of the above by name."""

@@ -1,8 +1,8 @@
 """What a process measures beside its queries' status: kept in memory, written to Redis, read by the API.
 
-Redis HASH `engagement:measures`: field = process (`stream`, `backfill`, …), value = JSON. Guarantee, as of the status
-board: recording never raises for what it is given and waits for nothing; a failed write is counted and the next one
-carries everything again. Counters and histograms begin at 0 with the process.
+Redis HASH `engagement:measures`: field = process (`stream`, `serve`), of commands process and sink (`backfill:lake`),
+value = JSON. Guarantee, as of the status board: recording never raises for what it is given and waits for nothing; a
+failed write is counted and the next one carries everything again. Counters and histograms begin at 0 with the process.
 """
 
 import math
@@ -75,10 +75,14 @@ class Nothing:
 
 
 class Measures:
-    """Thread-safe; `process` names the writer, `clock` gives epoch seconds. Opens nothing."""
+    """Thread-safe; `process` names the writer, `clock` gives epoch seconds. Opens nothing.
 
-    def __init__(self, process: str, clock: Callable[[], float] = time.time) -> None:
-        self.process, self._clock = process, clock
+    `by_sink`: what is measured of a sink has a field of its own, so that a run which leaves a sink out leaves what an
+    earlier one has said of it.
+    """
+
+    def __init__(self, process: str, clock: Callable[[], float] = time.time, *, by_sink: bool = False) -> None:
+        self.process, self._clock, self._by_sink = process, clock, by_sink
         self._lock = threading.Lock()
         self._values: dict[_Key, float] = {}
         self._histograms: dict[_Key, Histogram] = {}
@@ -131,13 +135,25 @@ class Measures:
         self._flushed_at = now
         try:
             with client.pipeline(transaction=False) as pipeline:
-                pipeline.hset(MEASURES_KEY, self.process, self.snapshot().model_dump_json())
+                for field, told in self._fields().items():
+                    pipeline.hset(MEASURES_KEY, field, told.model_dump_json())
                 pipeline.expire(MEASURES_KEY, MEASURES_TTL_SECONDS)
                 pipeline.execute()
         except (RedisError, OSError):
             self.failed_flushes += 1
             return False
         return True
+
+    def _fields(self) -> dict[str, ProcessMeasures]:
+        """Field of the hash -> what it is to hold."""
+        told = self.snapshot()
+        if not self._by_sink:
+            return {self.process: told}
+        parts: dict[str, list[Measured]] = {}
+        for one in told.values:
+            sink = one.labels.get("sink")
+            parts.setdefault(f"{self.process}:{sink}" if sink else self.process, []).append(one)
+        return {field: told.model_copy(update={"values": tuple(part)}) for field, part in parts.items()}
 
     def _key(self, metric: Metric, kind: str, value: object, labels: Mapping[str, str]) -> _Key | None:
         number = isinstance(value, int | float) and math.isfinite(value)
@@ -148,7 +164,7 @@ class Measures:
 
 
 def parse_measures(fields: Mapping[str | bytes, str | bytes]) -> dict[str, ProcessMeasures]:
-    """Read the hash; a field that cannot be read, or a metric of a newer version, never hides the others."""
+    """Read the hash, by field; a field that cannot be read, or a metric of a newer version, never hides the others."""
     found: dict[str, ProcessMeasures] = {}
     for field, text in fields.items():
         process = field.decode("utf-8", "replace") if isinstance(field, bytes) else field

@@ -172,11 +172,14 @@ def mend_board(parts: Parts) -> None:
 
 
 def publish(settings: Settings, drift: Mapping[str, Mapping[str, int]]) -> None:
-    """Tell the monitoring API how many rows of each sink differ, by Kind or UNCOUNTED. Raises: TransientError."""
+    """Tell the monitoring API how many rows of each sink differ, by Kind or UNCOUNTED. Raises: TransientError.
+
+    Of sinks that are not named, what was told before stays.
+    """
     url = settings.redis.url.get_secret_value()
     if not url:
         return
-    measures = Measures(PROCESS)
+    measures = Measures(PROCESS, by_sink=True)
     for sink, found in drift.items():
         for kind in (*Kind, UNCOUNTED):
             measures.set(DRIFT_ROWS, found.get(kind, 0), sink=sink, kind=str(kind))

@@ -2,12 +2,12 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
-from engagement.backfill.build import RECEIVER, events_of, start_spark
+from engagement.backfill.build import RECEIVER, TABLES, events_of, start_spark
 from engagement.errors import EngagementError, TransientError
 from engagement.reconcile.board import BoardDrift
 from engagement.reconcile.build import (
@@ -23,13 +23,14 @@ from engagement.reconcile.build import (
     publish,
 )
 from engagement.reconcile.compare import Findings, Kind
-from engagement.reconcile.run import MOST_RANGES
+from engagement.reconcile.run import LETTERS, MOST_RANGES
 from engagement.settings import Settings
 from engagement.sources.history import LogPosition, Span
 
 Say = Callable[[str], None]
 _SHOWN = 20
 _LOST_FILES = "lake_files"
+"""Beside the sinks: how many of the lake's files are gone."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,15 @@ class _Run:
         drift = ranking or []
         for line in report(found, drift, lost) if compared else ():
             self._say(line)
-        publish(self._settings, counts_of(compared, found, drift, lost))
-        if not (lost or drift or any(each.rows or each.uncounted for each in found)):
-            return True
-        if not self._wanted.repair:
-            return False
+        clean = not (lost or drift or any(each.rows or each.uncounted for each in found))
+        mends = self._wanted.repair and not clean
+        publish(self._settings, told_of(self._wanted, counts_of(compared, found, drift, lost), mends=mends))
+        if not mends:
+            return clean
         left = self._repair(position, found)
         drift = self._repair_board() if drift else []
-        publish(self._settings, counts_of(compared, left, drift, ()))
+        compared += [each.sink for each in found]
+        publish(self._settings, told_of(self._wanted, counts_of(compared, left, drift, ()), mends=False))
         return not (drift or any(each.rows or each.uncounted for each in left))
 
     def _compare_board(self) -> list[BoardDrift] | None:
@@ -197,6 +199,18 @@ def counts_of(
         counts[each.sink][UNCOUNTED] += each.uncounted
     if drift:
         counts[RANKING][Kind.STALE] = len(drift)
-    if lost:
+    if "lake" in counts:
         counts[_LOST_FILES] = Counter[str]({Kind.MISSING: len(lost)})
     return counts
+
+
+def told_of(wanted: Wanted, counts: Mapping[str, Counter[str]], *, mends: bool) -> dict[str, Counter[str]]:
+    """Of what was counted, what can be said of all that a sink holds; `mends`: it is mended next.
+
+    A range of event times in which nothing differs says nothing of the others, so what is known of the sink stays. What
+    differs in it is told, unless it is about to be mended: nothing that such a run tells later could take it back.
+    """
+    partly = set(counts) - {RANKING, _LOST_FILES} if wanted.span else set[str]()
+    if not set(TABLES) & set(wanted.sinks):  # it is the rows of whole tables that lead to letters
+        partly.add(LETTERS)
+    return {sink: kinds for sink, kinds in counts.items() if sink not in partly or (any(kinds.values()) and not mends)}

@@ -202,8 +202,8 @@ def test_stream_from_now_and_backfill_before_hold_everything_once_and_reconcile_
     deployment.connector.register()
     said = deployment.done("reconcile", *ONLY_KEEPERS, expected=1)
     assert all(word in said for word in ("missing", "stale", "phantom", "lake", "warehouse")), said
-    told = read_measures(deployment.redis)["reconcile"].values
-    assert sum(one.value for one in told if one.metric == DRIFT_ROWS.name) > 0
+    told = read_measures(deployment.redis)
+    assert sum(one.value for one in told["reconcile:lake"].values if one.metric == DRIFT_ROWS.name) > 0
     assert "mended" in deployment.done("reconcile", *ONLY_KEEPERS, "--repair")
     deployment.await_equality(30)
 
