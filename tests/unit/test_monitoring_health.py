@@ -151,12 +151,20 @@ def test_the_whole_is_judged_by_its_parts(readings: list[Reading], expected: Hea
         (QueryState.STOPPED, 0, UNHEALTHY),
         (QueryState.STOPPED, 999, UNHEALTHY),
         (QueryState.FAILED, 0, UNHEALTHY),
+        (QueryState.FAILED, 999, UNHEALTHY),
     ],
 )
 def test_a_query_is_judged_by_silence_then_state(state: QueryState, silent: float, expected: HealthStatus) -> None:
     reading = judge_query(query(state), silent)
     assert reading.status is expected
     assert bool(reading.reason) is (expected is not HEALTHY)
+
+
+@pytest.mark.parametrize("silent", [0, 999])
+def test_a_query_that_failed_says_why_for_as_long_as_it_is_remembered(silent: float) -> None:
+    board = StatusBoard("redis", "g", lambda: 5000.0)
+    board.set_state(QueryState.FAILED, "the table has a column of another type")
+    assert judge_query(board.snapshot(), silent).reason == "the table has a column of another type"
 
 
 def test_a_query_that_loses_rows_or_stands_still_is_degraded() -> None:

@@ -16,7 +16,7 @@ from engagement.monitoring.rules import (
     unknown,
     verdict,
 )
-from engagement.monitoring.status import QueryState, QueryStatus, StatusBook
+from engagement.monitoring.status import ENDED, QueryState, QueryStatus, StatusBook
 
 _LEAST_ROWS = 20
 """Events in the newest minute below which their 99 % quantile says nothing."""
@@ -50,7 +50,7 @@ def query_component(sink: str) -> str:
 def judge_query(status: QueryStatus, silent_seconds: float) -> Reading:
     """Judge one query by its silence first, then by its state, then by how it does its work."""
     component, found = query_component(status.sink), _found(status)
-    if status.state is not QueryState.STOPPED and silent_seconds > STALE_SECONDS:
+    if status.state not in ENDED and silent_seconds > STALE_SECONDS:
         return verdict(component, "dead", found, seconds=silent_seconds)
     if status.state is not QueryState.RUNNING:
         return verdict(component, status.state.value, found, own=status.reason)

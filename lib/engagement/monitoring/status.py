@@ -29,6 +29,10 @@ class QueryState(StrEnum):
     FAILED = "failed"
 
 
+ENDED = (QueryState.STOPPED, QueryState.FAILED)
+"""States in which nothing more is to be heard of a query: what it said last holds."""
+
+
 class _Frozen(BaseModel):
     # Unknown fields are ignored, so an older API reads what a newer job of the same version adds.
     model_config = ConfigDict(frozen=True, extra="ignore")
