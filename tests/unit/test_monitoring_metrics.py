@@ -9,6 +9,8 @@ from engagement.monitoring.catalogue import LABELS, METRICS, PROBE_FRESHNESS, PR
 from engagement.monitoring.health import ComponentHealth, HealthStatus, Reading
 from engagement.monitoring.measures import Measures, measured
 from engagement.monitoring.metrics import MetricsInput, metric_families, to_json, to_prometheus
+from engagement.monitoring.queries import judge_query
+from engagement.monitoring.status import QueryState
 
 UNITS = "rows|seconds|bytes|ratio|info|rows_per_second|responses|rebuilds|retries|records|requests|tasks|chunks"
 NAME = re.compile(rf"engagement_([a-z0-9]+_)*({UNITS})")
@@ -36,8 +38,8 @@ def given() -> MetricsInput:
     return MetricsInput({"redis": board.snapshot()}, healths, {200: 3, 503: 1}, 1004.0, {"serve": measures.snapshot()})
 
 
-def scrape() -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    families = text_string_to_metric_families(to_prometheus(metric_families(given())).decode())
+def scrape(now: MetricsInput | None = None) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    families = text_string_to_metric_families(to_prometheus(metric_families(now or given())).decode())
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
 
 
@@ -62,6 +64,37 @@ def test_a_scrape_says_what_the_status_says() -> None:
     assert samples["engagement_probe_freshness_seconds_count", redis] == 1
     assert samples["engagement_measures_age_seconds", (("process", "serve"),)] == 3.0
     assert samples["engagement_api_responses_total", (("code", "503"),)] == 1
+
+
+OF_NOW = {
+    "engagement_input_rows_per_second", "engagement_lag_rows", "engagement_lag_seconds",
+    "engagement_batch_phase_seconds", "engagement_query_state_info",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("state", "silent", "left_out"),
+    [
+        (QueryState.RUNNING, 1.0, set[str]()),
+        (QueryState.WAITING, 1.0, set[str]()),
+        (QueryState.RUNNING, 60.0, OF_NOW),
+        (QueryState.WAITING, 60.0, OF_NOW),
+        (QueryState.STOPPED, 60.0, OF_NOW - {"engagement_query_state_info"}),
+        (QueryState.FAILED, 60.0, OF_NOW - {"engagement_query_state_info"}),
+    ],
+)
+def test_what_a_query_did_last_is_not_shown_as_what_it_does_once_it_is_silent(
+    state: QueryState, silent: float, left_out: set[str]
+) -> None:
+    before = given()
+    status = before.queries["redis"].model_copy(update={"state": state})
+    reading = judge_query(status, silent)
+    components = {**before.components, reading.component: ComponentHealth(reading, 0.0)}
+    shown = scrape(replace(before, queries={"redis": status}, components=components))
+    assert {name for name, _ in scrape()} - {name for name, _ in shown} == left_out
+    assert shown["engagement_read_rows_total", (("sink", "redis"),)] == 12
+    state_now = ("engagement_query_state_info", (("sink", "redis"), ("state", state.value)))
+    assert shown.get(state_now) == (None if state_now[0] in left_out else 1.0)
 
 
 def test_freshness_buckets_are_cumulative_and_end_with_all() -> None:

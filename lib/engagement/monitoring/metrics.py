@@ -14,7 +14,8 @@ from engagement.monitoring.catalogue import METRICS, Metric
 from engagement.monitoring.health import ComponentHealth, HealthStatus, judge
 from engagement.monitoring.histogram import BUCKETS_SECONDS
 from engagement.monitoring.measures import Measured, ProcessMeasures
-from engagement.monitoring.status import QueryState, QueryStatus
+from engagement.monitoring.queries import query_component, speaks_now
+from engagement.monitoring.status import ENDED, QueryState, QueryStatus
 
 HEALTH_RATIO = {
     HealthStatus.HEALTHY: 1.0,
@@ -99,10 +100,16 @@ def _family(metric: Metric, values: Iterable[Value]) -> Family:
 
 
 def _values(given: MetricsInput) -> Iterator[Value]:
-    for status in given.queries.values():
+    for sink, status in given.queries.items():
+        component = given.components.get(query_component(sink))
+        speaks = speaks_now(component.reading if component else None)
         yield from _rows(status)
-        yield from _by_partition_and_phase(status)
         yield from _life(status, given.now)
+        # Else a query that was killed would go on at its last rate, and its last lag neither grow nor end.
+        if speaks:
+            yield from _work(status)
+        if speaks or status.state in ENDED:
+            yield from _state(status)
     yield from _health(given.components)
     for code, count in given.responses.items():
         yield Value(catalogue.API_RESPONSES, (str(code),), count)
@@ -123,7 +130,6 @@ def _rows(status: QueryStatus) -> Iterator[Value]:
         (catalogue.REBUILDS, status.rebuilds),
         (catalogue.RETRIES, status.retries),
         (catalogue.DROPPED_RECORDS, status.dropped_records),
-        (catalogue.INPUT_RATE, status.input_rows_per_second),
     )
     for metric, value in totals:
         yield Value(metric, (sink,), value)
@@ -137,7 +143,8 @@ def _rows(status: QueryStatus) -> Iterator[Value]:
         yield Value(catalogue.FRESHNESS, (sink,), fresh.sum_seconds, tuple(map(float, fresh.cumulative)))
 
 
-def _by_partition_and_phase(status: QueryStatus) -> Iterator[Value]:
+def _work(status: QueryStatus) -> Iterator[Value]:
+    yield Value(catalogue.INPUT_RATE, (status.sink,), status.input_rows_per_second)
     for partition, rows in sorted(status.lag_rows.items()):
         yield Value(catalogue.LAG_ROWS, (status.sink, str(partition)), rows)
     for partition, seconds in sorted(status.lag_seconds.items()):
@@ -146,10 +153,13 @@ def _by_partition_and_phase(status: QueryStatus) -> Iterator[Value]:
         yield Value(catalogue.BATCH_PHASE, (status.sink, phase), milliseconds / 1000)
 
 
+def _state(status: QueryStatus) -> Iterator[Value]:
+    for state in QueryState:
+        yield Value(catalogue.QUERY_STATE, (status.sink, state.value), float(status.state is state))
+
+
 def _life(status: QueryStatus, now: float) -> Iterator[Value]:
     sink = status.sink
-    for state in QueryState:
-        yield Value(catalogue.QUERY_STATE, (sink, state.value), float(status.state is state))
     yield Value(catalogue.QUERY_START, (sink,), status.started_at.timestamp())
     yield Value(catalogue.STATUS_AGE, (sink,), max(0.0, now - status.updated_at.timestamp()))
     if status.last_batch_at is not None:
