@@ -53,7 +53,9 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert("ApiGone", 'up{job="engagement"} == 0', "critical", "The monitoring API does not answer", held="10s"),
     Alert(
-        "StreamGone", f"{m.STATUS_AGE.sample} > 8", "critical",
+        "StreamGone",
+        f'{m.STATUS_AGE.sample} > 8 unless on (sink) {m.QUERY_STATE.sample}{{state="stopped"}} == 1',
+        "critical",
         "The query {{ $labels.sink }} has given no sign of life for {{ $value | humanizeDuration }}",
     ),
     Alert(
