@@ -29,7 +29,7 @@ def given() -> MetricsInput:
     components = [
         Reading("postgres", HealthStatus.HEALTHY),
         Reading("replication_slot", HealthStatus.DEGRADED, measured=(measured(SLOT_LAG, 4096),)),
-        Reading("query:redis", HealthStatus.HEALTHY),
+        judge_query(board.snapshot(), 4.0),
     ]
     healths = {reading.component: ComponentHealth(reading, 0.0) for reading in components}
     measures = Measures("serve", lambda: 1001.0)
@@ -64,6 +64,12 @@ def test_a_scrape_says_what_the_status_says() -> None:
     assert samples["engagement_probe_freshness_seconds_count", redis] == 1
     assert samples["engagement_measures_age_seconds", (("process", "serve"),)] == 3.0
     assert samples["engagement_api_responses_total", (("code", "503"),)] == 1
+
+
+def test_the_age_of_a_status_is_not_reckoned_from_the_clock_of_another_machine() -> None:
+    before = given()
+    later = replace(before, now=before.now + 3600)
+    assert scrape(later)["engagement_status_age_seconds", (("sink", "redis"),)] == 4.0
 
 
 OF_NOW = {

@@ -76,7 +76,9 @@ INPUT_RATE = _gauge("input_rows_per_second", "Messages read per second, over the
 QUERY_STATE = _gauge("query_state_info", "1 for the state that the query is in.", "sink", "state")
 QUERY_START = _gauge("query_start_timestamp_seconds", "When the query started.", "sink")
 LAST_SUCCESS = _gauge("last_success_timestamp_seconds", "When it last finished a micro-batch.", "sink")
-STATUS_AGE = _gauge("status_age_seconds", "Time since the query last wrote its status.", "sink")
+STATUS_AGE = _gauge(
+    "status_age_seconds", "Time since the query last wrote its status, by the clock of whoever reads it.", "sink"
+)
 BATCH_DURATION = _gauge("batch_duration_seconds", "Time its last micro-batch took to deliver.", "sink")
 BATCH_PHASE = _gauge(
     "batch_phase_seconds", "Time its last micro-batch spent in each of Spark's phases.", "sink", "phase"

@@ -104,7 +104,7 @@ def _values(given: MetricsInput) -> Iterator[Value]:
         component = given.components.get(query_component(sink))
         speaks = speaks_now(component.reading if component else None)
         yield from _rows(status)
-        yield from _life(status, given.now)
+        yield from _life(status)
         # Else a query that was killed would go on at its last rate, and its last lag neither grow nor end.
         if speaks:
             yield from _work(status)
@@ -158,10 +158,9 @@ def _state(status: QueryStatus) -> Iterator[Value]:
         yield Value(catalogue.QUERY_STATE, (status.sink, state.value), float(status.state is state))
 
 
-def _life(status: QueryStatus, now: float) -> Iterator[Value]:
+def _life(status: QueryStatus) -> Iterator[Value]:
     sink = status.sink
     yield Value(catalogue.QUERY_START, (sink,), status.started_at.timestamp())
-    yield Value(catalogue.STATUS_AGE, (sink,), max(0.0, now - status.updated_at.timestamp()))
     if status.last_batch_at is not None:
         yield Value(catalogue.LAST_SUCCESS, (sink,), status.last_batch_at.timestamp())
     if status.batch_duration_ms is not None:

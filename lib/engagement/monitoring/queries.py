@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from engagement.monitoring.catalogue import STATUS_AGE
 from engagement.monitoring.health import HealthStatus, Reading
+from engagement.monitoring.measures import measured
 from engagement.monitoring.rules import (
     EXPECTED_SINKS,
     FORGET_SECONDS,
@@ -49,7 +51,7 @@ def query_component(sink: str) -> str:
 
 def judge_query(status: QueryStatus, silent_seconds: float) -> Reading:
     """Judge one query by its silence first, then by its state, then by how it does its work."""
-    component, found = query_component(status.sink), _found(status)
+    component, found = query_component(status.sink), _found(status, silent_seconds)
     if status.state not in ENDED and silent_seconds > STALE_SECONDS:
         return verdict(component, "dead", found, seconds=silent_seconds)
     if status.state is not QueryState.RUNNING:
@@ -87,6 +89,8 @@ def speaks_now(reading: Reading | None) -> bool:
     return reading is not None and reading.status in (HealthStatus.HEALTHY, HealthStatus.DEGRADED)
 
 
-def _found(status: QueryStatus) -> Found:
-    lag = sum(status.lag_rows.values())
-    return Found({"state": status.state.value, "batch_id": status.batch_id, "lag_rows": lag})
+def _found(status: QueryStatus, silent_seconds: float) -> Found:
+    details = {
+        "state": status.state.value, "batch_id": status.batch_id, "lag_rows": sum(status.lag_rows.values())
+    }  # fmt: skip
+    return Found(details, (measured(STATUS_AGE, silent_seconds, sink=status.sink),))
