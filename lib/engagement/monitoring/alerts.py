@@ -7,7 +7,7 @@ against a scrape of the running demo.
 from dataclasses import dataclass
 
 from engagement.monitoring import catalogue as m
-from engagement.monitoring.rules import PROMISE_SECONDS, SLOT_LAG_BYTES
+from engagement.monitoring.rules import LEAST_ROWS, PROMISE_SECONDS, SLOT_LAG_BYTES
 
 ERROR_SHARE = 0.01
 BURST_ROWS = 100
@@ -37,9 +37,10 @@ def _p99(sink: str) -> str:
 
 def _late(sink: str) -> Alert:
     promise = PROMISE_SECONDS[sink]
+    enough = f'sum(increase({m.FRESHNESS.name}_count{{sink="{sink}"}}[1m])) >= {LEAST_ROWS}'
     return Alert(
         f"{sink.capitalize()}Late",
-        f"{_p99(sink)} > {promise:g}",
+        f"{_p99(sink)} > {promise:g} and {enough}",
         "critical" if sink == "redis" else "warning",
         f"99 % of events are visible in {sink} within {{{{ $value | humanizeDuration }}}}, promised are {promise:g} s",
     )

@@ -9,6 +9,7 @@ from engagement.monitoring.measures import measured
 from engagement.monitoring.rules import (
     EXPECTED_SINKS,
     FORGET_SECONDS,
+    LEAST_ROWS,
     PROMISE_SECONDS,
     QUERY_PREFIX,
     STALE_SECONDS,
@@ -19,9 +20,6 @@ from engagement.monitoring.rules import (
     verdict,
 )
 from engagement.monitoring.status import ENDED, QueryState, QueryStatus, StatusBook
-
-_LEAST_ROWS = 20
-"""Events in the newest minute below which their 99 % quantile says nothing."""
 
 
 class SilenceWatch:
@@ -63,7 +61,7 @@ def judge_query(status: QueryStatus, silent_seconds: float) -> Reading:
         return verdict(component, "lossy", found, rows=difference)
     recent, promise = status.freshness.recent, PROMISE_SECONDS.get(status.sink)
     late = recent.p99_seconds or 0.0
-    if promise is not None and recent.count >= _LEAST_ROWS and late > promise:
+    if promise is not None and recent.count >= LEAST_ROWS and late > promise:
         return verdict(component, "late", found, seconds=late, promise=promise)
     return healthy(component, found)
 

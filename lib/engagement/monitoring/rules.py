@@ -19,6 +19,8 @@ EXPECTED_SINKS = ("redis",)
 
 PROMISE_SECONDS: Mapping[str, float] = {"redis": 5.0, "warehouse": 30.0, "external": 30.0, "lake": 60.0}
 """Commit to visible, 99 % of the newest minute's events: beyond it a query is late (contract sections 5 and 7)."""
+LEAST_ROWS = 20
+"""Events in the newest minute below which their 99 % quantile says nothing."""
 SLOT_LAG_BYTES = 1 << 30
 QUIET_SECONDS = 10.0
 """The connector's heartbeat comes every 3 s, so three are missing."""
