@@ -1,15 +1,19 @@
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 
 import pytest
 
+from engagement.errors import TransientSinkError
+from engagement.monitoring.answers import Health, TopContent
 from engagement.monitoring.board import BatchRecord, StatusBoard
 from engagement.monitoring.health import Clocks, ComponentHealth, HealthStatus, ProbeError, ProbeRunner, Reading, judge
+from engagement.monitoring.live import LiveFeed
 from engagement.monitoring.probes import explain, judge_slots
 from engagement.monitoring.queries import SilenceWatch, judge_book, judge_query, remembered
 from engagement.monitoring.rules import CRITICAL, PROMISE_SECONDS, RULES, verdict
 from engagement.monitoring.source_probes import Pulse, judge_connector, judge_source, judge_topic
-from engagement.monitoring.status import QueryState, QueryStatus, StatusBook
+from engagement.monitoring.status import QueryState, QueryStatus, StatusBook, to_utc
 
 HEALTHY, DEGRADED = HealthStatus.HEALTHY, HealthStatus.DEGRADED
 UNHEALTHY, UNKNOWN = HealthStatus.UNHEALTHY, HealthStatus.UNKNOWN
@@ -85,6 +89,32 @@ def test_an_answer_of_an_unforeseen_shape_is_a_failure_and_the_probe_lives_on(er
     assert status(runner) == [UNHEALTHY, UNKNOWN]
     runner.run_once()
     assert status(runner) == [HEALTHY, HEALTHY]
+
+
+def test_pages_that_wait_for_a_redis_that_hangs_share_what_came_of_it() -> None:
+    time = ManualTime()
+    asked: list[int] = []
+
+    def hangs(limit: int) -> TopContent:
+        asked.append(limit)
+        time.now += 2
+        raise TransientSinkError("redis", "no answer in time")
+
+    def health() -> Health:
+        return Health(status=UNHEALTHY, checked_at=to_utc(time.now), components={})
+
+    feed = LiveFeed(hangs, health, list, lambda: time.now, threading.Event())
+
+    async def first_messages(pages: int) -> list[str]:
+        opened = [feed.messages(10) for _ in range(pages)]
+        return [[await anext(page), await anext(page)][1] for page in opened]
+
+    told = asyncio.run(first_messages(3))
+    assert len(asked) == 1
+    assert set(told) == {told[0]}
+    time.now += 1
+    asyncio.run(first_messages(1))
+    assert len(asked) == 2
 
 
 def test_since_stays_while_the_status_stays() -> None:

@@ -60,7 +60,9 @@ class LiveFeed:
     def _shared(self) -> Live:
         with self._lock:
             if self._newest is None or self._clock() - self._newest[0] > FRESH_SECONDS:
-                self._newest = (self._clock(), self._make())
+                made = self._make()
+                # From now: while Redis hangs, a message takes longer than it is fresh, and those who wait want it.
+                self._newest = (self._clock(), made)
             return self._newest[1]
 
     def _make(self) -> Live:
