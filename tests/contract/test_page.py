@@ -192,6 +192,22 @@ def test_it_says_so_when_redis_dies_and_heals(browser: Browser, tmp_path: Path) 
         page.context.close()
 
 
+def test_the_last_figures_of_a_content_stay_while_redis_is_away(browser: Browser, tmp_path: Path) -> None:
+    with running_redis(tmp_path) as server, running_api(server) as api:
+        fill_board(api.client)
+        page = opened(browser, api)
+        page.locator(".open", has_text=f" {CONTENTS}").click()
+        expect(page.locator("#detail-events tr")).to_have_count(5)
+        server.kill()
+        for _ in range(2):  # when a second one is asked for, what came of the first is shown
+            with page.expect_response(lambda answer: answer.url.endswith("/stats") and answer.status == 503):
+                pass
+        expect(page.locator("#detail-events tr")).to_have_count(5)
+        expect(page.locator("#detail-stats")).to_contain_text("1,200")
+        expect(page.locator("#detail-none")).to_be_hidden()
+        page.context.close()
+
+
 def test_it_heals_after_the_api_has_been_started_again(browser: Browser, tmp_path: Path) -> None:
     with running_redis(tmp_path) as server:
         with running_api(server) as api:

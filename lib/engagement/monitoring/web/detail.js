@@ -8,7 +8,9 @@ let content = null;
 
 async function read(address) {
   const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(4000) });
-  return answer.ok ? answer.json() : null;
+  if (answer.status === 404) return null; // no event in the window; anything else says nothing of the content
+  if (!answer.ok) throw new Error(`${answer.status}`);
+  return answer.json();
 }
 
 function showStats(stats) {
@@ -54,7 +56,7 @@ async function refresh() {
     if (asked !== content) return;
     showStats(stats);
     showEvents(events);
-  } catch { /* the page's own notice says that the API is away */ }
+  } catch { /* the last figures stay; the page's own notice says what is away */ }
   setTimeout(() => { if (asked === content) refresh(); }, PERIOD_MS);
 }
 
