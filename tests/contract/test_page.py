@@ -1,5 +1,6 @@
 """The page in a real browser: what it shows is what the API says, in two languages, by keyboard, and it heals."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +105,14 @@ def test_a_content_is_opened_and_closed_by_keyboard(page: Page, api: Api) -> Non
     page.keyboard.press("Escape")
     expect(page.locator("#detail")).to_be_hidden()
     expect(best).to_be_focused()
+
+
+def test_an_event_of_another_day_shows_its_date(page: Page) -> None:
+    page.locator(".open", has_text=f" {CONTENTS}").click()
+    expect(page.locator("#detail-events tr").first).to_contain_text("/2026, ")
+    today, before = page.evaluate("import('/static/text.js').then((text) => [text.when(new Date()), text.when(0)])")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", today)
+    assert re.fullmatch(r"\d\d/\d\d/19(69|70), \d\d:\d\d:\d\d", before)
 
 
 def test_the_focus_stays_on_a_row_that_moves(page: Page, api: Api) -> None:

@@ -1,6 +1,6 @@
 // One content up close: its totals in the window and its newest events, read again while the dialog is open.
 import { byId, element, write } from "./dom.js";
-import { clock, count, say, span } from "./text.js";
+import { count, say, span, when } from "./text.js";
 
 const PERIOD_MS = 2000;
 const EVENTS = 30;
@@ -33,7 +33,7 @@ function eventRow(event) {
   const row = element("tr");
   const share = event.engagement_pct === null ? "–" : `${count(event.engagement_pct, 0)} %`;
   row.append(
-    element("td", "", event.event_ts === null ? "–" : clock(event.event_ts)),
+    element("td", "", event.event_ts === null ? "–" : when(event.event_ts)),
     element("td", "", event.op === "d" ? `− ${say(event.event_type)}` : say(event.event_type)),
     element("td", "number", share), element("td"),
   );

@@ -62,6 +62,11 @@ export const count = (value, digits = 0) => new Intl.NumberFormat(locale(), {
   minimumFractionDigits: digits, maximumFractionDigits: digits,
 }).format(value);
 export const clock = (moment) => new Date(moment).toLocaleTimeString(locale());
+// With its day where that is not today.
+export const when = (moment) => {
+  const day = new Date(moment);
+  return day.toDateString() === new Date().toDateString() ? clock(day) : day.toLocaleString(locale());
+};
 // A number never parts from its unit.
 export const span = (seconds) => {
   if (seconds === null || seconds === undefined) return "–";
