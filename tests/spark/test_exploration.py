@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib as mpl
@@ -14,7 +15,7 @@ from pyspark.sql import SparkSession
 from redis import Redis
 from tests.builders import CONTENT_ID, LSN, Message, created, envelope, in_order, message, row
 from tests.contract.receiving import Receiving
-from tests.notebooks import code_cells, each, source_of
+from tests.notebooks import NOTEBOOKS, code_cells, each, source_of
 from tests.spark.partner import Partner
 from tests.spark.test_lake_sink import Lake
 from tests.spark.warehouse import Warehouse, start
@@ -149,19 +150,47 @@ def test_where_no_stack_counts_nobody_is_sent_to_one(spark: SparkSession, tmp_pa
             question()
 
 
+def run_cell(source: str, names: dict[str, Any]) -> object:
+    """As Jupyter does; what its last expression shows."""
+    *statements, last = ast.parse(source).body
+    rest = [] if isinstance(last, ast.Expr) else [last]
+    exec(compile(ast.Module([*statements, *rest], []), "cell", "exec"), names)  # noqa: S102 our own
+    if isinstance(last, ast.Expr):
+        return eval(compile(ast.Expression(last.value), "cell", "eval"), names)  # noqa: S307 as well
+    return None
+
+
+def cell_that_says(word: str) -> str:
+    (source,) = [source_of(cell) for path in NOTEBOOKS for cell in code_cells(path) if word in source_of(cell)]
+    return source
+
+
 @each
 @pytest.mark.usefixtures("pipeline")
 def test_every_cell_of_a_notebook_runs(path: Path) -> None:
-    """As Jupyter runs them: one after the other, and the last expression of each is shown."""
+    """One after the other."""
     names: dict[str, Any] = {}
-    shown: list[object] = []
-    for cell in code_cells(path):
-        *statements, last = ast.parse(source_of(cell)).body
-        rest = [] if isinstance(last, ast.Expr) else [last]
-        exec(compile(ast.Module([*statements, *rest], []), path.name, "exec"), names)  # noqa: S102 our own
-        if isinstance(last, ast.Expr):
-            shown.append(eval(compile(ast.Expression(last.value), path.name, "eval"), names))  # noqa: S307 as well
+    shown = [run_cell(source_of(cell), names) for cell in code_cells(path)]
     tables = [one for one in shown if isinstance(one, pd.DataFrame)]
     assert len(tables) >= 5
     assert [list(table["op"]) for table in tables if "op" in table] == [["c", "d", "u"]]
     assert pyplot.get_fignums()
+
+
+def test_contents_that_share_a_title_stay_apart_in_a_notebook(spark: SparkSession) -> None:
+    columns = "content_id string, title string, content_type string, user_id string, engagement_seconds int"
+    rows = [("x", "T", "video", "u", 60, 1), ("x", "U", "video", "v", 60, 2), ("y", "U", "video", "u", 60, 1)]
+    events = spark.createDataFrame(rows, f"{columns}, processed_ts int")
+    counted = run_cell(cell_that_says("group by"), {"events": events, "pipeline": SimpleNamespace(spark=spark)})
+    assert isinstance(counted, pd.DataFrame)
+    assert counted[["title", "events", "users"]].to_numpy().tolist() == [["U", 2, 2], ["U", 1, 1]]
+
+    lines = [("x", "U", 3.0), ("y", "U", 2.0), ("z", None, 1.0)]
+    ranking = pd.DataFrame(lines, columns=["content_id", "title", "score"])
+    figure = pyplot.figure()
+    shown = {"plt": pyplot, "pipeline": SimpleNamespace(top_content=lambda _: ranking)}
+    run_cell(cell_that_says("barh"), shown)
+    (axes,) = figure.axes
+    assert [bar.get_width() for bar in axes.patches] == [3.0, 2.0, 1.0]
+    assert len({bar.get_y() for bar in axes.patches}) == 3
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["U", "U", "z"]
