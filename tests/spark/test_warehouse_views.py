@@ -183,5 +183,53 @@ def test_a_content_that_was_renamed_is_called_as_it_is_now(spark: SparkSession, 
 
 @pytest.mark.parametrize("report", sorted((SQL / "reports").glob("*.sql")), ids=lambda path: path.stem)
 def test_every_report_runs(warehouse: Warehouse, report: Path) -> None:
+    reported(warehouse, report)
+
+
+def reported(warehouse: Warehouse, report: Path) -> list[dict[str, Any]]:
     text = report.read_text(encoding="utf-8").replace("engagement.", f"`{warehouse.options.dataset_id}`.")
-    warehouse.rest.run_text(text)
+    return [dict(row) for row in warehouse.rest.run_text(text).rows]
+
+
+def hold(warehouse: Warehouse, *rows: str) -> None:
+    """Let it hold rows whose times are reckoned from now, as reports reckon them."""
+    warehouse.driver().close()  # makes tables and views
+    columns = "event_id, op, version, kafka_offset, content_id, event_type, event_timestamp, processed_timestamp"
+    table = warehouse.rest.quoted("enriched_events")
+    warehouse.rest.run_text(f"insert into {table} ({columns}) values {', '.join(rows)}")  # noqa: S608 texts of ours
+
+
+def ago(interval: str) -> str:
+    return f"timestamp_sub(current_timestamp(), interval {interval})"
+
+
+def test_the_delay_of_arrival_is_that_of_new_events_of_the_stream(spark: SparkSession, bigquery: BigQuery) -> None:
+    warehouse, now = Warehouse(spark, bigquery), "current_timestamp()"
+    hold(
+        warehouse,
+        *(f"({n}, 'c', {n}, {n}, 'x', 'play', {ago('10 second')}, {now})" for n in (1, 2)),
+        f"(1, 'u', 9, 9, 'x', 'play', {ago('3 hour')}, {now})",
+        f"(3, 'r', 8, 8, 'x', 'play', {ago('90 day')}, {now})",
+        f"(4, 'c', 0, null, 'x', 'play', {ago('90 day')}, {now})",
+        f"(5, 'c', 5, 5, 'x', 'play', {ago('9 day')}, {ago('8 day')})",
+    )
+    (day,) = reported(warehouse, SQL / "reports" / "arrival_delay.sql")
+    assert (day["events"], day["median_seconds"], day["p99_seconds"]) == (2, 10, 10)
+    warehouse.close()
+
+
+def test_completion_is_that_of_contents_over_seven_days(spark: SparkSession, bigquery: BigQuery) -> None:
+    warehouse, content = Warehouse(spark, bigquery), f"'{CONTENT_ID}'"
+    of_each = [
+        (content, "play", "0 day"), (content, "play", "6 day"), (content, "finish", "0 day"),
+        (content, "play", "7 day"), ("null", "play", "0 day"),
+    ]  # fmt: skip
+    hold(
+        warehouse,
+        *(f"({n}, 'c', 1, {n}, {whose}, '{kind}', {ago(when)}, {ago('0 day')})"
+          for n, (whose, kind, when) in enumerate(of_each)),
+    )  # fmt: skip
+    (found,) = reported(warehouse, SQL / "reports" / "completion_by_content.sql")
+    assert (found["content_id"], found["plays"], found["finishes"]) == (CONTENT_ID, 2, 1)
+    assert found["finished_pct"] == 50.0
+    warehouse.close()
