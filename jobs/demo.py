@@ -11,6 +11,7 @@ from rich.console import Console
 from engagement.command import Command, Context, hold_off_signals, main, positive_float, positive_int
 from engagement.demo.children import Child, child_environment, free_metrics_port
 from engagement.demo.display import LineDisplay, LiveDisplay
+from engagement.demo.probe import check_ranking_size
 from engagement.demo.run import Demo, DemoPlan, Display
 from engagement.demo.warehouse import Warehouse
 from engagement.embedded.stack import Stack
@@ -47,6 +48,7 @@ def run(context: Context) -> int:
     began = time.monotonic()
     if context.args.report and context.args.duration is None:
         raise ConfigError(["--report needs --duration: without an end there is nothing to report"])
+    check_ranking_size(context.settings.redis.top_size)
     stack = Stack.of(context.settings, context.origins)
     home = stack.home
     with ExitStack() as cleanup:

@@ -1,8 +1,17 @@
 """The demo's probe: when it commits which content, on a clock and stores of the test's own."""
 
+import argparse
+import threading
+from pathlib import Path
 from typing import Any
 
-from engagement.demo.probe import FreshnessProbe
+import pytest
+from jobs.demo import run
+
+from engagement.command import Context
+from engagement.demo.probe import FreshnessProbe, check_ranking_size, probe_interval
+from engagement.errors import ConfigError
+from engagement.settings import RedisSettings, SettingsFiles, resolve
 
 CONTENTS = ["a", "b", "c", "d"]
 
@@ -69,3 +78,27 @@ def test_where_every_content_is_ranked_nothing_is_committed_until_one_has_left()
     ranking.ranked.discard("a")
     assert probe._commit_next(database, CONTENTS, turn) == 5  # type: ignore[arg-type]
     assert database.rows == ["a"]
+    assert probe.missed == 1, "the turn that found none"
+
+
+@pytest.mark.parametrize("minutes", [1, 10, 60, 1440])
+def test_the_contents_last_for_longer_than_any_window_and_the_probes_for_no_more_than_five_a_second(
+    minutes: int,
+) -> None:
+    probes_of_a_window = minutes * 60 / probe_interval(minutes * 60)
+    assert probes_of_a_window < 4_000
+    assert probe_interval(minutes * 60) >= 0.2
+
+
+def test_the_usual_ranking_holds_the_test_data_and_all_probes() -> None:
+    check_ranking_size(RedisSettings().top_size)
+
+
+def test_a_ranking_that_would_cut_off_contents_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    files, environment = SettingsFiles(tmp_path), {"REDIS_TOP_CONTENT_SIZE": "8999"}
+    found = resolve(environment, files)
+    asked = argparse.Namespace(report=None, duration=1.0, rate=1)
+    context = Context(asked, found.settings, threading.Event(), (), files, environment, found.origins)
+    with pytest.raises(ConfigError, match="is 8999: demo needs at least 9000"):
+        run(context)
+    assert list(tmp_path.iterdir()) == []

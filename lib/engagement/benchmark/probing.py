@@ -12,7 +12,7 @@ from engagement.demo.probe import FreshnessProbe
 from engagement.settings import Settings
 
 _PROBE_SECONDS = 0.3
-"""So the 2,000 contents of the probe last for the window; faster, it would run out of those that are not ranked."""
+"""So the 4,000 contents of the probe last for two windows; much faster, it would run out of those not yet ranked."""
 _JOIN_SECONDS = 10.0
 _TIMEOUT_SECONDS = 5
 

@@ -16,10 +16,14 @@ from psycopg2.extras import execute_values
 from redis import Redis
 from redis.exceptions import RedisError
 
-from engagement.errors import TransientError
+from engagement.errors import ConfigError, TransientError
+from engagement.generator.catalogue import CATALOGUE_SIZE
 
-_PROBES = 2_000
+_PROBES = 4_000
 """Enough that none comes round again within the window, so that a probe's content is not ranked before its event."""
+_LEAST_INTERVAL_SECONDS = 0.2
+_LINGER_SECONDS = 120.0
+"""A content is taken longer than the window: until its event shows or is given up, and until the next full step."""
 _POLL_SECONDS = 0.01
 _LOST_AFTER_SECONDS = 60.0
 _READY_POLL_SECONDS = 0.1
@@ -55,6 +59,25 @@ class Freshness:
         return cls(quantile(0.5), quantile(0.95), quantile(0.99), quantile(1.0), len(ordered))
 
 
+def probe_interval(window_seconds: float) -> float:
+    """Seconds between two probes, so that there is always a content that is not ranked.
+
+    >>> probe_interval(600), probe_interval(3600)
+    (0.2, 0.93)
+    """
+    return max(_LEAST_INTERVAL_SECONDS, (window_seconds + _LINGER_SECONDS) / _PROBES)
+
+
+def check_ranking_size(top_size: int) -> None:
+    """Refuse a ranking that cuts off contents: what it lacks would be taken for lost. Raises: ConfigError."""
+    least = CATALOGUE_SIZE + _PROBES
+    if top_size < least:
+        raise ConfigError(
+            f"REDIS_TOP_CONTENT_SIZE is {top_size}: demo needs at least {least}, for {CATALOGUE_SIZE} contents of its "
+            f"test data and {_PROBES} of its probes"
+        )
+
+
 class FreshnessProbe:
     """Commits a probe row every `interval_seconds` and times how long the ranking takes to show each."""
 
@@ -73,7 +96,7 @@ class FreshnessProbe:
         self._seconds: list[float] = []
         self._pending: dict[str, float] = {}
         self.missed = 0
-        """Probes that did not show within a minute, or fell into an outage."""
+        """Probes that did not show within a minute, fell into an outage, or found no content that was not ranked."""
 
     def run(self, stop: threading.Event) -> None:
         """Probe until told to stop; an outage of PostgreSQL or Redis costs samples, not the probe."""
@@ -99,7 +122,8 @@ class FreshnessProbe:
 
         It starts on time whether or not the ones before have been seen: a probe that waited for its predecessor would
         measure least when the ranking is slowest. Contents that are ranked, as those of a demo a moment ago still are,
-        would show nothing; they are passed over at once, or the first probe of this one would come minutes late.
+        would show nothing; they are passed over at once, or the first probe of this one would come minutes late. Where
+        none is left, the turn is a missed probe: what was not measured is at least said.
         """
         for first in range(turn, turn + len(contents), _LOOK_AHEAD):
             ahead = [contents[place % len(contents)] for place in range(first, first + _LOOK_AHEAD)]
@@ -108,6 +132,7 @@ class FreshnessProbe:
                 if score is None and content_id not in self._pending:
                     self._commit(database, content_id)
                     return place + 1
+        self.missed += 1
         return turn
 
     def _commit(self, database: Connection, content_id: str) -> None:

@@ -18,7 +18,7 @@ from engagement.demo.children import Child, kept_running, metrics_url
 from engagement.demo.external import ExternalReport, measure_external
 from engagement.demo.judge import Judge
 from engagement.demo.lake import count_dead_letters
-from engagement.demo.probe import FreshnessProbe
+from engagement.demo.probe import FreshnessProbe, probe_interval
 from engagement.demo.report import LakeReport, Report, WarehouseReport, package_versions, tree_rss_mib
 from engagement.demo.versions import VersionComparison
 from engagement.demo.warehouse import Warehouse, WarehouseProbe
@@ -34,7 +34,6 @@ _SHOW_SECONDS = 1.0
 _WARM_UP_SHARE = 0.25
 _WARM_UP_MOST_SECONDS = 60.0
 _READY_LIMIT_SECONDS = 180.0
-_PROBE_INTERVAL_SECONDS = 0.2
 _WAREHOUSE_INTERVAL_SECONDS = 2.0
 
 
@@ -90,8 +89,8 @@ class Demo:
         self._reader = EngagementReader(self._redis, settings.redis.top_key)
         self._warehouse_probe = WarehouseProbe(plan.warehouse.visible, _WAREHOUSE_INTERVAL_SECONDS, time.monotonic)
         self._probe = FreshnessProbe(
-            self._connect, self._redis, settings.redis.top_key, _PROBE_INTERVAL_SECONDS, time.monotonic,
-            self._warehouse_probe.note,
+            self._connect, self._redis, settings.redis.top_key, probe_interval(settings.redis.window_seconds),
+            time.monotonic, self._warehouse_probe.note,
         )  # fmt: skip
         self._load_ended = threading.Event()
         self._restarts: dict[str, int] = {}
