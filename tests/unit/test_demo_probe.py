@@ -1,12 +1,15 @@
 """The demo's probe: when it commits which content, on a clock and stores of the test's own."""
 
 import argparse
+import math
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jobs.demo import run
+from redis.exceptions import ConnectionError as RedisAwayError
+from tests.unit.demo_clock import Alarm, Clock
 
 from engagement.command import Context
 from engagement.demo.probe import FreshnessProbe, check_ranking_size, probe_interval
@@ -41,7 +44,16 @@ class Database:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def execute(self, _sql: str, parameters: tuple[str]) -> None:
+    @property
+    def connection(self) -> "Database":
+        return self
+
+    encoding = "UTF8"
+
+    def mogrify(self, _template: str, _row: tuple[str, ...]) -> bytes:
+        return b""
+
+    def execute(self, _sql: str | bytes, parameters: tuple[str, ...] = ()) -> None:
         self.rows += parameters
 
     def fetchone(self) -> tuple[int]:
@@ -50,10 +62,38 @@ class Database:
     def commit(self) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
+
+class StuckRanking(Ranking):
+    """Shows what was committed from a time on, and what it holds is away from another on."""
+
+    def __init__(self, clock: Clock, database: Database, shows: float, away: float = math.inf) -> None:
+        super().__init__()
+        self.clock, self.database, self.shows, self.away = clock, database, shows, away
+
+    def zmscore(self, key: str, contents: list[str]) -> list[float | None]:
+        if self.clock.now >= self.away:
+            raise RedisAwayError
+        self.ranked = set(self.database.rows) if self.clock.now >= self.shows else set()
+        return super().zmscore(key, contents)
+
 
 def probe_of(ranking: Ranking) -> FreshnessProbe:
     client: Any = ranking
     return FreshnessProbe(lambda: None, client, "top", 0.2, lambda: 0.0)  # type: ignore[arg-type, return-value]
+
+
+def run_for_a_second(
+    shows: float, leave: float = math.inf, away: float = math.inf
+) -> tuple[FreshnessProbe, Database, float]:
+    """Probe from 0 s to 1 s, every 0.2 s; also the time at which it ended."""
+    clock, database = Clock(), Database()
+    stores: tuple[Any, Any] = database, StuckRanking(clock, database, shows, away)
+    probe = FreshnessProbe(lambda: stores[0], stores[1], "top", 0.2, clock)
+    probe.run(Alarm(clock, 1.0), Alarm(clock, leave))
+    return probe, database, clock.now
 
 
 def test_contents_that_an_earlier_demo_left_on_the_ranking_are_passed_over_at_once() -> None:
@@ -79,6 +119,44 @@ def test_where_every_content_is_ranked_nothing_is_committed_until_one_has_left()
     assert probe._commit_next(database, CONTENTS, turn) == 5  # type: ignore[arg-type]
     assert database.rows == ["a"]
     assert probe.missed == 1, "the turn that found none"
+
+
+def test_probes_that_are_on_their_way_at_the_end_are_waited_for_and_no_more_begin() -> None:
+    probe, database, ended = run_for_a_second(shows=30.0)
+    seen = probe.freshness()
+    assert seen is not None
+    assert (seen.samples, probe.missed, len(database.rows)) == (5, 0, 5)
+    assert seen.max_ms == pytest.approx(30_000, abs=50)
+    assert ended == pytest.approx(30.0, abs=0.05)
+
+
+def test_probes_that_a_stuck_ranking_never_shows_are_missed_a_minute_after_their_commit() -> None:
+    probe, _, ended = run_for_a_second(shows=math.inf)
+    assert (probe.freshness(), probe.missed) == (None, 5)
+    assert ended == pytest.approx(60.8, abs=0.05)
+
+
+def test_who_is_told_to_leave_waits_for_no_probe() -> None:
+    probe, _, ended = run_for_a_second(shows=math.inf, leave=2.0)
+    assert (probe.missed, ended) == (0, 2.0)
+
+
+def test_probes_on_their_way_when_redis_goes_away_at_the_end_are_missed() -> None:
+    probe, _, ended = run_for_a_second(shows=math.inf, away=3.0)
+    assert (probe.freshness(), probe.missed) == (None, 5)
+    assert ended == pytest.approx(3.0, abs=1.05)
+
+
+def test_the_last_probes_are_waited_for_until_a_minute_is_over_or_somebody_says_stop() -> None:
+    clock = Clock()
+    probe = FreshnessProbe(lambda: None, Ranking(), "top", 0.2, clock)  # type: ignore[arg-type, return-value]
+    probe.await_last(Alarm(clock, 5.0))
+    assert clock.now == 5.0
+    probe.await_last(Alarm(clock))
+    assert clock.now == pytest.approx(75.0, abs=0.2)
+    probe, _, _ = run_for_a_second(shows=30.0)
+    probe.await_last(Alarm(clock))
+    assert clock.now == pytest.approx(75.0, abs=0.2), "it had ended"
 
 
 @pytest.mark.parametrize("minutes", [1, 10, 60, 1440])

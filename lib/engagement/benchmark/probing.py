@@ -13,7 +13,7 @@ from engagement.settings import Settings
 
 _PROBE_SECONDS = 0.3
 """So the 4,000 contents of the probe last for two windows; much faster, it would run out of those not yet ranked."""
-_JOIN_SECONDS = 10.0
+_JOIN_SECONDS = 70.0
 _TIMEOUT_SECONDS = 5
 
 

@@ -26,6 +26,8 @@ _LINGER_SECONDS = 120.0
 """A content is taken longer than the window: until its event shows or is given up, and until the next full step."""
 _POLL_SECONDS = 0.01
 _LOST_AFTER_SECONDS = 60.0
+_LAST_SECONDS = 70.0
+"""Until the last probes have been seen or given up, and a last call of Redis has ended."""
 _READY_POLL_SECONDS = 0.1
 _LOOK_AHEAD = 50
 """Contents that Redis is asked about at once, to find one that is not ranked."""
@@ -95,27 +97,36 @@ class FreshnessProbe:
         self._lock = threading.Lock()
         self._seconds: list[float] = []
         self._pending: dict[str, float] = {}
+        self._ended = threading.Event()
         self.missed = 0
         """Probes that did not show within a minute, fell into an outage, or found no content that was not ranked."""
 
-    def run(self, stop: threading.Event) -> None:
-        """Probe until told to stop; an outage of PostgreSQL or Redis costs samples, not the probe."""
-        turn = 0
-        while not stop.is_set():
+    def run(self, stop: threading.Event, leave: threading.Event | None = None) -> None:
+        """Probe until told to stop; then look on until none is on its way any more, or told to leave.
+
+        Without those last ones a ranking would look best when it is stuck. An outage of PostgreSQL or Redis costs
+        samples, not the probe.
+        """
+        leave, turn = leave or threading.Event(), 0
+        while not self._is_over(stop, leave):
             try:
                 with closing(self._connect()) as database:
                     contents = _prepare(database)
-                    self._pending.clear()
                     due = self._clock()
-                    while not stop.is_set():
-                        if self._clock() >= due:
+                    while not self._is_over(stop, leave):
+                        if self._clock() >= due and not stop.is_set():
                             turn = self._commit_next(database, contents, turn)
                             due += self._interval
                         self._look()
-                        stop.wait(_POLL_SECONDS)
+                        (leave if stop.is_set() else stop).wait(_POLL_SECONDS)
             except (psycopg2.Error, RedisError):
-                self.missed += 1 + len(self._pending)
+                self.missed += len(self._pending) + (not stop.is_set())
+                self._pending.clear()
                 stop.wait(1.0)
+        self._ended.set()
+
+    def _is_over(self, stop: threading.Event, leave: threading.Event) -> bool:
+        return leave.is_set() or (stop.is_set() and not self._pending)
 
     def _commit_next(self, database: Connection, contents: Sequence[str], turn: int) -> int:
         """Commit one probe row, for the next content that is not ranked yet; give the turn after it.
@@ -182,6 +193,12 @@ class FreshnessProbe:
         while not self.seen() and not stop.wait(_READY_POLL_SECONDS):
             if self._clock() > deadline:
                 raise TransientError(f"nothing was ranked within {limit_seconds:.0f} s; see {look_at}")
+
+    def await_last(self, stop: threading.Event) -> None:
+        """After the end of probing, wait until none is on its way, or told to stop; each is given up after a minute."""
+        deadline = self._clock() + _LAST_SECONDS
+        while not self._ended.is_set() and self._clock() <= deadline and not stop.wait(_READY_POLL_SECONDS):
+            pass
 
     def samples(self) -> list[float]:
         """Seconds from commit to visible, as they came."""

@@ -33,6 +33,8 @@ class WarehouseReport:
     """Commit -> visible to a query, by probe rows; asked every two seconds, so up to that much too high."""
     p99_ms: float | None
     samples: int
+    missed_probes: int
+    """Not visible within two minutes, or not yet when everything was at rest."""
     rows: int
     """Row versions."""
     equals_reference: bool
@@ -88,12 +90,13 @@ class Report:
             f"{self.lake.rows} row versions, {self.lake.dead_letters} dead letters",
             "warehouse: no rows" if self.warehouse is None else
             f"warehouse {_verdict(self.warehouse.equals_reference)}: {self.warehouse.rows} row versions, "
-            f"commit -> visible p50 {_ms(self.warehouse.p50_ms)}, p99 {_ms(self.warehouse.p99_ms)}",
+            f"commit -> visible p50 {_ms(self.warehouse.p50_ms)}, p99 {_ms(self.warehouse.p99_ms)}, "
+            f"{self.warehouse.missed_probes} probes missed",
             "external: no records" if self.external is None else str(self.external),
             f"{self.inserted} rows in {self.duration_seconds:.0f} s, {self.events_per_second:.0f} messages/s delivered",
-            "commit -> visible: no sample" if seen is None else
+            f"commit -> visible: no sample, {self.missed_probes} probes missed" if seen is None else
             f"commit -> visible: p50 {seen.p50_ms:.0f} ms, p95 {seen.p95_ms:.0f} ms, p99 {seen.p99_ms:.0f} ms, "
-            f"max {seen.max_ms:.0f} ms over {seen.samples} probes",
+            f"max {seen.max_ms:.0f} ms over {seen.samples} probes, {self.missed_probes} missed",
             f"ready after {self.ready_seconds:.0f} s, {self.rss_mib.get('total', 0):.0f} MiB in all",
         ]  # fmt: skip
         return "\n".join(lines)

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,15 +15,16 @@ from redis import Redis
 
 from engagement.command import hold_off_signals
 from engagement.demo.children import Child, kept_running, metrics_url
-from engagement.demo.external import ExternalReport, measure_external
+from engagement.demo.external import Committed, ExternalReport, await_sent, measure_external
 from engagement.demo.judge import Judge
 from engagement.demo.lake import count_dead_letters
+from engagement.demo.patience import Patience
 from engagement.demo.probe import FreshnessProbe, probe_interval
 from engagement.demo.report import LakeReport, Report, WarehouseReport, package_versions, tree_rss_mib
 from engagement.demo.versions import VersionComparison
 from engagement.demo.warehouse import Warehouse, WarehouseProbe
 from engagement.embedded.stack import Stack
-from engagement.errors import StackError
+from engagement.errors import EngagementError, StackError
 from engagement.monitoring.status import QueryStatus, read_book
 from engagement.settings import Settings
 from engagement.sinks.redis.reader import EngagementReader
@@ -107,7 +108,7 @@ class Demo:
         threads = [
             threading.Thread(target=body, args=(threads_stop,), name=name, daemon=True)
             for name, body in (
-                ("probe", lambda _: self._probe.run(self._load_ended)),
+                ("probe", lambda leave: self._probe.run(self._load_ended, leave)),
                 ("warehouse-probe", self._warehouse_probe.run),
                 ("heal", self._heal),
             )
@@ -136,15 +137,21 @@ class Demo:
         self._watch(stop, None if self._plan.duration_seconds is None else self._plan.duration_seconds)
         if stop.is_set() or ready is None:
             return None
-        seconds = time.monotonic() - began
+        seconds, until = time.monotonic() - began, datetime.now(UTC)
         delivered, rows = self._delivered() - delivered_before, self._newest_event() - rows_before
         rss = self._memory()
         # What is inserted from here on could not be on the board yet when it is compared.
         self._load_ended.set()
         self._children[-1].stop()
+        ended = datetime.now(UTC)
         self._display.say("load has ended; waiting until everything is at rest, then comparing with the reference")
         judge = Judge(self._connect, self._redis, self._settings, self._plan.sql_folder, self._display.say)
         board, lake = judge.board_at_rest(), judge.lake_at_rest(self._first_event)
+        warehouse = self._warehouse_report(judge.warehouse_at_rest(self._plan.warehouse, self._first_event))
+        waiting = await_sent(lambda: self._status("external"), ended, Patience(stop))
+        self._probe.await_last(stop)
+        if stop.is_set():
+            return None
         lake_path = Path(self._settings.paths.lake_path)
         return Report(
             setup_seconds=self._plan.setup_seconds,
@@ -159,8 +166,8 @@ class Demo:
             lost=board.lost,
             doubled=board.doubled,
             lake=None if lake is None else LakeReport(lake.rows, lake.is_equal, count_dead_letters(lake_path)),
-            warehouse=self._warehouse_report(judge.warehouse_at_rest(self._plan.warehouse, self._first_event)),
-            external=self._external(since),
+            warehouse=warehouse,
+            external=self._external(Committed(since, until), waiting),
             dead_letters=self._dead_letters(),
             rss_mib=rss,
             restarts=dict(self._restarts),
@@ -168,13 +175,14 @@ class Demo:
         )
 
     def _warehouse_report(self, found: VersionComparison | None) -> WarehouseReport | None:
-        """Its rows are at rest, so the last probes are visible by now if ever."""
+        """Its rows are at rest, so the last probes are visible by now if ever; those that are not are missed."""
         if found is None:
             return None
-        self._warehouse_probe.look()
+        with suppress(EngagementError):
+            self._warehouse_probe.look()
         fresh = self._warehouse_probe.freshness()
         p50, p99, samples = (fresh.p50_ms, fresh.p99_ms, fresh.samples) if fresh else (None, None, 0)
-        return WarehouseReport(p50, p99, samples, found.rows, found.is_equal)
+        return WarehouseReport(p50, p99, samples, self._warehouse_probe.missed(), found.rows, found.is_equal)
 
     def _wait_until_ready(self, stop: threading.Event) -> float | None:
         logs = ", ".join(str(child.log) for child in self._children)
@@ -214,25 +222,25 @@ class Demo:
         jobs = {child.name: "running" if child.pid else "stopped" for child in self._children}
         monitoring = self._settings.monitoring
         return Moment(
-            time.monotonic() - self._started, self._status(), self._probe, named, {**services, **jobs},
+            time.monotonic() - self._started, self._status("redis"), self._probe, named, {**services, **jobs},
             f"{metrics_url(monitoring, monitoring.metrics_port)}/",
         )  # fmt: skip
 
-    def _status(self) -> QueryStatus | None:
-        return read_book(self._redis).queries.get("redis")
+    def _status(self, sink: str) -> QueryStatus | None:
+        return read_book(self._redis).queries.get(sink)
 
     def _delivered(self) -> int:
-        status = self._status()
+        status = self._status("redis")
         return 0 if status is None else status.rows.delivered
 
     def _dead_letters(self) -> dict[str, int]:
-        status = self._status()
+        status = self._status("redis")
         return {} if status is None else dict(status.rows.dead_letters)
 
-    def _external(self, since: datetime) -> ExternalReport | None:
+    def _external(self, rows: Committed, waiting: int | None) -> ExternalReport | None:
         ours = {status.name: status.address for status in self._stack.status() if status.state == "running"}
         lake = Path(self._settings.paths.lake_path)
-        return measure_external(lake, self._plan.sql_folder, since, ours.get("receiver", ""))
+        return measure_external(lake, self._plan.sql_folder, rows, ours.get("receiver", ""), waiting)
 
     def _memory(self) -> dict[str, float]:
         pids = {status.name: status.pid for status in self._stack.status()}

@@ -32,6 +32,7 @@ class WarehouseProbe:
         self._lock = threading.Lock()
         self._pending: dict[int, float] = {}
         self._seconds: list[float] = []
+        self._given_up = 0
 
     def note(self, event_id: int) -> None:
         """An event was committed just now."""
@@ -54,17 +55,23 @@ class WarehouseProbe:
         now = self._clock()
         with self._lock:
             for event_id in found:
-                self._pending.pop(event_id, None)
-                self._seconds.append(now - pending[event_id])
+                if self._pending.pop(event_id, None) is not None:  # else forgotten meanwhile, or seen by another look
+                    self._seconds.append(now - pending[event_id])
             for event_id, at in pending.items():
-                if now - at > _LOST_AFTER_SECONDS:
-                    self._pending.pop(event_id, None)
+                if now - at > _LOST_AFTER_SECONDS and self._pending.pop(event_id, None) is not None:
+                    self._given_up += 1
 
     def forget(self) -> None:
         """Drop what was measured so far, and what is on its way: the warm-up."""
         with self._lock:
             self._seconds.clear()
             self._pending.clear()
+            self._given_up = 0
+
+    def missed(self) -> int:
+        """Events that were not visible within two minutes, or are not yet."""
+        with self._lock:
+            return self._given_up + len(self._pending)
 
     def freshness(self) -> Freshness | None:
         """The distribution; None without samples."""
