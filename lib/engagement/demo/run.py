@@ -20,17 +20,16 @@ from engagement.demo.judge import Judge
 from engagement.demo.lake import count_dead_letters
 from engagement.demo.patience import Patience
 from engagement.demo.probe import FreshnessProbe, probe_interval
+from engagement.demo.redis_view import RedisView
 from engagement.demo.report import LakeReport, Report, WarehouseReport, package_versions, tree_rss_mib
 from engagement.demo.versions import VersionComparison
 from engagement.demo.warehouse import Warehouse, WarehouseProbe
 from engagement.embedded.stack import Stack
 from engagement.errors import EngagementError, StackError
-from engagement.monitoring.status import QueryStatus, read_book
+from engagement.monitoring.status import QueryStatus
 from engagement.settings import Settings
-from engagement.sinks.redis.reader import EngagementReader
 
 _HEAL_SECONDS = 2.0
-_SHOWN = 10
 _SHOW_SECONDS = 1.0
 _WARM_UP_SHARE = 0.25
 _WARM_UP_MOST_SECONDS = 60.0
@@ -87,7 +86,7 @@ class Demo:
         self._settings = settings
         self._display = display
         self._redis = Redis.from_url(settings.redis.url.get_secret_value(), decode_responses=True, socket_timeout=5)
-        self._reader = EngagementReader(self._redis, settings.redis.top_key)
+        self._view = RedisView(self._redis, settings.redis.top_key)
         self._warehouse_probe = WarehouseProbe(plan.warehouse.visible, _WAREHOUSE_INTERVAL_SECONDS, time.monotonic)
         self._probe = FreshnessProbe(
             self._connect, self._redis, settings.redis.top_key, probe_interval(settings.redis.window_seconds),
@@ -148,7 +147,7 @@ class Demo:
         judge = Judge(self._connect, self._redis, self._settings, self._plan.sql_folder, self._display.say)
         board, lake = judge.board_at_rest(), judge.lake_at_rest(self._first_event)
         warehouse = self._warehouse_report(judge.warehouse_at_rest(self._plan.warehouse, self._first_event))
-        waiting = await_sent(lambda: self._status("external"), ended, Patience(stop))
+        waiting = await_sent(lambda: self._view.status("external"), ended, Patience(stop))
         self._probe.await_last(stop)
         if stop.is_set():
             return None
@@ -217,24 +216,22 @@ class Demo:
         self._display.say(f"{name} was gone and has been started again")
 
     def _moment(self) -> Moment:
-        named = [(line.title or line.content_id, line.score) for line in self._reader.get_top_content(_SHOWN)]
+        top = self._view.top()
+        status = None if top is None else self._view.status()  # no second wait for a Redis that is away
         services = {status.name: status.state for status in self._stack.status()}
         jobs = {child.name: "running" if child.pid else "stopped" for child in self._children}
         monitoring = self._settings.monitoring
         return Moment(
-            time.monotonic() - self._started, self._status("redis"), self._probe, named, {**services, **jobs},
+            time.monotonic() - self._started, status, self._probe, top or [], {**services, **jobs},
             f"{metrics_url(monitoring, monitoring.metrics_port)}/",
         )  # fmt: skip
 
-    def _status(self, sink: str) -> QueryStatus | None:
-        return read_book(self._redis).queries.get(sink)
-
     def _delivered(self) -> int:
-        status = self._status("redis")
+        status = self._view.status()
         return 0 if status is None else status.rows.delivered
 
     def _dead_letters(self) -> dict[str, int]:
-        status = self._status("redis")
+        status = self._view.status()
         return {} if status is None else dict(status.rows.dead_letters)
 
     def _external(self, rows: Committed, waiting: int | None) -> ExternalReport | None:

@@ -1,0 +1,33 @@
+"""What Redis says of a running demo. One that is away says nothing, and ends nothing: it is brought back."""
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from engagement.errors import TransientSinkError
+from engagement.monitoring.status import QueryStatus, read_book
+from engagement.sinks.redis.reader import EngagementReader
+
+_RANKING = "redis"
+_SHOWN = 10
+
+
+class RedisView:
+    """The ranking, and what the streaming job's queries say of themselves."""
+
+    def __init__(self, client: Redis, top_key: str) -> None:
+        self._client = client
+        self._reader = EngagementReader(client, top_key)
+
+    def top(self) -> list[tuple[str, float]] | None:
+        """The first contents by title with their scores; None while Redis is away."""
+        try:
+            return [(line.title or line.content_id, line.score) for line in self._reader.get_top_content(_SHOWN)]
+        except (RedisError, TransientSinkError):
+            return None
+
+    def status(self, sink: str = _RANKING) -> QueryStatus | None:
+        """The query that writes to a sink; None while it says nothing, or Redis is away."""
+        try:
+            return read_book(self._client).queries.get(sink)
+        except RedisError:
+            return None
