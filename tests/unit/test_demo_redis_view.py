@@ -1,11 +1,17 @@
-"""What a demo reads from Redis to show it, also while Redis is away."""
+"""What a demo reads from Redis to show it, and what it makes of a Redis or a job that was away meanwhile."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from redis.exceptions import ConnectionError as RedisAwayError
 
-from engagement.demo.redis_view import RedisView
+from engagement.demo.redis_view import RedisView, delivered_per_second
+from engagement.demo.report import Report
 from engagement.monitoring.board import StatusBoard
+from engagement.monitoring.status import QueryStatus, RowTotals
+
+STARTED = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
 class AwayRedis:
@@ -39,3 +45,36 @@ def test_each_query_says_its_own_and_one_that_has_not_begun_says_nothing() -> No
     view = RedisView(client, "top")
     assert [status.sink for status in (view.status(), view.status("external")) if status] == ["redis", "external"]
     assert view.status("lake") is None
+
+
+def status(delivered: int, started: datetime = STARTED) -> QueryStatus:
+    return QueryStatus.model_construct(rows=RowTotals(delivered=delivered), started_at=started)
+
+
+def test_what_was_delivered_in_the_measured_time_is_counted_by_the_second() -> None:
+    assert delivered_per_second(status(1_000), status(3_500), 10.0) == 250.0
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(status(9_000), status(500, STARTED + timedelta(minutes=1))), (None, status(500)), (status(500), None)],
+    ids=["started again", "silent at first", "silent at the end"],
+)
+def test_a_job_that_was_not_there_all_the_time_has_no_rate(
+    before: QueryStatus | None, after: QueryStatus | None
+) -> None:
+    assert delivered_per_second(before, after, 10.0) is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [(249.7, "900 rows in 10 s, 250 messages/s delivered"), (None, "900 rows in 10 s, messages/s unknown: ")],
+)
+def test_the_summary_says_how_many_messages_were_delivered_or_that_it_is_unknown(rate: float | None, said: str) -> None:
+    report = Report(
+        setup_seconds=0.0, ready_seconds=20.0, duration_seconds=10.0, rate=100, inserted=900, events_per_second=rate,
+        redis=None, missed_probes=3, board_equals_reference=True, lost=0, doubled=0, lake=None, warehouse=None,
+        external=None, dead_letters={}, rss_mib={}, restarts={}, versions={},
+    )  # fmt: skip
+    assert said in report.summary()
+    assert "no sample, 3 probes missed" in report.summary()

@@ -31,3 +31,10 @@ class RedisView:
             return read_book(self._client).queries.get(sink)
         except RedisError:
             return None
+
+
+def delivered_per_second(before: QueryStatus | None, after: QueryStatus | None, seconds: float) -> float | None:
+    """Messages delivered per second between two looks; None unless both saw one process: its totals begin at 0."""
+    if before is None or after is None or before.started_at != after.started_at:
+        return None
+    return round((after.rows.delivered - before.rows.delivered) / seconds, 1)

@@ -54,8 +54,8 @@ class Report:
     """Rows per second that were asked for."""
     inserted: int
     """Rows committed to PostgreSQL in the measured time, probes included."""
-    events_per_second: float
-    """Messages delivered to the ranking per second of it."""
+    events_per_second: float | None
+    """Messages delivered to the ranking per second of it; None where the streaming job began anew meanwhile."""
     redis: Freshness | None
     """Commit -> visible in the ranking, by probe rows, after the warm-up."""
     missed_probes: int
@@ -93,7 +93,9 @@ class Report:
             f"commit -> visible p50 {_ms(self.warehouse.p50_ms)}, p99 {_ms(self.warehouse.p99_ms)}, "
             f"{self.warehouse.missed_probes} probes missed",
             "external: no records" if self.external is None else str(self.external),
-            f"{self.inserted} rows in {self.duration_seconds:.0f} s, {self.events_per_second:.0f} messages/s delivered",
+            f"{self.inserted} rows in {self.duration_seconds:.0f} s, " +
+            ("messages/s unknown: the streaming job began anew, or said nothing" if self.events_per_second is None else
+             f"{self.events_per_second:.0f} messages/s delivered"),
             f"commit -> visible: no sample, {self.missed_probes} probes missed" if seen is None else
             f"commit -> visible: p50 {seen.p50_ms:.0f} ms, p95 {seen.p95_ms:.0f} ms, p99 {seen.p99_ms:.0f} ms, "
             f"max {seen.max_ms:.0f} ms over {seen.samples} probes, {self.missed_probes} missed",

@@ -20,7 +20,7 @@ from engagement.demo.judge import Judge
 from engagement.demo.lake import count_dead_letters
 from engagement.demo.patience import Patience
 from engagement.demo.probe import FreshnessProbe, probe_interval
-from engagement.demo.redis_view import RedisView
+from engagement.demo.redis_view import RedisView, delivered_per_second
 from engagement.demo.report import LakeReport, Report, WarehouseReport, package_versions, tree_rss_mib
 from engagement.demo.versions import VersionComparison
 from engagement.demo.warehouse import Warehouse, WarehouseProbe
@@ -132,12 +132,12 @@ class Demo:
         self._probe.forget()
         self._warehouse_probe.forget()
         since = datetime.now(UTC)
-        began, rows_before, delivered_before = time.monotonic(), self._newest_event(), self._delivered()
+        began, rows_before, before = time.monotonic(), self._newest_event(), self._view.status()
         self._watch(stop, None if self._plan.duration_seconds is None else self._plan.duration_seconds)
         if stop.is_set() or ready is None:
             return None
         seconds, until = time.monotonic() - began, datetime.now(UTC)
-        delivered, rows = self._delivered() - delivered_before, self._newest_event() - rows_before
+        rows, after = self._newest_event() - rows_before, self._view.status()
         rss = self._memory()
         # What is inserted from here on could not be on the board yet when it is compared.
         self._load_ended.set()
@@ -158,7 +158,7 @@ class Demo:
             duration_seconds=round(seconds, 1),
             rate=self._plan.rate,
             inserted=rows,
-            events_per_second=round(delivered / seconds, 1),
+            events_per_second=delivered_per_second(before, after, seconds),
             redis=self._probe.freshness(),
             missed_probes=self._probe.missed,
             board_equals_reference=board.is_equal,
@@ -225,10 +225,6 @@ class Demo:
             time.monotonic() - self._started, status, self._probe, top or [], {**services, **jobs},
             f"{metrics_url(monitoring, monitoring.metrics_port)}/",
         )  # fmt: skip
-
-    def _delivered(self) -> int:
-        status = self._view.status()
-        return 0 if status is None else status.rows.delivered
 
     def _dead_letters(self) -> dict[str, int]:
         status = self._view.status()
