@@ -144,12 +144,13 @@ class Demo:
         self._children[-1].stop()
         ended = datetime.now(UTC)
         self._display.say("load has ended; waiting until everything is at rest, then comparing with the reference")
-        judge = Judge(self._connect, self._redis, self._settings, self._plan.sql_folder, self._display.say)
+        patience = Patience(stop)
+        judge = Judge(self._connect, self._redis, self._settings, self._plan.sql_folder, self._display.say, patience)
         board, lake = judge.board_at_rest(), judge.lake_at_rest(self._first_event)
         warehouse = self._warehouse_report(judge.warehouse_at_rest(self._plan.warehouse, self._first_event))
-        waiting = await_sent(lambda: self._view.status("external"), ended, Patience(stop))
+        waiting = await_sent(lambda: self._view.status("external"), ended, patience)
         self._probe.await_last(stop)
-        if stop.is_set():
+        if board is None or stop.is_set():
             return None
         lake_path = Path(self._settings.paths.lake_path)
         return Report(
