@@ -5,11 +5,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import psycopg2
+import pytest
+from redis.exceptions import ConnectionError as RedisAwayError
 from tests.unit.demo_clock import Alarm, Clock
 
 from engagement.demo.judge import Judge
 from engagement.demo.patience import Patience
 from engagement.demo.versions import VersionComparison
+from engagement.errors import TransientError, TransientSinkError
 from engagement.settings import SettingsFiles, resolve
 
 SQL = Path(__file__).resolve().parents[2] / "sql" / "reference"
@@ -70,12 +74,14 @@ class Board:
 
 
 class Warehouse:
-    """One that finds so much, from a time on."""
+    """One that is away until a time, and has everything from another on."""
 
-    def __init__(self, clock: Clock, rest: float = math.inf) -> None:
-        self.clock, self.rest = clock, rest
+    def __init__(self, clock: Clock, rest: float = math.inf, away_until: float = 0.0) -> None:
+        self.clock, self.rest, self.away_until = clock, rest, away_until
 
-    def compare(self, *_: object) -> VersionComparison:
+    def compare(self, *_: object, **__: object) -> VersionComparison:
+        if self.clock.now < self.away_until:
+            raise TransientSinkError("warehouse")
         return EQUAL if self.clock.now >= self.rest else LACKING
 
 
@@ -111,6 +117,13 @@ def lacking(_now: float) -> Totals:
 def until(seconds: float, totals: Callable[[float], Totals]) -> Callable[[float], Totals]:
     """So, and from then on as PostgreSQL has it."""
     return lambda now: totals(now) if now < seconds else full(now)
+
+
+def away(error: Exception) -> Callable[[float], Totals]:
+    def totals(_now: float) -> Totals:
+        raise error
+
+    return totals
 
 
 def test_a_board_is_equal_as_soon_as_nothing_is_missing(tmp_path: Path) -> None:
@@ -152,3 +165,35 @@ def test_a_table_is_looked_at_until_it_is_equal_or_patience_is_over(tmp_path: Pa
     assert court.said.count(f"  the warehouse is not at rest yet: {LACKING}") == 2
     assert court.judge.lake_at_rest(0) is None
     assert court.said[-1] == "  the lake is not at rest yet: no rows"
+
+
+def test_services_that_are_away_for_a_while_are_looked_at_again(tmp_path: Path) -> None:
+    postgres = Court(tmp_path, until(20, away(psycopg2.OperationalError("it starts up\nDETAIL: soon"))), full)
+    redis = Court(tmp_path, full, until(20, away(RedisAwayError("refused"))))
+    for court, why in ((postgres, "it starts up"), (redis, "refused")):
+        found = court.judge.board_at_rest()
+        assert found is not None
+        assert (found.is_equal, court.clock.now) == (True, 20)
+        assert court.said == [f"  the board is not at rest yet: {why}"]
+
+
+def test_a_board_that_could_never_be_compared_is_no_verdict(tmp_path: Path) -> None:
+    court = Court(tmp_path, full, away(RedisAwayError("refused")))
+    with pytest.raises(TransientError, match="could not be compared for 90 s: refused"):
+        court.judge.board_at_rest()
+
+
+def test_the_last_comparison_counts_where_the_board_could_not_be_looked_at_any_more(tmp_path: Path) -> None:
+    court = Court(tmp_path, full, lambda now: lacking(now) if now < 10 else away(RedisAwayError("refused"))(now))
+    found = court.judge.board_at_rest()
+    assert found is not None
+    assert (found.is_equal, found.lost) == (False, 1)
+
+
+def test_a_warehouse_that_is_away_is_looked_at_again_and_is_no_table_where_it_stays_away(tmp_path: Path) -> None:
+    court = Court(tmp_path, full, full)
+    back: Any = Warehouse(court.clock, rest=0, away_until=30)
+    assert (court.judge.warehouse_at_rest(back, 0), court.clock.now) == (EQUAL, 30)
+    assert court.said == ["  the warehouse is not at rest yet: warehouse: is not available"]
+    gone: Any = Warehouse(court.clock, away_until=math.inf)
+    assert court.judge.warehouse_at_rest(gone, 0) is None

@@ -3,22 +3,29 @@
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+import psycopg2
 from psycopg2.extensions import connection as Connection
 from redis import Redis
+from redis.exceptions import RedisError
 
 from engagement.demo.lake import compare_lake
 from engagement.demo.patience import Patience
 from engagement.demo.reference import BoardComparison, compare, expected_board, redis_seconds, window_of
 from engagement.demo.versions import VersionComparison
 from engagement.demo.warehouse import Warehouse
+from engagement.errors import EngagementError, TransientError, first_line
 from engagement.settings import Settings
 
 _REST_LIMIT_SECONDS = 90.0
 _LOOK_SECONDS = 1.0
 _TABLE_LOOK_SECONDS = 3.0
 _SHOWN = 10
+
+Found = TypeVar("Found", BoardComparison, VersionComparison)
 
 
 class Judge:
@@ -41,38 +48,57 @@ class Judge:
         self._patience = patience
 
     def board_at_rest(self) -> BoardComparison | None:
-        """The live window on the board against the rows; None when told to stop before it was compared."""
+        """The live window on the board against the rows; None when told to stop before it was compared.
+
+        Raises: TransientError when it could never be looked at.
+        """
         sql = (self._sql_folder / "board.sql").read_text()
-        window = timedelta(seconds=self._settings.redis.window_seconds)
-        found = None
-        for _ in self._patience.looks(_REST_LIMIT_SECONDS, _LOOK_SECONDS):
-            _, end = window_of(redis_seconds(self._redis), window)
-            with closing(self._connect()) as database:
-                expected = expected_board(database, sql, end - window, end)
-            found = compare(expected, self._redis, self._settings.redis.top_key, end)
-            moved = window_of(redis_seconds(self._redis), window)[1] != end
-            if found.is_equal and not moved:
-                break
-        for difference in found.differences[:_SHOWN] if found and not self._patience.stop.is_set() else ():
+        found, why = self._at_rest("board", _LOOK_SECONDS, lambda database: self._compare_board(database, sql))
+        if self._patience.stop.is_set():
+            return found
+        if found is None:
+            raise TransientError(f"the board could not be compared for {_REST_LIMIT_SECONDS:.0f} s: {why}")
+        for difference in found.differences[:_SHOWN]:
             self._say(f"  differs: {difference}")
         return found
 
     def lake_at_rest(self, after: int) -> VersionComparison | None:
-        """The lake's newest versions of events with an id above `after` against the rows; None without any."""
+        """The lake's newest versions of events with an id above `after` against the rows.
+
+        None without any, and where it could never be looked at.
+        """
         lake = Path(self._settings.paths.lake_path)
-        return self._at_rest("lake", lambda database: compare_lake(database, lake, self._sql_folder, after))
+        look = partial(compare_lake, lake=lake, sql_folder=self._sql_folder, after=after)
+        return self._at_rest("lake", _TABLE_LOOK_SECONDS, look)[0]
 
     def warehouse_at_rest(self, warehouse: Warehouse, after: int) -> VersionComparison | None:
         """The same of the warehouse."""
-        return self._at_rest("warehouse", lambda database: warehouse.compare(database, self._sql_folder, after))
+        look = partial(warehouse.compare, sql_folder=self._sql_folder, after=after)
+        return self._at_rest("warehouse", _TABLE_LOOK_SECONDS, look)[0]
 
-    def _at_rest(self, name: str, look: Callable[[Connection], VersionComparison | None]) -> VersionComparison | None:
-        found, said = None, ""
-        for _ in self._patience.looks(_REST_LIMIT_SECONDS, _TABLE_LOOK_SECONDS):
-            with closing(self._connect()) as database:
-                found = look(database)
-            if found is not None and found.is_equal:
-                break
-            if said != (said := f"  the {name} is not at rest yet: {found or 'no rows'}"):
-                self._say(said)
+    def _compare_board(self, database: Connection, sql: str) -> BoardComparison:
+        window = timedelta(seconds=self._settings.redis.window_seconds)
+        _, end = window_of(redis_seconds(self._redis), window)
+        expected = expected_board(database, sql, end - window, end)
+        found = compare(expected, self._redis, self._settings.redis.top_key, end)
+        if window_of(redis_seconds(self._redis), window)[1] != end:
+            raise TransientError("the window moved on meanwhile")
         return found
+
+    def _at_rest(self, name: str, every: float, look: Callable[[Connection], Found | None]) -> tuple[Found | None, str]:
+        """What was found last, and why it was not at rest; what is away for a moment is looked at again."""
+        found: Found | None = None
+        why = ""
+        for _ in self._patience.looks(_REST_LIMIT_SECONDS, every):
+            before = why
+            try:
+                with closing(self._connect()) as database:
+                    found = look(database)
+                if found is not None and found.is_equal:
+                    break
+                why = str(found or "no rows")
+            except (psycopg2.Error, RedisError, EngagementError) as error:
+                why = first_line(error)
+            if why != before:
+                self._say(f"  the {name} is not at rest yet: {why}")
+        return found, why

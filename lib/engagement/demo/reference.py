@@ -29,6 +29,9 @@ class BoardComparison:
         """Whether scores and totals agree for every content."""
         return not self.differences
 
+    def __str__(self) -> str:
+        return f"{len(self.differences)} of {self.contents} contents differ, {self.lost} lost, {self.doubled} doubled"
+
 
 def window_of(redis_now: float, window: timedelta) -> tuple[datetime, datetime]:
     """The live window at a Redis time: [E - window, E), E being the next full 10 s after now.

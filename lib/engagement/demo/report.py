@@ -63,9 +63,9 @@ class Report:
     lost: int
     doubled: int
     lake: LakeReport | None
-    """None while the lake has no rows."""
+    """None while the lake has no rows, or could not be read."""
     warehouse: WarehouseReport | None
-    """None while the warehouse has no table."""
+    """None while the warehouse has no table, or could not be read."""
     external: ExternalReport | None
     """None while nothing was recorded."""
     dead_letters: Mapping[str, int]
@@ -85,10 +85,10 @@ class Report:
         seen = self.redis
         lines = [
             f"board {_verdict(self.board_equals_reference)}: {self.lost} lost, {self.doubled} doubled",
-            "lake: no rows" if self.lake is None else
+            "lake: no rows seen" if self.lake is None else
             f"lake {_verdict(self.lake.equals_reference)}: "
             f"{self.lake.rows} row versions, {self.lake.dead_letters} dead letters",
-            "warehouse: no rows" if self.warehouse is None else
+            "warehouse: no rows seen" if self.warehouse is None else
             f"warehouse {_verdict(self.warehouse.equals_reference)}: {self.warehouse.rows} row versions, "
             f"commit -> visible p50 {_ms(self.warehouse.p50_ms)}, p99 {_ms(self.warehouse.p99_ms)}, "
             f"{self.warehouse.missed_probes} probes missed",
