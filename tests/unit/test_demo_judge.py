@@ -141,6 +141,21 @@ def test_a_board_that_never_shows_a_row_has_lost_it(tmp_path: Path) -> None:
     assert any(line.startswith("  differs: a: score 6.0, events 2") for line in court.said)
 
 
+def test_a_lost_row_that_leaves_the_window_after_a_quarter_of_it_was_lost_all_the_same(tmp_path: Path) -> None:
+    court = Court(tmp_path, lambda now: full(now) if now < 40 else lacking(now), lacking, minutes=2)
+    found = court.judge.board_at_rest()
+    assert found is not None
+    assert (found.is_equal, found.lost, court.clock.now) == (False, 1, 31)
+
+
+def test_an_empty_board_is_never_equal(tmp_path: Path) -> None:
+    court = Court(tmp_path, lambda _: {}, lambda _: {})
+    found = court.judge.board_at_rest()
+    assert found is not None
+    assert (found.is_equal, found.lost, found.doubled) == (False, 0, 0)
+    assert court.said == ["  the board is not at rest yet: an empty board proves nothing"]
+
+
 def test_who_is_told_to_stop_waits_for_nothing_to_come_to_rest(tmp_path: Path) -> None:
     court = Court(tmp_path, full, lacking, stop=5.5)
     warehouse: Any = Warehouse(court.clock)

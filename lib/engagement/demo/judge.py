@@ -21,6 +21,8 @@ from engagement.errors import EngagementError, TransientError, first_line
 from engagement.settings import Settings
 
 _REST_LIMIT_SECONDS = 90.0
+_WINDOW_SHARE = 0.25
+"""Of the window: no more patience with the board than that, since what it lost leaves the window meanwhile."""
 _LOOK_SECONDS = 1.0
 _TABLE_LOOK_SECONDS = 3.0
 _SHOWN = 10
@@ -50,14 +52,18 @@ class Judge:
     def board_at_rest(self) -> BoardComparison | None:
         """The live window on the board against the rows; None when told to stop before it was compared.
 
+        What is still forgiven: rows of the window's oldest part, which the board lost and which left the window while
+        it was looked at: as much of it as there is patience, 90 s and at most a quarter of the window.
+
         Raises: TransientError when it could never be looked at.
         """
         sql = (self._sql_folder / "board.sql").read_text()
-        found, why = self._at_rest("board", _LOOK_SECONDS, lambda database: self._compare_board(database, sql))
+        seconds = min(_REST_LIMIT_SECONDS, _WINDOW_SHARE * self._settings.redis.window_seconds)
+        found, why = self._at_rest("board", seconds, _LOOK_SECONDS, lambda rows: self._compare_board(rows, sql))
         if self._patience.stop.is_set():
             return found
         if found is None:
-            raise TransientError(f"the board could not be compared for {_REST_LIMIT_SECONDS:.0f} s: {why}")
+            raise TransientError(f"the board could not be compared for {seconds:.0f} s: {why}")
         for difference in found.differences[:_SHOWN]:
             self._say(f"  differs: {difference}")
         return found
@@ -69,12 +75,12 @@ class Judge:
         """
         lake = Path(self._settings.paths.lake_path)
         look = partial(compare_lake, lake=lake, sql_folder=self._sql_folder, after=after)
-        return self._at_rest("lake", _TABLE_LOOK_SECONDS, look)[0]
+        return self._at_rest("lake", _REST_LIMIT_SECONDS, _TABLE_LOOK_SECONDS, look)[0]
 
     def warehouse_at_rest(self, warehouse: Warehouse, after: int) -> VersionComparison | None:
         """The same of the warehouse."""
         look = partial(warehouse.compare, sql_folder=self._sql_folder, after=after)
-        return self._at_rest("warehouse", _TABLE_LOOK_SECONDS, look)[0]
+        return self._at_rest("warehouse", _REST_LIMIT_SECONDS, _TABLE_LOOK_SECONDS, look)[0]
 
     def _compare_board(self, database: Connection, sql: str) -> BoardComparison:
         window = timedelta(seconds=self._settings.redis.window_seconds)
@@ -85,11 +91,13 @@ class Judge:
             raise TransientError("the window moved on meanwhile")
         return found
 
-    def _at_rest(self, name: str, every: float, look: Callable[[Connection], Found | None]) -> tuple[Found | None, str]:
+    def _at_rest(
+        self, name: str, seconds: float, every: float, look: Callable[[Connection], Found | None]
+    ) -> tuple[Found | None, str]:
         """What was found last, and why it was not at rest; what is away for a moment is looked at again."""
         found: Found | None = None
         why = ""
-        for _ in self._patience.looks(_REST_LIMIT_SECONDS, every):
+        for _ in self._patience.looks(seconds, every):
             before = why
             try:
                 with closing(self._connect()) as database:

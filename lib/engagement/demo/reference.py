@@ -26,10 +26,12 @@ class BoardComparison:
 
     @property
     def is_equal(self) -> bool:
-        """Whether scores and totals agree for every content."""
-        return not self.differences
+        """Whether scores and totals agree for every content, of which there has to be one."""
+        return bool(self.contents) and not self.differences
 
     def __str__(self) -> str:
+        if not self.contents:
+            return "an empty board proves nothing"
         return f"{len(self.differences)} of {self.contents} contents differ, {self.lost} lost, {self.doubled} doubled"
 
 
