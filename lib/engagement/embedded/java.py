@@ -82,7 +82,7 @@ def _behind(java: Path) -> Path:
     """Tell the program itself where `java` is a script of a version manager, which needs that manager's environment."""
     if (home_of(java) / "bin" / "java").is_file():
         return java
-    asked = [java, "-XshowSettings:properties", "-version"]
+    asked = [str(java), "-XshowSettings:properties", "-version"]
     answer = subprocess.run(asked, capture_output=True, text=True, timeout=VERSION_SECONDS, check=False)
     found = re.search(r"^\s*java\.home = (.+)$", answer.stderr, re.MULTILINE)
     return Path(found[1]) / "bin" / "java" if found else java
