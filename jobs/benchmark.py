@@ -3,11 +3,11 @@
 import argparse
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 
 from engagement.benchmark import drain, history, isolation, monitoring, outage
 from engagement.benchmark.bench import Bench
+from engagement.benchmark.place import kept_alone
 from engagement.command import Command, Context, main, positive_float, positive_int
 from engagement.embedded.stack import Stack
 from engagement.settings import resolve
@@ -69,10 +69,10 @@ def run(context: Context) -> int:
     """Measure on a stack of its own beside the demo's, and remove it."""
     args, home = context.args, context.settings.paths.engagement_home / "benchmark"
     own = without_services(context.environment, home)
-    stack = Stack(home, own, SERVICES if args.name in NO_STREAM else None)
+    every = Stack(home, own)
+    stack = Stack(home, own, SERVICES) if args.name in NO_STREAM else every
     sink = args.sink or NO_STREAM.get(args.name, SINKS[0])
-    with ExitStack() as cleanup:
-        cleanup.callback(stack.down, purge=True)
+    with kept_alone(every, say):
         say("starting the embedded services")
         stack.up(say)
         environment = {**own, **stack.env()}
