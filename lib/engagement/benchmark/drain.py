@@ -23,6 +23,8 @@ _POLL_SECONDS = 0.05
 _START_LIMIT_SECONDS = 180.0
 _DRAIN_LIMIT_SECONDS = 300.0
 _SETTLED_SECONDS = 2.0
+_SETTLE_LIMIT_SECONDS = 600.0
+"""What a connector that lags may take; whoever else writes into this database would be waited for for ever."""
 _FETCH_MESSAGES = 10_000
 _FIRST_ROWS = 100
 
@@ -137,18 +139,30 @@ class DrainBenchmark:
 
     def _settled_ends(self, stop: threading.Event) -> Mapping[int, int]:
         """The topic's ends once the connector brings nothing more."""
-        ends, since = self._ends(), time.monotonic()
-        while time.monotonic() - since < _SETTLED_SECONDS and not stop.wait(_POLL_SECONDS):
-            newer = self._ends()
-            if newer != ends:
-                ends, since = newer, time.monotonic()
-        return ends
+        return settled(self._ends, stop, _SETTLED_SECONDS, _SETTLE_LIMIT_SECONDS)
 
     def _ends(self) -> Mapping[int, int]:
         return {partition: end for partition, (_, end) in self._positions.bounds().items()}
 
     def _status(self) -> QueryStatus | None:
         return read_book(self._redis).queries.get(self._sink)
+
+
+def settled(
+    look: Callable[[], Mapping[int, int]], stop: threading.Event, quiet_seconds: float, limit_seconds: float
+) -> Mapping[int, int]:
+    """What `look` gives once that has not changed for a while, or when told to stop.
+
+    Raises: TransientError when it still changes after the limit.
+    """
+    began = since = time.monotonic()
+    ends = look()
+    while time.monotonic() - since < quiet_seconds and not stop.wait(_POLL_SECONDS):
+        if time.monotonic() - began > limit_seconds:
+            raise TransientError(f"messages still come in after {limit_seconds:.0f} s: does something else write rows?")
+        if (newer := look()) != ends:
+            ends, since = newer, time.monotonic()
+    return ends
 
 
 def read_rate(topic: KafkaTopic, starts: Mapping[int, int], ends: Mapping[int, int]) -> float:
