@@ -8,7 +8,7 @@ from engagement.benchmark.bench import Bench
 from engagement.demo.probe import Freshness, FreshnessProbe
 
 SETTLE_SECONDS = 2.0
-"""After a change of arms, before samples count: probes of the other arm are still on their way."""
+"""After a change of arms, before samples count: what the other arm began is still being done."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,21 @@ class Turns:
     rounds: int
 
 
-def take_turns(probe: FreshnessProbe, arms: Sequence[Arm], turns: Turns, bench: Bench) -> dict[str, Freshness | None]:
-    """Commit -> visible of each arm, over all its turns; the first arm of a round is the last of the next one."""
+def take_turns(
+    probing: Callable[[], AbstractContextManager[FreshnessProbe]], arms: Sequence[Arm], turns: Turns, bench: Bench
+) -> dict[str, Freshness | None]:
+    """Commit -> visible of each arm, over all its turns; the first arm of a round is the last of the next one.
+
+    Each turn has a probe of its own, which ends while its arm is on: what it waits for then is that arm's as well.
+    """
     samples: dict[str, list[float]] = {arm.name: [] for arm in arms}
     for number in range(turns.rounds):
         for arm in arms if number % 2 == 0 else reversed(arms):
-            with arm.on():
+            with arm.on(), probing() as probe:
                 bench.stop.wait(SETTLE_SECONDS)
                 probe.forget()
                 bench.stop.wait(turns.seconds)
-                taken = probe.samples()
+            taken = probe.samples()
             samples[arm.name] += taken
             seen = Freshness.of(taken)
             bench.say(

@@ -75,12 +75,12 @@ class IsolationBenchmark:
     def _measure(self, job: Child, seconds: float, stop: threading.Event) -> list[float]:
         job.start()
         try:
-            with probing(self._settings) as probe:
+            with probing(self._settings, stop) as probe:
                 probe.await_first(stop, _READY_SECONDS, str(job.log))
                 stop.wait(seconds)
                 probe.forget()
                 stop.wait(seconds)
-                return probe.samples()
+            return probe.samples()
         finally:
             job.stop()
 

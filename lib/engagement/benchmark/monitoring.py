@@ -6,7 +6,7 @@ generator and the API are processes of their own. Both ways take turns, so that 
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import psutil
@@ -18,7 +18,7 @@ from engagement.benchmark.bench import Bench, MeasuredReport
 from engagement.benchmark.load import SteadyLoad, scraped_and_watched
 from engagement.benchmark.probing import probing
 from engagement.demo.children import Child, free_metrics_port, metrics_url
-from engagement.demo.probe import Freshness
+from engagement.demo.probe import Freshness, FreshnessProbe
 from engagement.settings import Settings
 from engagement.streaming.build import build_job
 from engagement.streaming.job import StreamingJob
@@ -103,17 +103,21 @@ class MonitoringBenchmark:
             for child in self._children:
                 child.start()
             streaming.start()
-            with probing(self._settings, PROBE_SECONDS) as probe:
+            with self._probing(bench.stop) as probe:
                 probe.await_first(bench.stop, READY_SECONDS, ", ".join(str(child.log) for child in self._children))
                 bench.say(f"warming up for {WARM_UP_SECONDS:.0f} s")
                 bench.stop.wait(WARM_UP_SECONDS)
-                found = take_turns(probe, self._arms(name, job), Turns(bench.seconds, bench.rounds), bench)
+            turns = Turns(bench.seconds, bench.rounds)
+            found = take_turns(lambda: self._probing(bench.stop), self._arms(name, job), turns, bench)
         finally:
             ended.set()
             streaming.join()
             for child in self._children:
                 child.stop()
         return self._report(name, bench.rate, found) if found else None
+
+    def _probing(self, stop: threading.Event) -> AbstractContextManager[FreshnessProbe]:
+        return probing(self._settings, stop, PROBE_SECONDS)
 
     def _arms(self, name: str, job: StreamingJob) -> list[Arm]:
         if name == "api":

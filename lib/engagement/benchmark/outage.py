@@ -66,6 +66,17 @@ class OutageReport(MeasuredReport):
         )
 
 
+@dataclass(frozen=True)
+class _Passed:
+    """What is known when all is sent, while the last probes are on their way."""
+
+    waiting: int
+    resumed_seconds: float
+    drain_seconds: float
+    before: Sequence[float]
+    meanwhile: Sequence[float]
+
+
 class OutageBenchmark:
     """One outage on a running stack; the constructor starts nothing."""
 
@@ -82,14 +93,15 @@ class OutageBenchmark:
         load.start()
         try:
             job.start()
-            with closing(self._positions), probing(bench.settings) as probe:
+            with closing(self._positions), probing(bench.settings, bench.stop) as probe:
                 probe.await_first(bench.stop, _READY_SECONDS, str(job.log))
-                return self._measure(probe)
+                passed = self._measure(probe)
+            return None if bench.stop.is_set() else self._report(passed, probe.samples())
         finally:
             job.stop()
             load.stop()
 
-    def _measure(self, probe: FreshnessProbe) -> OutageReport | None:
+    def _measure(self, probe: FreshnessProbe) -> _Passed:
         bench, topic_id = self._bench, self._positions.topic_id()
         self._phase(probe, _CALM_SECONDS, "warm-up")
         before = self._phase(probe, _CALM_SECONDS, "before")
@@ -100,23 +112,23 @@ class OutageBenchmark:
         self._partner.heal()
         bench.say(f"the receiver is back, {waiting:,} messages wait")
         resumed, seconds = self._await_sent(ends, topic_id)
-        draining = probe.samples()
-        if bench.stop.is_set():
-            return None
+        return _Passed(waiting, resumed, seconds, before, meanwhile)
+
+    def _report(self, passed: _Passed, draining: Sequence[float]) -> OutageReport:
         several, overtaken = self._partner.order()
         moved = self._moved(overtaken)
         return OutageReport(
-            rate=bench.rate,
-            outage_seconds=bench.seconds,
-            waiting=waiting,
-            resumed_seconds=round(resumed, 1),
-            drain_seconds=round(seconds, 1),
+            rate=self._bench.rate,
+            outage_seconds=self._bench.seconds,
+            waiting=passed.waiting,
+            resumed_seconds=round(passed.resumed_seconds, 1),
+            drain_seconds=round(passed.drain_seconds, 1),
             several_versions=several,
             out_of_order=len(overtaken) - moved,
             moved_out_of_order=moved,
             repeats=self._partner.repeats(),
-            before=_found(before),
-            meanwhile=_found(meanwhile),
+            before=_found(passed.before),
+            meanwhile=_found(passed.meanwhile),
             draining=_found(draining),
         )
 

@@ -14,12 +14,20 @@ from engagement.settings import Settings
 _PROBE_SECONDS = 0.3
 """So the 4,000 contents of the probe last for two windows; much faster, it would run out of those not yet ranked."""
 _JOIN_SECONDS = 70.0
+"""Told to end, the probe still looks for what is on its way: a minute long, if it does not show."""
+_INTERRUPTED_SECONDS = 2.0
 _TIMEOUT_SECONDS = 5
 
 
 @contextmanager
-def probing(settings: Settings, every_seconds: float = _PROBE_SECONDS) -> Iterator[FreshnessProbe]:
-    """Commit rows and look for them in the ranking for as long as the context lasts."""
+def probing(
+    settings: Settings, stop: threading.Event, every_seconds: float = _PROBE_SECONDS
+) -> Iterator[FreshnessProbe]:
+    """Commit rows for as long as the context lasts, and look for them in the ranking.
+
+    Only afterwards does the probe have the samples of all of them: those still on their way are the slowest. Nobody
+    waits for these after a failure, or once told to stop.
+    """
     redis = Redis.from_url(
         settings.redis.url.get_secret_value(), decode_responses=True, socket_timeout=_TIMEOUT_SECONDS
     )
@@ -34,9 +42,12 @@ def probing(settings: Settings, every_seconds: float = _PROBE_SECONDS) -> Iterat
     done = threading.Event()
     thread = threading.Thread(target=probe.run, args=(done,), daemon=True)
     thread.start()
+    patience = _INTERRUPTED_SECONDS
     try:
         yield probe
+        if not stop.is_set():
+            patience = _JOIN_SECONDS
     finally:
         done.set()
-        thread.join(_JOIN_SECONDS)
+        thread.join(patience)
         redis.close()
