@@ -26,6 +26,8 @@ _SETTLED_SECONDS = 2.0
 _SETTLE_LIMIT_SECONDS = 600.0
 """What a connector that lags may take; whoever else writes into this database would be waited for for ever."""
 _FETCH_MESSAGES = 10_000
+_FETCH_SECONDS = 0.01
+"""Short, for a fetch that does not get so many ends only then, and the last one's wait is on the reader's clock."""
 _FIRST_ROWS = 100
 
 
@@ -173,7 +175,7 @@ def read_rate(topic: KafkaTopic, starts: Mapping[int, int], ends: Mapping[int, i
         consumer.assign([TopicPartition(topic.topic, partition, starts[partition]) for partition in left])
         began, count = time.perf_counter(), 0
         while left and time.perf_counter() - began < _DRAIN_LIMIT_SECONDS:
-            places = [(m.partition(), m.offset()) for m in consumer.consume(_FETCH_MESSAGES, timeout=1.0)]
+            places = [(m.partition(), m.offset()) for m in consumer.consume(_FETCH_MESSAGES, _FETCH_SECONDS)]
             count += len(places)
             # The last offset is a transaction's marker, which no client gets to see.
             left -= {number for number, at in places if number is not None and (at or 0) >= ends[number] - 2}

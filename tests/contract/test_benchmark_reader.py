@@ -1,0 +1,45 @@
+"""The reader that a drain is compared with, against a real Kafka."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from engagement.benchmark.drain import read_rate
+from engagement.embedded.kafka import Kafka
+from engagement.embedded.site import Site
+from engagement.sources.kafka import KafkaTopic, TopicPositions
+
+pytestmark = pytest.mark.timeout(240)
+
+MESSAGES = 100
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Kafka alone."""
+    service = Kafka(Site(tmp_path_factory.mktemp("engagement-home"), {}))
+    service.up()
+    service.site.release_ports()
+    yield service.address()
+    service.stop()
+
+
+def test_the_reader_is_timed_until_the_last_message_and_not_while_it_waits_for_more(broker: str) -> None:
+    client = {"bootstrap.servers": broker}
+    admin = AdminClient(client)
+    admin.create_topics([NewTopic("events", num_partitions=1, replication_factor=1)])["events"].result()
+    producer = Producer({**client, "transactional.id": "test"})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for number in range(MESSAGES):
+        producer.produce("events", str(number).encode())
+    producer.commit_transaction(30)
+    topic = KafkaTopic("events", broker, "test", client_properties=client)
+    with closing(TopicPositions(topic)) as positions:
+        ends = {partition: end for partition, (_, end) in positions.bounds().items()}
+    assert ends == {0: MESSAGES + 1}
+    assert read_rate(topic, {0: 0}, ends) > MESSAGES  # which took less than a second, that is
