@@ -10,7 +10,7 @@ from engagement.benchmark.bench import Bench
 from engagement.benchmark.place import kept_alone
 from engagement.command import Command, Context, main, positive_float, positive_int
 from engagement.embedded.stack import Stack
-from engagement.settings import resolve
+from engagement.settings import declared_settings, resolve
 from engagement.streaming import SINKS
 
 BENCHMARKS = {
@@ -65,6 +65,11 @@ def without_services(environment: Mapping[str, str], home: Path) -> dict[str, st
     return {**kept, "ENGAGEMENT_HOME": str(home)}
 
 
+def usual_load() -> dict[str, str]:
+    """The generator's settings as if nobody had set them: only the options say how much is written, and how fast."""
+    return {each.name: str(each.default) for each in declared_settings() if each.section == "generation"}
+
+
 def run(context: Context) -> int:
     """Measure on a stack of its own beside the demo's, and remove it."""
     args, home = context.args, context.settings.paths.engagement_home / "benchmark"
@@ -75,7 +80,7 @@ def run(context: Context) -> int:
     with kept_alone(every, say):
         say("starting the embedded services")
         stack.up(say)
-        environment = {**own, **stack.env()}
+        environment = {**own, **usual_load(), **stack.env()}
         settings = resolve(environment, context.files).settings
         wanted = (args.rows, args.rate, args.seconds, args.rounds, sink)
         report = BENCHMARKS[args.name][0](Bench(settings, environment, home, *wanted, context.stop, say))

@@ -11,6 +11,7 @@ import pytest
 
 from engagement.benchmark.arms import Arm, Turns, take_turns
 from engagement.benchmark.bench import Bench
+from engagement.benchmark.pace import Pace
 from engagement.demo.probe import Freshness
 from engagement.settings import SettingsFiles, load_settings
 
@@ -61,6 +62,6 @@ def test_what_a_turn_leaves_on_its_way_is_waited_for_in_that_turn_and_counted_fo
         probe.end()
 
     arms = [Arm(name, partial(arm, name)) for name in ("plain", "looked at")]
-    found = take_turns(probing, arms, Turns(60.0, 2), bench)
+    found = take_turns(probing, arms, Turns(60.0, 2), bench, Pace(lambda: 0))
     assert found == {"plain": Freshness.of([1, 2, 1, 2]), "looked at": Freshness.of([1, 4, 1, 4])}
     assert on == ["plain", "none", "looked at", "none", "looked at", "none", "plain", "none"]

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from engagement.benchmark.bench import Bench
+from engagement.benchmark.pace import Pace
 from engagement.demo.probe import Freshness, FreshnessProbe
 
 SETTLE_SECONDS = 2.0
@@ -28,7 +29,11 @@ class Turns:
 
 
 def take_turns(
-    probing: Callable[[], AbstractContextManager[FreshnessProbe]], arms: Sequence[Arm], turns: Turns, bench: Bench
+    probing: Callable[[], AbstractContextManager[FreshnessProbe]],
+    arms: Sequence[Arm],
+    turns: Turns,
+    bench: Bench,
+    pace: Pace,
 ) -> dict[str, Freshness | None]:
     """Commit -> visible of each arm, over all its turns; the first arm of a round is the last of the next one.
 
@@ -40,7 +45,8 @@ def take_turns(
             with arm.on(), probing() as probe:
                 bench.stop.wait(SETTLE_SECONDS)
                 probe.forget()
-                bench.stop.wait(turns.seconds)
+                with pace.measured():
+                    bench.stop.wait(turns.seconds)
             taken = probe.samples()
             samples[arm.name] += taken
             seen = Freshness.of(taken)

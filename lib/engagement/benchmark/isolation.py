@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from engagement.benchmark.bench import Bench, MeasuredReport
+from engagement.benchmark.pace import Pace, came
 from engagement.benchmark.probing import probing
 from engagement.benchmark.slow_proxy import SlowProxy
 from engagement.demo.children import Child
@@ -24,7 +25,9 @@ class IsolationReport(MeasuredReport):
     """What was measured."""
 
     rate: int
-    """Rows per second committed to PostgreSQL meanwhile."""
+    """Rows per second that were asked for."""
+    inserted_per_second: float
+    """Rows per second that came into PostgreSQL while it was measured, probes included."""
     trouble: str
     alone: Freshness
     """Commit -> visible in the ranking without it: with Redis alone, or, for the external system, with all sinks."""
@@ -38,7 +41,7 @@ class IsolationReport(MeasuredReport):
         return (
             f"ranking alone: {_line(self.alone)}\n"
             f"beside {self.trouble}: {_line(self.beside)}\n"
-            f"p99 ratio {self.p99_ratio:.2f}"
+            f"p99 ratio {self.p99_ratio:.2f}; {came(self.inserted_per_second, self.rate)}"
         )
 
 
@@ -49,6 +52,8 @@ class IsolationBenchmark:
         self._settings = settings
         self._load = load
         self._say = say
+        self.pace = Pace.of(settings)
+        """What came meanwhile."""
 
     def run(
         self, alone: Child, beside: Child, rounds: int, seconds: float, stop: threading.Event
@@ -79,18 +84,21 @@ class IsolationBenchmark:
                 probe.await_first(stop, _READY_SECONDS, str(job.log))
                 stop.wait(seconds)
                 probe.forget()
-                stop.wait(seconds)
+                with self.pace.measured():
+                    stop.wait(seconds)
             return probe.samples()
         finally:
             job.stop()
 
 
-def report(rate: int, trouble: str, alone: Sequence[float], beside: Sequence[float]) -> IsolationReport:
+def report(
+    rate: int, inserted_per_second: float, trouble: str, alone: Sequence[float], beside: Sequence[float]
+) -> IsolationReport:
     """Put the figures together. Raises: TransientError without samples."""
     quiet, loud = Freshness.of(alone), Freshness.of(beside)
     if quiet is None or loud is None:
         raise TransientError("no probe was seen, so there is nothing to compare")
-    return IsolationReport(rate, trouble, quiet, loud, round(loud.p99_ms / quiet.p99_ms, 2))
+    return IsolationReport(rate, inserted_per_second, trouble, quiet, loud, round(loud.p99_ms / quiet.p99_ms, 2))
 
 
 def _line(seen: Freshness) -> str:
@@ -128,4 +136,4 @@ def _compare(bench: Bench, trouble: str, alone: Child, beside: Child) -> Isolati
     load = bench.job("generate", "--mode", "continuous", "--rate", str(bench.rate))
     benchmark = IsolationBenchmark(bench.settings, load, bench.say)
     found = benchmark.run(alone, beside, bench.rounds, bench.seconds, bench.stop)
-    return None if found is None else report(bench.rate, trouble, *found)
+    return None if found is None else report(bench.rate, benchmark.pace.rows_per_second, trouble, *found)

@@ -16,6 +16,7 @@ from redis import Redis
 from engagement.benchmark.arms import Arm, Turns, take_turns
 from engagement.benchmark.bench import Bench, MeasuredReport
 from engagement.benchmark.load import SteadyLoad, scraped_and_watched
+from engagement.benchmark.pace import Pace, came
 from engagement.benchmark.probing import probing
 from engagement.demo.children import Child, free_metrics_port, metrics_url
 from engagement.demo.probe import Freshness, FreshnessProbe
@@ -37,6 +38,9 @@ class MonitoringReport(MeasuredReport):
 
     name: str
     rate: int
+    """Rows per second that were asked for."""
+    inserted_per_second: float
+    """Rows per second that came into PostgreSQL while it was measured, probes included."""
     plain: Freshness | None
     """Commit -> visible without."""
     looked_at: Freshness | None
@@ -54,7 +58,8 @@ class MonitoringReport(MeasuredReport):
         seen = f"{self.plain.samples} and {self.looked_at.samples} probes"
         lines = [
             f"{self.name}: board p99 {self.plain.p99_ms:.0f} ms without, {self.looked_at.p99_ms:.0f} ms with: "
-            f"{self.ratio} times (p50 {self.plain.p50_ms:.0f} and {self.looked_at.p50_ms:.0f} ms; {seen})"
+            f"{self.ratio} times (p50 {self.plain.p50_ms:.0f} and {self.looked_at.p50_ms:.0f} ms; {seen}); "
+            f"{came(self.inserted_per_second, self.rate)}"
         ]
         if self.requests:
             each = ", ".join(f"{path} {value:.1f} ms" for path, value in self.request_p99_ms.items())
@@ -91,6 +96,7 @@ class MonitoringBenchmark:
     def __init__(self, settings: Settings, children: Sequence[Child], url: str) -> None:
         self._settings, self._children, self._url = settings, children, url
         self._redis = Redis.from_url(settings.redis.url.get_secret_value(), decode_responses=True, socket_timeout=5)
+        self._pace = Pace.of(settings)
         self._load = SteadyLoad(url, self._paths, REQUESTS_PER_SECOND)
 
     def run(self, name: str, bench: Bench) -> MonitoringReport | None:
@@ -107,8 +113,8 @@ class MonitoringBenchmark:
                 probe.await_first(bench.stop, READY_SECONDS, ", ".join(str(child.log) for child in self._children))
                 bench.say(f"warming up for {WARM_UP_SECONDS:.0f} s")
                 bench.stop.wait(WARM_UP_SECONDS)
-            turns = Turns(bench.seconds, bench.rounds)
-            found = take_turns(lambda: self._probing(bench.stop), self._arms(name, job), turns, bench)
+            arms, turns = self._arms(name, job), Turns(bench.seconds, bench.rounds)
+            found = take_turns(lambda: self._probing(bench.stop), arms, turns, bench, self._pace)
         finally:
             ended.set()
             streaming.join()
@@ -156,4 +162,7 @@ class MonitoringBenchmark:
         ratio = round(looked_at.p99_ms / plain.p99_ms, 3) if plain and looked_at else None
         latencies = self._load.latencies
         count = sum(map(len, latencies.seconds.values()))
-        return MonitoringReport(name, rate, plain, looked_at, ratio, latencies.p99_ms(), count, latencies.failures)
+        return MonitoringReport(
+            name, rate, self._pace.rows_per_second, plain, looked_at, ratio,
+            latencies.p99_ms(), count, latencies.failures,
+        )  # fmt: skip

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from deltalake import DeltaTable
 
 from engagement.benchmark.bench import Bench, MeasuredReport
+from engagement.benchmark.pace import Pace, came
 from engagement.benchmark.probing import probing
 from engagement.benchmark.receiver import Overtaken, Partner
 from engagement.demo.probe import Freshness, FreshnessProbe
@@ -31,7 +32,9 @@ class OutageReport(MeasuredReport):
     """What was measured."""
 
     rate: int
-    """Rows inserted per second, before, meanwhile and after."""
+    """Rows per second that were asked for."""
+    inserted_per_second: float
+    """Rows per second that came into PostgreSQL before, meanwhile and until all was sent, probes included."""
     outage_seconds: float
     waiting: int
     """Messages without an outcome when the receiver was back."""
@@ -62,7 +65,7 @@ class OutageReport(MeasuredReport):
             f"events with several versions {self.out_of_order} came out of order, and {self.moved_out_of_order} that "
             f"had moved between contents; {self.repeats} keys came again\n"
             f"ranking, p99: {self.before.p99_ms:.0f} ms before, {self.meanwhile.p99_ms:.0f} ms during the outage, "
-            f"{self.draining.p99_ms:.0f} ms while the backlog was sent"
+            f"{self.draining.p99_ms:.0f} ms while the backlog was sent; {came(self.inserted_per_second, self.rate)}"
         )
 
 
@@ -85,6 +88,7 @@ class OutageBenchmark:
         self._partner = Partner(bench.settings.external)
         self._positions = TopicPositions(kafka_topic(bench.settings.kafka))
         self._deliveries = deliveries_table(bench.settings.paths.lake_path)
+        self._pace = Pace.of(bench.settings)
 
     def run(self) -> OutageReport | None:
         """Measure; None when told to stop. Raises: TransientError when a step takes minutes."""
@@ -95,7 +99,9 @@ class OutageBenchmark:
             job.start()
             with closing(self._positions), probing(bench.settings, bench.stop) as probe:
                 probe.await_first(bench.stop, _READY_SECONDS, str(job.log))
-                passed = self._measure(probe)
+                self._phase(probe, _CALM_SECONDS, "warm-up")
+                with self._pace.measured():
+                    passed = self._measure(probe)
             return None if bench.stop.is_set() else self._report(passed, probe.samples())
         finally:
             job.stop()
@@ -103,7 +109,6 @@ class OutageBenchmark:
 
     def _measure(self, probe: FreshnessProbe) -> _Passed:
         bench, topic_id = self._bench, self._positions.topic_id()
-        self._phase(probe, _CALM_SECONDS, "warm-up")
         before = self._phase(probe, _CALM_SECONDS, "before")
         self._partner.fail({"status": 503})
         meanwhile = self._phase(probe, bench.seconds, "the receiver answers 503")
@@ -119,6 +124,7 @@ class OutageBenchmark:
         moved = self._moved(overtaken)
         return OutageReport(
             rate=self._bench.rate,
+            inserted_per_second=self._pace.rows_per_second,
             outage_seconds=self._bench.seconds,
             waiting=passed.waiting,
             resumed_seconds=round(passed.resumed_seconds, 1),
