@@ -8,7 +8,7 @@ from pathlib import Path
 from engagement.benchmark import drain, history, isolation, monitoring, outage
 from engagement.benchmark.bench import Bench
 from engagement.benchmark.place import kept_alone
-from engagement.command import Command, Context, main, positive_float, positive_int
+from engagement.command import Command, Context, main, positive_float, positive_int, writable_file
 from engagement.embedded.stack import Stack
 from engagement.settings import declared_settings, resolve
 from engagement.streaming import SINKS
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=positive_float, metavar="S", default=60.0, help=seconds)
     rounds = "isolation, api, monitoring: turns of each of the two ways that are compared (default: %(default)s)"
     add("--rounds", type=positive_int, metavar="N", default=2, help=rounds)
-    add("--report", type=Path, metavar="FILE", help="write what was measured as JSON")
+    add("--report", type=writable_file, metavar="FILE", help="write what was measured as JSON")
 
 
 def say(text: str) -> None:
@@ -86,9 +86,9 @@ def run(context: Context) -> int:
         report = BENCHMARKS[args.name][0](Bench(settings, environment, home, *wanted, context.stop, say))
     if report is None:
         return 1
+    say(report.summary())
     if args.report:
         report.write(args.report)
-    say(report.summary())
     return 0
 
 

@@ -4,11 +4,10 @@ import argparse
 import sys
 import time
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 from rich.console import Console
 
-from engagement.command import Command, Context, hold_off_signals, main, positive_float, positive_int
+from engagement.command import Command, Context, hold_off_signals, main, positive_float, positive_int, writable_file
 from engagement.demo.children import Child, child_environment, free_metrics_port
 from engagement.demo.display import LineDisplay, LiveDisplay
 from engagement.demo.probe import check_ranking_size
@@ -28,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--duration", type=positive_float, metavar="S", help="end by itself after S seconds, and judge the result")
     add("--rate", type=positive_int, metavar="N", default=DEFAULT_RATE, help="rows per second (default: %(default)s)")
-    add("--report", type=Path, metavar="FILE", help="write what was measured as JSON; needs --duration")
+    add("--report", type=writable_file, metavar="FILE", help="write what was measured as JSON; needs --duration")
 
 
 def say(text: str) -> None:
@@ -80,9 +79,9 @@ def run(context: Context) -> int:
         report = Demo(plan, stack, children, settings, display).run(context.stop)
     if report is None:
         return 0
+    say(report.summary())
     if context.args.report:
         report.write(context.args.report)
-    say(report.summary())
     return 0 if report.succeeded else 1
 
 

@@ -5,13 +5,13 @@ A job declares a Command and calls `main`; it holds no other process handling of
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from os import environ
 from pathlib import Path
 from types import FrameType
 
@@ -71,7 +71,7 @@ def main(
 ) -> int:
     """Run the command and return its exit code: 0 done, 1 failed, 2 bad usage or configuration."""
     words = list(sys.argv[1:] if argv is None else argv)
-    variables = dict(environ if env is None else env)
+    variables = dict(os.environ if env is None else env)
     place = files or SettingsFiles(project_folder())
     own, spark_options = split_spark_options(words)
     parser = build_parser(command)
@@ -146,6 +146,18 @@ def percentage(text: str) -> float:
     if number > 100:  # noqa: PLR2004 - per cent
         raise argparse.ArgumentTypeError(f"{text!r} must be at most 100")
     return number
+
+
+def writable_file(text: str) -> Path:
+    """Parse an argument that names a file which a command writes at its end: what it lacks is told at the beginning."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}: there is no folder {str(path.parent)!r}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written")
+    return path
 
 
 def report_config(name: str, error: ConfigError) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from jobs import benchmark, demo
 
 from engagement.command import (
     Command,
@@ -15,6 +16,7 @@ from engagement.command import (
     percentage,
     positive_float,
     positive_int,
+    writable_file,
 )
 from engagement.errors import ConfigError, EngagementError
 from engagement.settings import SettingsFiles
@@ -195,3 +197,40 @@ def test_numbers_out_of_range_are_refused(parse: Callable[[str], float], text: s
 
 def test_numbers_in_range_are_taken() -> None:
     assert (positive_int("5"), positive_float("0.5"), percentage("100")) == (5, 0.5, 100)
+
+
+@pytest.mark.parametrize(
+    ("named", "problem"), [("missing/r.json", "there is no folder"), (".", "is a folder"), ("file/r.json", "no folder")]
+)
+def test_a_file_that_could_not_be_written_at_the_end_is_refused_at_the_beginning(
+    tmp_path: Path, named: str, problem: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(argparse.ArgumentTypeError, match=problem):
+        writable_file(str(tmp_path / named))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.parametrize("named", ["new.json", "old.json"])
+def test_so_is_one_that_the_caller_may_not_write(tmp_path: Path, named: str) -> None:
+    (tmp_path / "old.json").touch(0o400)
+    tmp_path.chmod(0o500)
+    with pytest.raises(argparse.ArgumentTypeError, match="cannot be written"):
+        writable_file(str(tmp_path / named))
+
+
+def test_a_file_that_can_be_written_is_taken_whether_it_is_there_or_not(tmp_path: Path) -> None:
+    (tmp_path / "old.json").touch()
+    for path in (tmp_path / "new.json", tmp_path / "old.json", Path("/dev/null"), Path("r.json")):
+        assert writable_file(str(path)) == path
+    assert not (tmp_path / "new.json").exists()
+
+
+@pytest.mark.parametrize(("tried", "words"), [(benchmark.COMMAND, ["drain"]), (demo.COMMAND, ["--duration", "60"])])
+def test_a_report_that_has_nowhere_to_go_is_2_before_anything_is_started(
+    tried: Command, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = str(tmp_path / "missing" / "r.json")
+    assert start(tried, *words, "--report", nowhere, env={"ENGAGEMENT_HOME": str(tmp_path / "home")}) == 2
+    assert f"argument --report: '{nowhere}': there is no folder" in capsys.readouterr().err
+    assert not (tmp_path / "home").exists()
