@@ -368,3 +368,11 @@ def test_a_database_of_the_caller_is_what_the_connector_reads(tmp_path: Path) ->
 )
 def test_the_connector_keeps_the_promises_of_the_topic(setting: str, value: str) -> None:
     assert json.loads(CONNECTOR_FILE.read_text())[setting] == value
+
+
+def test_a_purge_leaves_nothing_of_what_jobs_have_noted(tmp_path: Path) -> None:
+    """Or a backfill of a new stack would go on with that of the old one."""
+    for name in ("backfill", "checkpoints", "lake", "logs"):
+        (tmp_path / name).mkdir()
+    Stack(tmp_path, {}, names=()).down(purge=True)
+    assert not tmp_path.exists()

@@ -28,7 +28,8 @@ from engagement.settings.sources import DEFAULT, STACK, STACK_FILE
 SERVICES: tuple[type[Service], ...] = (Postgres, Kafka, Redis, BigQuery, Receiver, Connect)
 LOCK_SECONDS = 300.0
 # What --purge may remove; ENGAGEMENT_HOME could be set to a folder that holds other things as well.
-PURGED = ("checkpoints", "demo", "lake", "logs", "run", "secrets", "ports.json", STACK_FILE, "stack.lock", "demo.lock")
+_FOLDERS = ("backfill", "checkpoints", "demo", "lake", "logs", "run", "secrets")
+PURGED = (*_FOLDERS, "ports.json", STACK_FILE, "stack.lock", "demo.lock")
 
 
 def silent(_line: str) -> None:
