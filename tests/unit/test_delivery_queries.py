@@ -261,6 +261,18 @@ def test_the_job_rests_between_its_looks_when_one_query_has_ended_before_the_oth
     assert len(looks) <= 30
 
 
+def test_what_a_sink_has_to_tell_does_not_wait_for_kafka(tmp_path: Path) -> None:
+    """Its breaker opens while brokers are away, too; and whoever is alarmed by it waits long enough as it is."""
+    stop, told = threading.Event(), list[object]()
+    nothing = cast("Any", Nothing())
+    nothing.client = nothing.measures = nothing
+    query = query_of(tmp_path, BrokenSink(RuntimeError("the end of this test")), States(), Runner(), stop)
+    running = RunningQuery(query, nothing, nothing, nothing, lambda: None, measure=told.append)
+    with pytest.raises(PermanentError, match="the end of this test"):
+        StreamingJob([running], nothing, nothing, 60.0, stop).run()
+    assert nothing in told
+
+
 def test_a_client_that_cannot_be_made_is_a_matter_of_settings() -> None:
     secured = {"bootstrap.servers": "localhost:1", "security.protocol": "SSL", "ssl.ca.location": "/no/such"}
     topic = KafkaTopic("events", "localhost:1", "test", client_properties=secured)

@@ -47,7 +47,7 @@ class RunningQuery:
     content_changed: Callable[[], None]
     """Called after the catalogue has been read again."""
     measure: Callable[[Measures], None] = nothing_more
-    """Called every 2 s: what the sink has to tell beside what every query reports."""
+    """Called twice a second: what the sink has to tell beside what every query reports."""
     leads: bool = False
     """Whether the others begin after it: their beginnings, all at once, would hold it up on a small machine."""
 
@@ -140,6 +140,7 @@ class StreamingJob:
         if not self.measuring.is_set():
             return
         for each in self._queries:
+            each.measure(self._status.measures)
             each.board.flush(self._status.client, force=force)
         self._status.measures.flush(self._status.client, force=force)
 
@@ -173,7 +174,6 @@ class StreamingJob:
             if (held := each.query.taken) is not None:
                 taken = {p: held.get(p, first) for p, (first, _) in bounds.items()}
                 each.board.record_lag({p: end - taken[p] for p, end in ends.items()}, self._lag.waited(taken, now))
-            each.measure(self._status.measures)
 
     def _record_memory(self) -> None:
         self._status.measures.set(PROCESS_MEMORY, tree_rss_bytes(os.getpid()), process=PROCESS)
