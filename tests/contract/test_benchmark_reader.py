@@ -1,6 +1,5 @@
 """The reader that a drain is compared with, against a real Kafka."""
 
-from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
@@ -9,23 +8,11 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from engagement.benchmark.drain import read_rate
-from engagement.embedded.kafka import Kafka
-from engagement.embedded.site import Site
 from engagement.sources.kafka import KafkaTopic, TopicPositions
 
 pytestmark = pytest.mark.timeout(240)
 
 MESSAGES = 100
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Kafka alone."""
-    service = Kafka(Site(tmp_path_factory.mktemp("engagement-home"), {}))
-    service.up()
-    service.site.release_ports()
-    yield service.address()
-    service.stop()
 
 
 def test_the_reader_is_timed_until_the_last_message_and_not_while_it_waits_for_more(broker: str) -> None:

@@ -25,8 +25,6 @@ from engagement.dead_letters.replay import Replay, Replayer
 from engagement.dead_letters.selection import TRANSFORM, Selection
 from engagement.dead_letters.table import LetterTable
 from engagement.dead_letters.topic import ReplayTopic
-from engagement.embedded.kafka import Kafka
-from engagement.embedded.site import Site
 from engagement.errors import PermanentError
 
 pytestmark = pytest.mark.timeout(240)
@@ -34,16 +32,6 @@ pytestmark = pytest.mark.timeout(240)
 GOOD = created().value or b""
 OTHER = created(id=2).value or b""
 READ_SECONDS = 30.0
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Kafka alone."""
-    service = Kafka(Site(tmp_path_factory.mktemp("engagement-home"), {}))
-    service.up()
-    service.site.release_ports()
-    yield service.address()
-    service.stop()
 
 
 class Bench:
