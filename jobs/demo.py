@@ -3,11 +3,21 @@
 import argparse
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
+from functools import partial
 
 from rich.console import Console
 
-from engagement.command import Command, Context, hold_off_signals, main, positive_float, positive_int, writable_file
+from engagement.command import (
+    Command,
+    Context,
+    hold_off_signals,
+    if_heard,
+    main,
+    positive_float,
+    positive_int,
+    writable_file,
+)
 from engagement.demo.children import Child, child_environment, free_metrics_port
 from engagement.demo.display import LineDisplay, LiveDisplay
 from engagement.demo.probe import check_ranking_size
@@ -36,12 +46,6 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def say_if_heard(text: str) -> None:
-    """The same where the terminal may be gone: that must not keep services from being stopped."""
-    with suppress(OSError):
-        say(text)
-
-
 def run(context: Context) -> int:
     """Bring everything up, watch it, take it down; 0 only if an unattended run ended with an exact board."""
     began = time.monotonic()
@@ -52,7 +56,7 @@ def run(context: Context) -> int:
     home = stack.home
     with ExitStack() as cleanup:
         cleanup.enter_context(stack.kept_by_demo())
-        cleanup.callback(stack.down, progress=say_if_heard)
+        cleanup.callback(stack.down, progress=partial(if_heard, say))
         cleanup.callback(hold_off_signals)
         say("demo: starting PostgreSQL, Kafka, Connect, Redis, BigQuery and a receiver")
         stack.up(say)

@@ -1,9 +1,10 @@
 """The folder of a benchmark, below ENGAGEMENT_HOME: its services live and end there, and it is one benchmark's only."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
-from engagement.command import hold_off_signals
+from engagement.command import hold_off_signals, if_heard
 from engagement.embedded.stack import Stack
 from engagement.errors import StackError, TransientError
 
@@ -28,12 +29,6 @@ def kept_alone(stack: Stack, say: Callable[[str], None]) -> Iterator[None]:
             if error.service != _HOLDER:
                 raise
             raise TransientError(f"another benchmark runs in {stack.home}: wait for it, or end it first") from None
-
-        def say_if_heard(text: str) -> None:
-            """The terminal may be gone, which must not keep services from being stopped."""
-            with suppress(OSError):
-                say(text)
-
-        cleanup.callback(stack.down, purge=True, progress=say_if_heard)
+        cleanup.callback(stack.down, purge=True, progress=partial(if_heard, say))
         cleanup.callback(hold_off_signals)
         yield

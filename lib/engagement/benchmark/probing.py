@@ -13,9 +13,7 @@ from engagement.settings import Settings
 
 _PROBE_SECONDS = 0.3
 """So the 4,000 contents of the probe last for two windows; much faster, it would run out of those not yet ranked."""
-_JOIN_SECONDS = 70.0
-"""Told to end, the probe still looks for what is on its way: a minute long, if it does not show."""
-_INTERRUPTED_SECONDS = 2.0
+_JOIN_SECONDS = 2.0
 _TIMEOUT_SECONDS = 5
 
 
@@ -42,12 +40,11 @@ def probing(
     done = threading.Event()
     thread = threading.Thread(target=probe.run, args=(done,), daemon=True)
     thread.start()
-    patience = _INTERRUPTED_SECONDS
     try:
         yield probe
-        if not stop.is_set():
-            patience = _JOIN_SECONDS
+        done.set()
+        probe.await_last(stop)
     finally:
         done.set()
-        thread.join(patience)
+        thread.join(_JOIN_SECONDS)
         redis.close()
