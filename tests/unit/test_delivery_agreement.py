@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,6 +109,47 @@ def test_what_ages_out_before_a_sink_has_ever_taken_anything_is_missed_all_the_s
         agreement(world, tmp_path).reach(world.fence)
     start = agreement(world, tmp_path, on_loss=OnLoss.SKIP_ONCE).reach(world.fence)
     assert (json.loads(start), world.held) == ({"events": {"0": 6}}, {0: 6})
+
+
+@pytest.mark.parametrize(("begin", "lost", "goes_on"), [("earliest", "[2, 6)", {}), ("latest", "", {0: 9})])
+def test_where_a_sink_was_to_begin_is_known_however_long_it_refuses_to_be_opened(
+    tmp_path: Path, begin: str, lost: str, goes_on: dict[int, int]
+) -> None:
+    """A role without a right, on the first day: no checkpoint comes to be, and no fence."""
+    world = World({}, {0: (2, 9)})
+    agreement(world, tmp_path, begin).note_beginning()
+    world.ends = {0: (6, 20)}
+    again = agreement(world, tmp_path, begin)  # another process, much later
+    again.note_beginning()
+    if lost:
+        with pytest.raises(DataLossError, match=re.escape(f"events-0 {lost}")):
+            again.reach(world.fence)
+    else:
+        assert json.loads(again.reach(world.fence)) == {"events": {"0": goes_on[0]}}
+    assert world.held == goes_on
+
+
+def test_a_part_that_aged_out_before_a_late_beginning_leaves_the_other_partitions_where_they_were_to_begin(
+    tmp_path: Path,
+) -> None:
+    world = World({}, {0: (0, 9), 1: (0, 5)})
+    agreement(world, tmp_path, "latest").note_beginning()
+    world.ends = {0: (12, 20), 1: (3, 8)}
+    agreement(world, tmp_path, "latest", OnLoss.SKIP_ONCE).reach(world.fence)
+    assert world.held == {0: 12, 1: 5}
+
+
+def test_a_sink_that_is_made_anew_long_afterwards_takes_all_there_is(tmp_path: Path) -> None:
+    world = World({}, {0: (2, 9)})
+    agreed = agreement(world, tmp_path)
+    agreed.note_beginning()
+    agreed.reach(world.fence)
+    folder = checkpoint_at(tmp_path, 9)
+    world.held = {0: 9}
+    agreed.check()
+    shutil.rmtree(folder)
+    world.held, world.ends = {}, {0: (6, 20)}
+    assert json.loads(agreement(world, tmp_path).reach(world.fence)) == {"events": {"0": 6}}
 
 
 def test_a_checkpoint_far_behind_the_fence_is_not_walked_through(tmp_path: Path) -> None:

@@ -59,6 +59,16 @@ class Runner:
         """Nothing to forget."""
 
 
+class Positions:
+    """A topic that has just been made."""
+
+    def topic_id(self) -> str:
+        return "a topic"
+
+    def bounds(self) -> dict[int, tuple[int, int]]:
+        return {0: (0, 0)}
+
+
 class NoWait(threading.Event):
     """Waits for nothing."""
 
@@ -72,7 +82,7 @@ def query_of(
 ) -> SinkQuery:
     topic = KafkaTopic("events", "localhost:1", "test")
     parts = QueryParts(
-        cast("Sink", sink), Checkpoint(folder, "broken"), topic, TopicPositions(topic),
+        cast("Sink", sink), Checkpoint(folder, "broken"), topic, cast("TopicPositions", Positions()),
         cast("MicroBatchRunner", runner), states, lambda _: None,
     )  # fmt: skip
     return SinkQuery(cast("SparkSession", None), parts, PLAN, stop or threading.Event())
@@ -143,6 +153,7 @@ def test_a_sink_that_is_refused_is_asked_again_and_does_not_end_the_job(tmp_path
     query = query_of(tmp_path, sink, states, Runner(), NoWait())
     query.run()
     assert sink.opened == 3
+    assert Checkpoint(tmp_path, "broken").begun_at("events") == {0: 0}
     assert states.seen == ["starting", "failed", "starting", "failed", "starting", "failed"]
 
 

@@ -8,8 +8,8 @@ The fence is the truth, the other two are compared with it, two numbers per part
 * the topic begins beyond the fence: messages aged out before the sink had them. Nothing here brings them back, so the
   query stands still and says which they are, until somebody has filled the sink from PostgreSQL and says so.
 * there is no fence: the sink takes all that the topic holds. A first start at `latest` therefore writes one, so that a
-  sink that is emptied later is not taken for one that never had anything. Where a query could not write anything for
-  so long that messages aged out, the checkpoint says where it had begun.
+  sink that is emptied later is not taken for one that never had anything. Where a sink refused everything, or to be
+  opened at all, for so long that messages aged out, what lies beside the checkpoint says where its query was to begin.
 * the topic ends before the fence: Kafka lost its newest messages, or is still finding them. If it does not find them,
   new ones take offsets that count as delivered. Offsets do not tell the two apart, so once the topic has grown past the
   fence the query goes on, and a person is told what to compare.
@@ -61,19 +61,30 @@ class Agreement:
     _was_silent: bool = field(default=False, init=False)
     """Whether the sink gave the last look no answer."""
 
+    def note_beginning(self) -> None:
+        """Note, before the sink is opened for the first time, where its query is to begin. Raises: TransientError."""
+        side = int(self.starting_offsets == _LATEST)
+        self.checkpoint.note_beginning(
+            self.topic.topic, lambda: {number: bound[side] for number, bound in self.positions.bounds().items()}
+        )
+
     def reach(self, await_fence: Callable[[], Fence]) -> str:
         """Where a new checkpoint would begin. Raises: DataLossError, TransientError."""
         self._topic_id, self._was_silent = self.positions.topic_id(), False
         fence = await_fence()
         bounds = self.positions.bounds()  # after the fence, which only moves where the topic has got to
         self._check_end(fence, bounds)
-        if lost := lost_ranges(self.topic.topic, fence or self.checkpoint.begun_at(self.topic.topic), bounds):
+        begun = self.checkpoint.begun_at(self.topic.topic)
+        begins_late = self.starting_offsets == _LATEST and not fence and not self.checkpoint.was_used()
+        if lost := lost_ranges(self.topic.topic, fence or begun, bounds):
             self._skip(lost)
             fence = await_fence()
         if self.on_loss is OnLoss.SKIP_ONCE:
             self.on_loss = OnLoss.STAND_STILL
-        if self.starting_offsets == _LATEST and not fence and not self.checkpoint.was_used():
-            self.runner.skip([OffsetRange(self.topic.topic, number, *bound) for number, bound in bounds.items()])
+        if begins_late:
+            ends = {number: min(end, begun.get(number, end)) for number, (_, end) in bounds.items()}
+            firsts = {number: first for number, (first, _) in bounds.items() if number not in fence}
+            self.runner.skip([OffsetRange(self.topic.topic, at, firsts[at], ends[at]) for at in firsts])
             fence = await_fence()
         self.runner.taken = fence
         damage = self.checkpoint.damage(self.topic.topic, bounds, fence)
@@ -98,6 +109,7 @@ class Agreement:
             topic_id = self.positions.topic_id()
         except TransientError:
             return  # no start would help against that, and it would close a sink that goes on by itself meanwhile
+        self.checkpoint.forget_beginning()
         if topic_id != self._topic_id:
             raise TransientError(f"the topic {self.topic.topic} was deleted and made again")
         try:
