@@ -3,12 +3,13 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import pytest
 
 from engagement.errors import PermanentSinkError, TransientError
-from engagement.reconcile.command import Wanted, counts_of, repeat, report, told_of
+from engagement.reconcile.command import Wanted, counts_of, or_else, repeat, report, told_of
 from engagement.reconcile.compare import Findings, Kind
 from engagement.sources.history import Span
 
@@ -82,6 +83,15 @@ def test_a_range_without_a_difference_says_nothing_of_the_whole(
     if "warehouse" in sinks:
         found[0].add(Kind.MISSING, 7)
     assert told_of(Wanted(span, mends, sinks), counts_of(sinks, found, [], []), mends=mends).keys() == told
+
+
+@pytest.mark.parametrize("error", [PermanentSinkError("warehouse", "403"), TransientError("away"), None])
+def test_what_could_not_be_mended_is_told_after_all(error: Exception | None) -> None:
+    told = list[str]()
+    with nullcontext() if error is None else pytest.raises(type(error)), or_else(lambda: told.append("seven rows")):
+        if error is not None:
+            raise error
+    assert told == ([] if error is None else ["seven rows"])
 
 
 def test_files_that_are_there_again_are_told_whenever_the_lake_was_compared() -> None:

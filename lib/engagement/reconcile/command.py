@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
@@ -96,13 +97,17 @@ class _Run:
             self._say(line)
         clean = not (lost or drift or any(each.rows or each.uncounted for each in found))
         mends = self._wanted.repair and not clean
-        publish(self._settings, told_of(self._wanted, counts_of(compared, found, drift, lost), mends=mends))
+        counts = counts_of(compared, found, drift, lost)
+        publish(self._settings, told_of(self._wanted, counts, mends=mends))
         if not mends:
             return clean
-        left = self._repair(position, found)
-        drift = self._repair_board() if drift else []
+        with or_else(lambda: publish(self._settings, told_of(self._wanted, counts, mends=False))):
+            left = self._repair(position, found)
+            drift = self._repair_board() if drift else []
         compared += [each.sink for each in found]
         publish(self._settings, told_of(self._wanted, counts_of(compared, left, drift, ()), mends=False))
+        if self._wanted.span:
+            self._say("an alert of drift goes on until all is compared again: ./spark-submit.sh reconcile")
         return not (drift or any(each.rows or each.uncounted for each in left))
 
     def _compare_board(self) -> list[BoardDrift] | None:
@@ -156,6 +161,16 @@ class _Run:
     @property
     def _young(self) -> int:
         return self._settings.reconcile.young_seconds
+
+
+@contextmanager
+def or_else(tell: Callable[[], None]) -> Iterator[None]:
+    """Mend within this: what was found is still there if that fails, and is told after all."""
+    try:
+        yield
+    except EngagementError:
+        tell()
+        raise
 
 
 def report(found: Iterable[Findings], drift: Sequence[BoardDrift], lost: Sequence[str]) -> Iterator[str]:
