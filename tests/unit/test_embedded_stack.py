@@ -3,18 +3,22 @@
 import json
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from jobs import stack as stack_command
 from jobs.benchmark import without_services
+from tests.e2e.support.processes import await_that
 
 from engagement.embedded.connect import CONNECTOR_FILE, Connect
 from engagement.embedded.demo_jobs import job_spec
@@ -368,6 +372,30 @@ def test_a_database_of_the_caller_is_what_the_connector_reads(tmp_path: Path) ->
 )
 def test_the_connector_keeps_the_promises_of_the_topic(setting: str, value: str) -> None:
     assert json.loads(CONNECTOR_FILE.read_text())[setting] == value
+
+
+def test_who_waits_while_another_purges_the_home_comes_next(tmp_path: Path) -> None:
+    """Two benchmarks, say: the second begins while the first removes what was its own, and then the empty folder."""
+    stack, failed = Stack(tmp_path / "home", {}), list[BaseException]()
+    stack.home.mkdir()
+
+    def comes() -> None:
+        try:
+            stack.down(purge=True)
+        except BaseException as error:  # the test's own thread has to know
+            failed.append(error)
+
+    def is_waiting(thread: threading.Thread) -> bool:
+        begun = sys._current_frames().get(thread.ident or 0)
+        return begun is not None and any(frame.f_code.co_name == "acquire" for frame, _ in traceback.walk_stack(begun))
+
+    with FileLock(stack.home / "stack.lock"):
+        waits = threading.Thread(target=comes)
+        waits.start()
+        await_that(lambda: is_waiting(waits), 10, "it does not wait for its turn")
+        shutil.rmtree(stack.home)
+    waits.join(10)
+    assert (waits.is_alive(), failed) == (False, [])
 
 
 def test_a_purge_leaves_nothing_of_what_jobs_have_noted(tmp_path: Path) -> None:

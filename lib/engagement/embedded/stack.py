@@ -191,12 +191,19 @@ class Stack:
 
     @contextmanager
     def _turn(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+        try:
+            lock = self._locked(seconds)
+        except FileNotFoundError:  # whoever had the turn has purged, and the folder went with it
+            lock = self._locked(seconds)
+        with lock:
+            yield
+
+    def _locked(self, seconds: float) -> AbstractContextManager[object]:
         if not self.home.is_dir():
             self.home.mkdir(parents=True, exist_ok=True)
             # Root's PostgreSQL runs as another user, who has to get to its own folder in here.
             self.home.chmod(0o755)
-        with FileLock(self.home / "stack.lock", timeout=seconds):
-            yield
+        return FileLock(self.home / "stack.lock", timeout=seconds).acquire()
 
     def _without_other_demo(self) -> AbstractContextManager[object]:
         """Take the demo's lock, in a turn only: so whoever has it is a demo."""
