@@ -35,6 +35,7 @@ ADDRESSES = frozenset({
     *("EXTERNAL_SYSTEM_URL", "EXTERNAL_SYSTEM_TOKEN", "EXTERNAL_SYSTEM_SIGNING_SECRET"),
 })  # fmt: skip
 """What `stack env` names, and what says of a project that it is a real one."""
+EXTENT = ("REDIS_TOP_CONTENT_SIZE", "REDIS_AGGREGATION_WINDOW_MINUTES")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,8 +67,12 @@ def without_services(environment: Mapping[str, str], home: Path) -> dict[str, st
 
 
 def usual_load() -> dict[str, str]:
-    """The generator's settings as if nobody had set them: only the options say how much is written, and how fast."""
-    return {each.name: str(each.default) for each in declared_settings() if each.section == "generation"}
+    """The generator's settings and the ranking's extent as if nobody had set them.
+
+    Only the options say how much is written, and how fast; and probes need a place on the ranking.
+    """
+    ours = (each for each in declared_settings() if each.section == "generation" or each.name in EXTENT)
+    return {each.name: str(each.default) for each in ours}
 
 
 def run(context: Context) -> int:
