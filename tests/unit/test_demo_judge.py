@@ -212,3 +212,22 @@ def test_a_warehouse_that_is_away_is_looked_at_again_and_is_no_table_where_it_st
     assert court.said == ["  the warehouse is not at rest yet: warehouse: is not available"]
     gone: Any = Warehouse(court.clock, away_until=math.inf)
     assert court.judge.warehouse_at_rest(gone, 0) is None
+
+
+@pytest.mark.parametrize(("back", "answers"), [(20.0, True), (90.0, False)])
+def test_a_question_is_asked_again_until_its_service_is_back_or_patience_is_over(back: float, answers: bool) -> None:
+    clock = Clock()
+
+    def ask() -> int:
+        if clock.now < back:
+            raise psycopg2.OperationalError
+        return 7
+
+    def asked() -> int:
+        return Patience(Alarm(clock), clock).answer(ask, psycopg2.OperationalError, 60.0)
+
+    if answers:
+        assert (asked(), clock.now) == (7, 20.0)
+    else:
+        with pytest.raises(psycopg2.OperationalError):
+            asked()

@@ -42,18 +42,23 @@ def test_the_environments_own_java_is_the_last_resort(tmp_path: Path) -> None:
     assert find_java({"PATH": str(tmp_path / "nothing")}, tmp_path) == own
 
 
-def test_a_version_managers_script_leads_to_the_java_behind_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_version_managers_script_leads_to_the_java_behind_it(tmp_path: Path, linked: bool) -> None:
     """Spark asks for JAVA_HOME, and services have not the environment that the script needs."""
     own = installed(tmp_path / "installs" / "java-21", "21.0.8")
-    script = tmp_path / "shims" / "java"
-    script.parent.mkdir()
+    shim = tmp_path / "shims" / "java"
+    shim.parent.mkdir()
+    script = tmp_path / "usr" / "bin" / "manager" if linked else shim
+    if linked:  # to a program that goes by the name it is called by, beside another Java
+        (installed(tmp_path / "usr", "11.0.2").parents[1] / "release").unlink()
+        shim.symlink_to(script)
     script.write_text(
         "#!/bin/sh\n"
         f"[ $# = 1 ] || echo '    java.home = {own.parent.parent}' >&2\n"
         "echo 'openjdk version \"21.0.8\" 2025-07-15' >&2\n"
     )
     script.chmod(0o755)
-    found = find_java({"PATH": f"{script.parent}:/usr/bin:/bin"}, tmp_path)
+    found = find_java({"PATH": f"{shim.parent}:/usr/bin:/bin"}, tmp_path)
     assert (found, home_of(found)) == (own, own.parent.parent)
 
 

@@ -376,13 +376,13 @@ def test_the_connector_keeps_the_promises_of_the_topic(setting: str, value: str)
 
 def test_who_waits_while_another_purges_the_home_comes_next(tmp_path: Path) -> None:
     """Two benchmarks, say: the second begins while the first removes what was its own, and then the empty folder."""
-    stack, failed = Stack(tmp_path / "home", {}), list[BaseException]()
+    stack, failed = Stack(tmp_path / "home", {}), list[OSError]()
     stack.home.mkdir()
 
     def comes() -> None:
         try:
             stack.down(purge=True)
-        except BaseException as error:  # the test's own thread has to know
+        except OSError as error:  # the test's own thread has to know
             failed.append(error)
 
     def is_waiting(thread: threading.Thread) -> bool:

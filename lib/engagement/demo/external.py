@@ -1,11 +1,13 @@
 """What the external system got: from the sink's own records, and from the receiver's, which counts what came twice."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import duckdb
+import requests
 
 from engagement.demo.lake import table_files
 from engagement.demo.patience import Patience
@@ -29,7 +31,7 @@ class ExternalReport:
     delivered: int
     """Row versions that were acknowledged."""
     repeats: int | None
-    """How often the receiver got a key that it had, since it was set up; None for a receiver that is not ours."""
+    """How often the receiver got a key that it had, since it was set up; None for one that is not ours, or away."""
     dead_letters: int
     """Row versions that were refused."""
     waiting: int | None
@@ -84,8 +86,10 @@ def measure_external(
     return ExternalReport(p50, p99, delivered, _repeats(receiver) if receiver else None, dead_letters, waiting)
 
 
-def _repeats(receiver: str) -> int:
-    with loopback_session() as session:
+def _repeats(receiver: str) -> int | None:
+    """None where it does not answer: what else was measured is worth a report all the same."""
+    with loopback_session() as session, suppress(requests.RequestException):
         answer = session.get(f"{receiver}/stats", timeout=_ANSWER_SECONDS)
         answer.raise_for_status()
         return int(answer.json()["repeats"])
+    return None

@@ -3,6 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TypeVar
+
+Result = TypeVar("Result")
+_ASK_SECONDS = 1.0
 
 
 class Patience:
@@ -20,3 +25,10 @@ class Patience:
             if self._clock() > deadline:
                 break
             self.stop.wait(every)
+
+    def answer(self, ask: Callable[[], Result], away: type[Exception], seconds: float) -> Result:
+        """What `ask` returns, asked anew while that raises `away`; in the end it raises what it raises."""
+        for _ in self.looks(seconds, _ASK_SECONDS):
+            with suppress(away):
+                return ask()
+        return ask()

@@ -35,6 +35,7 @@ _WARM_UP_SHARE = 0.25
 _WARM_UP_MOST_SECONDS = 60.0
 _READY_LIMIT_SECONDS = 180.0
 _WAREHOUSE_INTERVAL_SECONDS = 2.0
+_ANSWER_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Demo:
                 ("heal", self._heal),
             )
         ]
-        self._first_event = self._newest_event()
+        self._first_event = self._newest_event(stop)
         with kept_running(self._children):
             try:
                 for thread in threads:
@@ -131,13 +132,13 @@ class Demo:
         self._watch(stop, self._warm_up_seconds())
         self._probe.forget()
         self._warehouse_probe.forget()
-        since = datetime.now(UTC)
-        began, rows_before, before = time.monotonic(), self._newest_event(), self._view.status()
+        rows_before = self._newest_event(stop)
+        since, began, before = datetime.now(UTC), time.monotonic(), self._view.status()
         self._watch(stop, None if self._plan.duration_seconds is None else self._plan.duration_seconds)
         if stop.is_set() or ready is None:
             return None
         seconds, until = time.monotonic() - began, datetime.now(UTC)
-        rows, after = self._newest_event() - rows_before, self._view.status()
+        rows, after = self._newest_event(stop) - rows_before, self._view.status()
         rss = self._memory()
         # What is inserted from here on could not be on the board yet when it is compared.
         self._load_ended.set()
@@ -245,7 +246,11 @@ class Demo:
     def _connect(self) -> Connection:
         return psycopg2.connect(self._settings.postgres.database_url.get_secret_value(), connect_timeout=5)
 
-    def _newest_event(self) -> int:
+    def _newest_event(self, stop: threading.Event) -> int:
+        """Its id, once PostgreSQL answers: it may have been killed a moment ago, and is started again."""
+        return Patience(stop).answer(self._read_newest_event, psycopg2.OperationalError, _ANSWER_SECONDS)
+
+    def _read_newest_event(self) -> int:
         sql = (self._plan.sql_folder / "newest_event.sql").read_text()
         with closing(self._connect()) as database, database.cursor() as cursor:
             cursor.execute(sql)

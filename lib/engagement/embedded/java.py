@@ -79,8 +79,8 @@ def home_of(java: Path) -> Path:
 
 
 def _behind(java: Path) -> Path:
-    """Tell the program itself where `java` is a script of a version manager, which needs that manager's environment."""
-    if (home_of(java) / "bin" / "java").is_file():
+    """Tell the program itself where `java` is a version manager's, a script or a link, which needs its environment."""
+    if (home_of(java) / "bin" / "java").resolve() == java.resolve():
         return java
     asked = [str(java), "-XshowSettings:properties", "-version"]
     answer = subprocess.run(asked, capture_output=True, text=True, timeout=VERSION_SECONDS, check=False)
