@@ -83,6 +83,7 @@ OF_NOW = {
     [
         (QueryState.RUNNING, 1.0, set[str]()),
         (QueryState.WAITING, 1.0, set[str]()),
+        (QueryState.FAILED, 1.0, set[str]()),  # it stands still, and what waits for it grows
         (QueryState.RUNNING, 60.0, OF_NOW),
         (QueryState.WAITING, 60.0, OF_NOW),
         (QueryState.STOPPED, 60.0, OF_NOW - {"engagement_query_state_info"}),

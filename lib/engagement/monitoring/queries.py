@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from engagement.monitoring.catalogue import STATUS_AGE
-from engagement.monitoring.health import HealthStatus, Reading
+from engagement.monitoring.health import Reading
 from engagement.monitoring.measures import measured
 from engagement.monitoring.rules import (
     EXPECTED_SINKS,
@@ -83,8 +83,9 @@ def judge_book(book: StatusBook, silences: Mapping[str, float]) -> list[Reading]
 
 
 def speaks_now(reading: Reading | None) -> bool:
-    """Whether what a query's status says can be taken for what is now."""
-    return reading is not None and reading.status in (HealthStatus.HEALTHY, HealthStatus.DEGRADED)
+    """Whether what a query's status says can be taken for what is now: one that stands still goes on saying why."""
+    found = reading.measured if reading else ()
+    return any(one.metric == STATUS_AGE.name and one.value <= STALE_SECONDS for one in found)
 
 
 def _found(status: QueryStatus, silent_seconds: float) -> Found:
