@@ -170,6 +170,71 @@ def test_a_running_stack_supplies_nothing_to_another_configuration(project: Sett
     assert problems({"ENGAGEMENT_CONFIG": "prod"}, project, ("REDIS_URL",)) == ("REDIS_URL is not set",)
 
 
+STACK = {
+    "DATABASE_URL": "postgresql://engagement:pw@127.0.0.1:5432/engagement",
+    "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
+    "KAFKA_TOPIC_ENGAGEMENT_EVENTS": "engagement-events",
+    "KAFKA_CONNECT_URL": "http://127.0.0.1:8083",
+    "REDIS_URL": "redis://:pw@127.0.0.1:6379/0",
+    "BIGQUERY_PROJECT_ID": "engagement",
+    "BIGQUERY_DATASET_ID": "engagement",
+    "BIGQUERY_EMULATOR_HOST": "127.0.0.1:9050",
+    "BIGQUERY_EMULATOR_GRPC_HOST": "127.0.0.1:9060",
+    "EXTERNAL_SYSTEM_URL": "http://127.0.0.1:8090/events",
+    "EXTERNAL_SYSTEM_TOKEN": "of-the-example-receiver",
+    "EXTERNAL_SYSTEM_SIGNING_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+}
+OF_THE_RECEIVER = {name for name in STACK if name.startswith("EXTERNAL")}
+OF_THE_WAREHOUSE = {name for name in STACK if name.startswith("BIGQUERY")}
+OF_KAFKA = {name for name in STACK if name.startswith("KAFKA")}
+OWN_PROJECT = {"BIGQUERY_PROJECT_ID": "p", "GOOGLE_APPLICATION_CREDENTIALS": "key.json"}
+
+
+@pytest.mark.parametrize(
+    ("brought", "not_the_stacks"),
+    [
+        ({}, set()),
+        ({"EXTERNAL_SYSTEM_URL": "http://127.0.0.1:9999/x"}, OF_THE_RECEIVER),
+        ({"EXTERNAL_SYSTEM_URL": STACK["EXTERNAL_SYSTEM_URL"]}, {"EXTERNAL_SYSTEM_URL"}),
+        ({"EXTERNAL_SYSTEM_TOKEN": "mine"}, {"EXTERNAL_SYSTEM_TOKEN"}),
+        ({"EXTERNAL_SYSTEM_URL": ""}, set()),
+        (OWN_PROJECT, OF_THE_WAREHOUSE),
+        ({"BIGQUERY_EMULATOR_HOST": "127.0.0.1:9999"}, OF_THE_WAREHOUSE),
+        ({"BIGQUERY_PROJECT_ID": "p"}, {"BIGQUERY_PROJECT_ID"}),
+        ({"GOOGLE_APPLICATION_CREDENTIALS": "key.json"}, set()),
+        (
+            {**OWN_PROJECT, "BIGQUERY_EMULATOR_HOST": STACK["BIGQUERY_EMULATOR_HOST"]},
+            {"BIGQUERY_PROJECT_ID", "BIGQUERY_EMULATOR_HOST"},
+        ),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9999"}, OF_KAFKA),
+        ({"KAFKA_CONNECT_URL": "http://127.0.0.1:9999"}, {"KAFKA_CONNECT_URL"}),
+        ({"REDIS_URL": "redis://127.0.0.1:9999/0"}, {"REDIS_URL"}),
+        ({"DATABASE_URL": "postgresql://127.0.0.1:9999/app"}, {"DATABASE_URL"}),
+    ],
+)
+@pytest.mark.parametrize("source", ["environment", ".env"])
+def test_a_service_of_the_caller_is_told_nothing_that_is_the_running_stacks(
+    project: SettingsFiles, source: str, brought: dict[str, str], not_the_stacks: set[str]
+) -> None:
+    project.stack_env(".engagement").write_text(lines(STACK))
+    if source == ".env":
+        project.dotenv.write_text(lines(brought))
+    origins = resolve(brought if source == "environment" else {}, project).origins
+    assert {name for name in STACK if origins[name] != "running stack"} == not_the_stacks
+    assert {name for name in STACK if origins[name] == source} == {name for name in brought if brought[name]} & {*STACK}
+
+
+def test_a_stack_that_runs_beside_the_callers_brokers_keeps_its_connect(project: SettingsFiles) -> None:
+    project.dotenv.write_text("KAFKA_BOOTSTRAP_SERVERS='a:9092, b:9092'\n")
+    stack = {"KAFKA_BOOTSTRAP_SERVERS": "a:9092,b:9092", "KAFKA_CONNECT_URL": STACK["KAFKA_CONNECT_URL"]}
+    project.stack_env(".engagement").write_text(lines(stack))
+    assert load_settings({}, project).kafka.connect_url == STACK["KAFKA_CONNECT_URL"]
+
+
+def lines(values: Mapping[str, str]) -> str:
+    return "".join(f"{name}={value}\n" for name, value in values.items())
+
+
 def test_the_stack_is_found_where_engagement_home_says(project: SettingsFiles) -> None:
     (project.project / "elsewhere").mkdir()
     (project.project / "elsewhere" / "stack.env").write_text("KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:29092\n")

@@ -11,19 +11,13 @@ from engagement.embedded.process import ProcessSpec
 from engagement.embedded.service import Service
 from engagement.embedded.site import LOOPBACK, Site, loopback_session, port_answers
 from engagement.settings.sections import EMULATOR_PROJECT
+from engagement.settings.services import EMULATOR, PROJECT
 
 USUAL_PORT = 9050
 USUAL_GRPC_PORT = 9060
 DATASET = "engagement"
 ANSWER_SECONDS = 10.0
 LIBRARY = Path(__file__).resolve().parents[2]
-BROUGHT_EMULATOR = (
-    "BIGQUERY_EMULATOR_HOST",
-    "BIGQUERY_EMULATOR_GRPC_HOST",
-    "BIGQUERY_PROJECT_ID",
-    "BIGQUERY_DATASET_ID",
-)
-BROUGHT_PROJECT = ("BIGQUERY_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS", "BIGQUERY_DATASET_ID")
 
 
 class BigQuery(Service):
@@ -50,11 +44,7 @@ class BigQuery(Service):
     @property
     def given(self) -> dict[str, str]:
         """An emulator of the caller's, or a real project: one that credentials come with."""
-        env = self.site.env
-        names = BROUGHT_EMULATOR if env.get(self.variable) else BROUGHT_PROJECT
-        brought = {name: env[name] for name in names if env.get(name)}
-        real = "BIGQUERY_PROJECT_ID" in brought and "GOOGLE_APPLICATION_CREDENTIALS" in brought
-        return brought if real or self.variable in brought else {}
+        return EMULATOR.given(self.site.env) or PROJECT.given(self.site.env)
 
     def settings(self) -> dict[str, str]:
         """Project, dataset, and the two addresses: clients take each from a setting of its own."""

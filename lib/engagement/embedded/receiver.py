@@ -11,11 +11,11 @@ import requests
 from engagement.embedded.process import ProcessSpec
 from engagement.embedded.service import Service
 from engagement.embedded.site import LOOPBACK, Site, loopback_session
+from engagement.settings.services import RECEIVER
 
 USUAL_PORT = 8090
 ANSWER_SECONDS = 5.0
 LIBRARY = Path(__file__).resolve().parents[2]
-BROUGHT = ("EXTERNAL_SYSTEM_URL", "EXTERNAL_SYSTEM_TOKEN", "EXTERNAL_SYSTEM_SIGNING_SECRET")
 
 
 class Receiver(Service):
@@ -37,8 +37,7 @@ class Receiver(Service):
     @property
     def given(self) -> dict[str, str]:
         """A receiver of the caller's, with what it asks for: ours must never get to it."""
-        env = self.site.env
-        return {name: env[name] for name in BROUGHT if env.get(name)} if env.get(self.variable) else {}
+        return RECEIVER.given(self.site.env)
 
     def settings(self) -> dict[str, str]:
         """Its address, and what it asks of whoever posts there."""

@@ -10,6 +10,7 @@ from engagement.errors import ConfigError
 from engagement.settings import names, rules
 from engagement.settings.field import Declared
 from engagement.settings.model import Settings, declared_settings
+from engagement.settings.services import without_the_callers
 from engagement.settings.sources import (
     DEFAULT,
     DEFAULT_OVERLAY,
@@ -65,7 +66,8 @@ def load_settings(env: Mapping[str, str], files: SettingsFiles, needs: Collectio
 def resolve(env: Mapping[str, str], files: SettingsFiles, needs: Collection[str] = ()) -> Resolved:
     """Return the settings with their origins; environment > .env > conf/*.yaml > running stack > defaults.
 
-    The running stack counts only where ENGAGEMENT_CONFIG is `local`, as it is by default.
+    The running stack counts only where ENGAGEMENT_CONFIG is `local`, as it is by default, and says nothing of services
+    that the caller brings along.
     """
     layers = _layers(env, files)
     stack_counts = any(layer.origin == STACK for layer in layers)
@@ -89,8 +91,10 @@ def _layers(env: Mapping[str, str], files: SettingsFiles) -> Sequence[Layer]:
     conf = read_conf(files, overlay)
     if overlay != DEFAULT_OVERLAY:
         return [*own, *conf]  # what it leaves out is not set: a stack on this machine is no part of another place
-    home = _first([*own, *conf], _HOME) or _default(_HOME)
-    return [*own, *conf, read_stack(files, home)]
+    callers = [*own, *conf]
+    stack = read_stack(files, _first(callers, _HOME) or _default(_HOME))
+    said = {name: value for layer in reversed(callers) for name, value in layer.values.items() if value}
+    return [*callers, Layer(STACK, without_the_callers(stack.values, said))]
 
 
 def _first(layers: Iterable[Layer], name: str) -> str:
