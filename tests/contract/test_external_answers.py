@@ -288,6 +288,30 @@ def test_items_are_judged_one_by_one(server: Scripted, options: ExternalOptions,
     assert [request.document.get("event_count") for request in server.requests] == [3, None]
 
 
+@pytest.mark.parametrize(
+    ("results", "ends", "requests"),
+    [
+        ([], "delivered 200", [3]),
+        ([{"index": 1, "status": 422}], "rejected 422", [3, None, None]),
+        ([{"index": 1, "status": "failed"}], "delivered 200", [3, None, None, None]),
+    ],
+    ids=["of nothing", "of failures alone", "that nobody can read"],
+)
+def test_a_receiver_whose_every_batch_has_results_of_its_own_way_is_finished_with(
+    server: Scripted,
+    options: ExternalOptions,
+    tmp_path: Path,
+    results: list[object],
+    ends: str,
+    requests: list[int | None],
+) -> None:
+    server.reset(otherwise=Reply(body=json.dumps({"results": results}).encode()))
+    statuses, part = deliver(replace(options, lanes=1), tmp_path, count=3)
+    assert statuses == {1: "delivered 200", 2: ends, 3: "delivered 200"}
+    assert [request.document.get("event_count") for request in server.requests] == requests
+    assert (part.left, part.halt) == (0, None)
+
+
 def test_results_for_thousands_of_events_are_read_to_their_end(
     server: Scripted, options: ExternalOptions, tmp_path: Path
 ) -> None:

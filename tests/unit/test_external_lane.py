@@ -65,12 +65,30 @@ def test_without_results_a_success_is_that_of_every_event() -> None:
 
 def test_each_event_of_a_batch_is_judged_by_the_same_table() -> None:
     work = work_of(*(event(number) for number in range(5)))
-    halt = work.answered(Answer(207), {0: 200, 1: 422, 2: 503, 3: 409}, 1, 2)
-    assert ends(work) == {0: Status.DELIVERED, 1: Status.REJECTED}
+    halt = work.answered(Answer(207), {0: 200, 1: 422, 2: 503, 3: 409, 4: 200}, 1, 2)
+    assert ends(work) == {0: Status.DELIVERED, 1: Status.REJECTED, 4: Status.DELIVERED}
     assert halt is not None
-    assert sent(work) == [2, 3, 4], "what was not answered is sent again as well"
+    assert sent(work) == [2, 3]
     assert answer(work, 200) is None
     assert work.outcomes[-1].attempts == 2
+
+
+def test_what_results_leave_out_is_asked_for_one_by_one_after_what_they_want_again() -> None:
+    work = work_of(*(event(number) for number in range(5)))
+    halt = work.answered(Answer(207), {1: 422, 2: 503, 4: 503}, 1, 2)
+    assert ends(work) == {1: Status.REJECTED}
+    assert halt is not None
+    seen = []
+    while work.next() is not None:
+        seen.append(sent(work))
+        assert answer(work, 200) is None
+    assert seen == [[2, 4], [0], [3]]
+
+
+def test_an_answer_that_names_failures_alone_asks_for_no_wait() -> None:
+    work = work_of(event(1), event(2), event(3))
+    assert answer(work, 200, {1: 422}) is None
+    assert sent(work) == [1]
 
 
 def test_a_wait_that_is_asked_for_beside_the_results_is_kept() -> None:
@@ -173,8 +191,11 @@ def test_a_retry_after_of_many_digits_is_a_long_wait() -> None:
         (None, None),
         ([], None),
         ({"results": "all"}, None),
-        ({"results": []}, {}),
-        ({"results": [{"index": 0, "status": 200}, {"index": "1", "status": 200}, {"status": 1}, 3]}, {0: 200}),
+        ({"results": []}, None),
+        ({"results": [{"index": 0, "status": 200}, {"index": 1.5, "status": 200}, {"status": 1}, 3]}, {0: 200}),
+        ({"results": [{"index": "0", "status": "200"}, {"index": 1, "status": "422"}]}, {0: 200, 1: 422}),
+        ({"results": [{"index": 0, "status": "200 OK"}, {"index": 1, "status": "\u0662"}, {"index": 2}]}, {}),
+        ({"results": [{"index": 0, "status": True}, {"index": 1, "status": "9" * 5_000}]}, {}),
     ],
 )
 def test_results_are_read_from_whatever_comes(document: object, found: object) -> None:

@@ -4,6 +4,7 @@ A lane sends one request after the other, and the versions of an event are all i
 request never holds two of them, and the next one goes out only when the one before has its outcome.
 """
 
+import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from engagement.sinks.external.keys import batch_key
 
 MOST_REQUEST_CHARACTERS = 1_048_576
 """A request is closed before it grows beyond; a single larger event goes alone."""
+_DIGITS = re.compile(r"[0-9]{1,9}")
 
 
 class Status(StrEnum):
@@ -101,7 +103,8 @@ class LaneWork:
     ) -> Halt | None:
         """Take the answer to the request that `next` gave; a Halt when what is left has to wait.
 
-        `results` are the statuses of a batch's events by index; None when the answer names none: all are accepted.
+        `results` are the statuses of a batch's events by index; None when the answer names none: all are accepted. An
+        event that they leave out is sent again by itself: the same batch would bring the same answer.
         """
         sending = self.next()
         if sending is None:
@@ -130,17 +133,21 @@ class LaneWork:
         self._pieces.popleft()
         told = results if sending.is_batch and results is not None else None
         again: list[Tried] = []
+        unsaid: list[Tried] = []
         halt: Halt | None = None
         for index, item in enumerate(sending.items):
-            # An answer that lists results and leaves one out says nothing of it: it is sent again, with its key.
             status = answer.status or 0 if told is None else told.get(index)
-            verdict = Verdict.RETRY if status is None else verdict_of(status)
+            if status is None:
+                unsaid.append(item)
+                continue
+            verdict = verdict_of(status)
             if verdict is Verdict.DONE or verdict is Verdict.REFUSED:
-                self._end(item, verdict, status or 0, sending.key)
+                self._end(item, verdict, status, sending.key)
                 continue
             again.append(item)
             pauses = verdict is Verdict.PAUSE or (halt is not None and halt.pause)
             halt = Halt(f"it answered {status} for an event of a batch", pauses, answer.retry_after_seconds)
+        self._pieces.extendleft([item] for item in reversed(unsaid))
         if again:
             self._pieces.appendleft(again)
         return halt
@@ -178,13 +185,13 @@ def _cut(items: Sequence[Tried], batch_size: int) -> Iterable[list[Tried]]:
 
 
 def results_of(document: object) -> Mapping[int, int] | None:
-    """Statuses by index out of a batch's answer; None when it names no results. Entries of another shape are left out.
+    """Statuses by index out of a batch's answer; None when it lists none. Entries of another shape are left out.
 
-    >>> results_of({"results": [{"index": 0, "status": 200}, {"index": 1, "status": 422, "error": "x"}, 7]})
+    >>> results_of({"results": [{"index": 0, "status": 200}, {"index": 1, "status": "422", "error": "x"}, 7]})
     {0: 200, 1: 422}
     """
     match document:
-        case {"results": list(entries)}:
+        case {"results": list(entries)} if entries:
             return dict(found for entry in entries if (found := _result(entry)) is not None)
         case _:
             return None
@@ -192,7 +199,15 @@ def results_of(document: object) -> Mapping[int, int] | None:
 
 def _result(entry: object) -> tuple[int, int] | None:
     match entry:
-        case {"index": int(index), "status": int(status)}:
-            return index, status
+        case {"index": index, "status": status}:
+            place, told = _number(index), _number(status)
+            return None if place is None or told is None else (place, told)
         case _:
             return None
+
+
+def _number(value: object) -> int | None:
+    """A whole number, or a text that is one: some receivers' libraries write numbers so."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
