@@ -182,6 +182,18 @@ def test_letters_of_rows_that_backfill_has_read_hold_up_no_others(tmp_path: Path
     assert statuses(table) == {1: "new", 2: "replayed"}
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_letters_of_the_warehouse_hold_up_no_others_and_say_what_brings_their_rows(
+    tmp_path: Path, dry_run: bool
+) -> None:
+    refused = Stored(GOOD, 1, code="E_WAREHOUSE_REJECT", sink="warehouse")
+    table, destination = store(tmp_path, [refused, Stored(GOOD, 2)]), MemoryDestination()
+    tally = replayer(table, destination).run(NEW, dry_run=dry_run)
+    assert (tally.selected, tally.sent, tally.by_warehouse, tally.is_complete) == (2, 1, 1, False)
+    assert "1 were refused by the warehouse and stay (`backfill --sinks warehouse` brings" in str(tally)
+    assert statuses(table) == {1: "new", 2: "new" if dry_run else "replayed"}
+
+
 def test_a_future_event_passes_once_its_time_has_come(tmp_path: Path) -> None:
     ahead = message(envelope("c", after=row(event_ts=(NOW + timedelta(minutes=6)).isoformat()))).value or b""
     table, destination = store(tmp_path, [Stored(ahead, 1, code="E_TS_FUTURE")]), MemoryDestination()

@@ -32,6 +32,8 @@ MARK_LETTERS = 20_000
 """Letters that are marked at once: each time rewrites the files that they lie in."""
 ADDRESSES = {TRANSFORM: "KAFKA_BOOTSTRAP_SERVERS", "external": "EXTERNAL_SYSTEM_URL and DATABASE_URL"}
 """What must be set before letters can go where they were refused."""
+WAREHOUSE = "warehouse"
+"""Its letters have no way in of their own: a backfill brings the rows, so they hold up no others."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,15 @@ class Tally:
     """Taken by a destination in a run that ended before it could note that."""
     elsewhere: int = 0
     """Letters of another topic, or of rows that backfill has read; they stay as they are."""
+    by_warehouse: int = 0
+    """Letters that the warehouse refused; they stay as they are."""
     refused: Counter[str] = field(default_factory=Counter)
     """Letters that would be refused again, by code; they stay as they are."""
 
     @property
     def is_complete(self) -> bool:
         """Whether no letter stays."""
-        return not (self.refused or self.elsewhere)
+        return not (self.refused or self.elsewhere or self.by_warehouse)
 
     def __str__(self) -> str:
         verb = "would be sent" if self.dry_run else "sent"
@@ -106,6 +110,9 @@ class Tally:
         if self.elsewhere:
             why = "of a table's rows: `backfill` reads them again"
             parts.append(f"{self.elsewhere:,} are of another topic and stay ({why})")
+        if self.by_warehouse:
+            why = "`backfill --sinks warehouse` brings the rows once they are mended"
+            parts.append(f"{self.by_warehouse:,} were refused by the warehouse and stay ({why})")
         if self.refused:
             codes = ", ".join(f"{code} {count:,}" for code, count in self.refused.most_common())
             parts.append(f"{sum(self.refused.values()):,} would be refused again and stay as they are ({codes})")
@@ -147,11 +154,12 @@ class Replayer:
         Raises: ConfigError for letters that nothing here can send; TransientError, PermanentError.
         """
         places = self._table.places(selection)
-        self._check(places)
-        tally = Tally(len(places), dry_run)
+        sendable = [place for place in places if place.sink != WAREHOUSE]
+        self._check(sendable)
+        tally = Tally(len(places), dry_run, by_warehouse=len(places) - len(sendable))
         try:
-            for sink in dict.fromkeys(place.sink or TRANSFORM for place in places):
-                of_sink = [place for place in places if (place.sink or TRANSFORM) == sink]
+            for sink in dict.fromkeys(place.sink or TRANSFORM for place in sendable):
+                of_sink = [place for place in sendable if (place.sink or TRANSFORM) == sink]
                 self._replay(sink, of_sink, selection, payload, tally)
         finally:
             self._mark()
