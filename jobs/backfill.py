@@ -5,7 +5,8 @@ import sys
 from functools import partial
 
 from engagement.backfill.build import SINKS, SOURCES, make_request
-from engagement.backfill.command import backfill, dry_run
+from engagement.backfill.command import backfill
+from engagement.backfill.dry_run import dry_run
 from engagement.backfill.request import span_of
 from engagement.command import Command, Context, main, names_of
 
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--sinks", type=partial(names_of, SINKS), default=(), metavar="NAMES", help=sinks)
     source = "where from (default: %(default)s); lake and kafka may hold what PostgreSQL has purged"
     add("--source", choices=SOURCES, default=SOURCES[0], help=source)
-    add("--dry-run", action="store_true", help="count the rows by day and say what would be done; write nothing")
+    add("--dry-run", action="store_true", help="count what the source has and say what would be done; write nothing")
     add("--restart", action="store_true", help="look at every chunk again, also after a run that did not end")
 
 

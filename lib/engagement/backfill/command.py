@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from engagement.backfill.build import KEEPERS, RECEIVER, Request, build_backfills, events_of, recount_board, start_spark
+from engagement.backfill.build import KEEPERS, Request, build_backfills, recount_board, start_spark
 from engagement.backfill.progress import Audience, Outcome, table
 from engagement.errors import EngagementError
 from engagement.monitoring.measures import Measures
@@ -16,21 +16,6 @@ from engagement.settings import Settings
 Say = Callable[[str], None]
 PROCESS = "backfill"
 """This process's name among those that measure."""
-
-
-def dry_run(settings: Settings, request: Request) -> Iterator[str]:
-    """What PostgreSQL holds of the range by day, and what a run would do. Raises: TransientError."""
-    days = events_of(settings).count_days(request.span)
-    for day in days:
-        yield f"{day.day}  {day.rows:>12,} rows, ids {day.first_id} to {day.last_id}"
-    rows, size = sum(day.rows for day in days), settings.backfill.batch_size
-    yield f"{rows:,} rows in {len(days)} days, {-(-rows // size)} chunks of up to {size:,} rows"
-    for sink in request.sinks:
-        yield f"would {_PURPOSES[sink]}"
-    if RECEIVER in request.sinks:
-        rate = settings.external.backfill_rate
-        yield f"the receiver is sent {rate:,} events a second at most: {rows / rate:,.0f} s for all of these rows"
-    yield "nothing was written"
 
 
 def backfill(
@@ -78,14 +63,6 @@ def audience_of(settings: Settings, say: Say) -> Iterator[Audience]:
         measures.flush(client, force=True)
     finally:
         client.close()
-
-
-_PURPOSES = {
-    "warehouse": "add the rows that the warehouse's table lacks, each with version 0",
-    "lake": "add the rows that the lake's table lacks, each with version 0",
-    "external": "send the receiver the events of which no delivery is on record, each as version 0",
-    "redis": "count the live window again from Kafka; rows outside it change nothing",
-}
 
 
 def _timed(sink: str, work: Callable[[], None]) -> Outcome:
