@@ -379,6 +379,47 @@ def test_a_dotenv_with_secrets_that_others_can_read_is_pointed_out(
     assert len(resolve({}, project).warnings) == warnings
 
 
+KAFKA_OPEN = "KAFKA_SECURITY_PROTOCOL = PLAINTEXT sends events unencrypted to "
+POSTGRES_OPEN = "the password and the data may travel unencrypted; use verify-full"
+POSTGRES_UNCHECKED = "the name of who answers is not checked; use verify-full"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "warning"),
+    [
+        ("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092, 127.0.0.1:9093,[::1]:9094", ""),
+        (
+            "KAFKA_BOOTSTRAP_SERVERS",
+            "127.0.0.1:9092,a:9092,PLAINTEXT://b:9092",
+            f"{KAFKA_OPEN}a:9092, PLAINTEXT://b:9092;",
+        ),
+        ("REDIS_URL", "redis://localhost:6379/0", ""),
+        ("REDIS_URL", "redis://:pw@127.0.0.1:6379/0", ""),
+        ("REDIS_URL", "unix:///run/redis.sock", ""),
+        ("REDIS_URL", "rediss://cache:6379/0", ""),
+        ("REDIS_URL", "redis://:pw@cache:6379/0", "use rediss://"),
+        ("DATABASE_URL", "postgresql://me:pw@localhost/app?sslmode=disable", ""),
+        ("DATABASE_URL", "postgresql://me@[::1]:5432/app", ""),
+        ("DATABASE_URL", "postgresql:///app?host=/run/postgresql", ""),
+        ("DATABASE_URL", "postgresql://%2Frun%2Fpostgresql/app", ""),
+        ("DATABASE_URL", "postgresql://me@db/app?sslmode=verify-full", ""),
+        ("DATABASE_URL", "postgresql://me@db/app", f"its sslmode is prefer: {POSTGRES_OPEN}"),
+        ("DATABASE_URL", "postgresql:///app?host=db", f"its sslmode is prefer: {POSTGRES_OPEN}"),
+        ("DATABASE_URL", "postgresql://me@db/app?sslmode=disable", f"its sslmode is disable: {POSTGRES_OPEN}"),
+        ("DATABASE_URL", "postgresql://me@db/app?sslmode=require", f"its sslmode is require: {POSTGRES_UNCHECKED}"),
+        ("DATABASE_URL", "postgresql://me@db/app?sslmode=verify-ca", f"its sslmode is verify-ca: {POSTGRES_UNCHECKED}"),
+    ],
+)
+def test_what_goes_to_another_machine_in_the_open_is_pointed_out(name: str, value: str, warning: str) -> None:
+    warnings = resolve({name: value}, NOWHERE).warnings
+    assert len(warnings) == bool(warning)
+    assert all(warning in told and name.partition("_")[0] in told for told in warnings)
+
+
+def test_kafka_with_tls_goes_to_other_machines_without_a_warning() -> None:
+    assert resolve({"KAFKA_BOOTSTRAP_SERVERS": "a:9092", "KAFKA_SECURITY_PROTOCOL": "SSL"}, NOWHERE).warnings == ()
+
+
 def test_a_secret_may_be_given_by_a_file(project: SettingsFiles) -> None:
     (project.project / "token").write_text("s3cr3t-token\n")
     settings = load_settings({"EXTERNAL_SYSTEM_TOKEN_FILE": "token"}, project)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from engagement.settings.model import Settings
-from engagement.settings.urls import is_loopback
+from engagement.settings.urls import is_loopback, other_brokers, remote_sslmode
 
 
 def broken(settings: Settings) -> Iterator[str]:
@@ -15,13 +15,32 @@ def broken(settings: Settings) -> Iterator[str]:
 
 def doubtful(settings: Settings) -> Iterator[str]:
     """Yield one sentence for each combination that works but is probably not meant."""
-    postgres = settings.postgres
     if settings.kafka.security_protocol == "SASL_PLAINTEXT":
         yield "KAFKA_SECURITY_PROTOCOL = SASL_PLAINTEXT sends data unencrypted; SASL_SSL does not"
     if settings.monitoring.metrics_host not in ("127.0.0.1", "::1", "localhost"):
         yield "METRICS_HOST is not loopback: whoever reaches this machine can read the figures"
-    if "sslmode=disable" in postgres.database_url.get_secret_value():
-        yield "DATABASE_URL has sslmode=disable: the password and the data travel unencrypted"
+    yield from _in_the_open(settings)
+
+
+def _in_the_open(settings: Settings) -> Iterator[str]:
+    """What anybody between two machines could read or forge."""
+    kafka, redis_url = settings.kafka, settings.redis.url.get_secret_value()
+    others = other_brokers(kafka.bootstrap_servers)
+    if others and kafka.security_protocol == "PLAINTEXT":
+        yield f"KAFKA_SECURITY_PROTOCOL = PLAINTEXT sends events unencrypted to {', '.join(others)}; SASL_SSL does not"
+    if redis_url.startswith("redis://") and not is_loopback(redis_url):
+        yield "REDIS_URL is redis:// to another machine: the password and the data travel unencrypted; use rediss://"
+    sslmode = remote_sslmode(settings.postgres.database_url.get_secret_value())
+    if sslmode in ("disable", "allow", "prefer"):
+        yield (
+            f"DATABASE_URL leads to another machine, and its sslmode is {sslmode}: the password and the data may "
+            "travel unencrypted; use verify-full"
+        )
+    elif sslmode in ("require", "verify-ca"):
+        yield (
+            f"DATABASE_URL leads to another machine, and its sslmode is {sslmode}: the name of who answers is not "
+            "checked; use verify-full"
+        )
 
 
 def _redis(settings: Settings) -> Iterator[str]:

@@ -116,11 +116,30 @@ def without_user(text: str) -> str:
 
 def is_loopback(url: str) -> bool:
     """Tell whether the URL's host is this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return _is_this_machine(urlsplit(url).hostname or "")
+
+
+def other_brokers(servers: str) -> list[str]:
+    """List the brokers that are not on this machine.
+
+    >>> other_brokers("localhost:9092,PLAINTEXT://a:9092,[::1]:9092,10.0.0.1:9092")
+    ['PLAINTEXT://a:9092', '10.0.0.1:9092']
+    """
+    entries = [entry for entry in servers.split(",") if entry]
+    return [entry for entry in entries if not is_loopback(f"//{entry.rpartition('://')[2]}")]
+
+
+def remote_sslmode(url: str) -> str:
+    """Return the sslmode of a PostgreSQL that is not on this machine, libpq's default if it names none; else "".
+
+    >>> remote_sslmode("postgresql://db/app"), remote_sslmode("postgresql:///app?host=/run/postgresql")
+    ('prefer', '')
+    """
+    parts = urlsplit(url)
+    parameters = dict(parse_qsl(parts.query))
+    host = parameters.get("host") or unquote(parts.hostname or "")
+    here = not host or host.startswith("/") or _is_this_machine(host)  # the first two: a socket file
+    return "" if here else parameters.get("sslmode") or "prefer"
 
 
 def masked(text: str) -> str:
@@ -168,6 +187,13 @@ def shown(text: str) -> str:
 def hidden_in(text: str) -> list[str]:
     """List the secret pieces of a value that is no secret as a whole: those of an address."""
     return passwords(text) if "://" in text else []
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _checked(text: str) -> SplitResult:
