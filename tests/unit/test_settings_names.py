@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from engagement.errors import ConfigError
-from engagement.settings import SettingsFiles, load_settings
+from engagement.settings import SettingsFiles, declared_settings, load_settings
 
 
 @pytest.fixture
@@ -28,6 +28,23 @@ def test_a_misspelt_variable_is_refused_and_the_nearest_name_is_given(
 ) -> None:
     with pytest.raises(ConfigError, match=f"{name} is no setting; did you mean {nearest}\\?"):
         load_settings({name: "1"}, project)
+
+
+BEGIN_LIKE_OTHER_PROGRAMS = {
+    "BATCH_SIZE",  # anybody's
+    "GOOGLE_APPLICATION_CREDENTIALS",  # Google's own, as all of GOOGLE_…
+    "LOG_FORMAT",  # anybody's
+    "LOG_LEVEL",
+    "SPARK_MASTER",  # SPARK_… is Spark's
+}
+
+
+def test_every_setting_is_missed_where_its_name_is_misspelt_in_the_environment(project: SettingsFiles) -> None:
+    names = {item.name for item in declared_settings() if "_" in item.name}
+    with pytest.raises(ConfigError) as caught:
+        load_settings({f"{name}X": "1" for name in names}, project)
+    told = {problem.partition("X is no setting")[0] for problem in caught.value.problems}
+    assert names - told == BEGIN_LIKE_OTHER_PROGRAMS
 
 
 @pytest.mark.parametrize(

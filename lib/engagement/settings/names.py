@@ -23,6 +23,7 @@ PREFIXES = (
     "MAX_PROCESSING_",
     "METRICS_",
     "PROCESSING_",
+    "RECONCILE_",
     "REDIS_",
 )
 # Set by Kafka's and Redis's own scripts and images, and by Kubernetes for every service in a namespace. None of them
