@@ -4,10 +4,10 @@ import argparse
 import sys
 from functools import partial
 
-from engagement.backfill.build import SINKS, SOURCES, make_request
+from engagement.backfill.build import SINKS, SOURCES, Request, sinks_to_fill
 from engagement.backfill.command import backfill
 from engagement.backfill.dry_run import dry_run
-from engagement.backfill.request import span_of
+from engagement.backfill.request import both, span_of
 from engagement.command import Command, Context, main, names_of
 
 
@@ -36,8 +36,11 @@ def run(context: Context) -> int:
     args, settings = context.args, context.settings
     days = settings.backfill.start_date, settings.backfill.end_date
     start, end = (None if day is None else day.isoformat() for day in days)
-    span = span_of(args.start_date or start, args.end_date or end)
-    request = make_request(settings, span, args.source, args.sinks)
+    span, sinks = both(
+        lambda: span_of(args.start_date or start, args.end_date or end),
+        lambda: sinks_to_fill(settings, args.source, args.sinks),
+    )
+    request = Request(span, args.source, sinks)
     if args.dry_run:
         for line in dry_run(settings, request):
             say(line)

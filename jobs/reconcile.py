@@ -4,7 +4,7 @@ import argparse
 import sys
 from functools import partial
 
-from engagement.backfill.request import span_of
+from engagement.backfill.request import both, span_of
 from engagement.command import Command, Context, main, names_of
 from engagement.reconcile.build import SINKS, sinks_of
 from engagement.reconcile.command import Wanted, reconcile
@@ -29,8 +29,11 @@ def say(text: str) -> None:
 def run(context: Context) -> int:
     """Compare, and exit with 1 if something differs and was not mended."""
     args = context.args
-    span = span_of(args.start, args.end, ("--from", "--to")) if args.start or args.end else None
-    wanted = Wanted(span, args.repair, sinks_of(context.settings, args.sinks))
+    span, sinks = both(
+        lambda: span_of(args.start, args.end, ("--from", "--to")) if args.start or args.end else None,
+        lambda: sinks_of(context.settings, args.sinks),
+    )
+    wanted = Wanted(span, args.repair, sinks)
     return 0 if reconcile(context.settings, wanted, context.spark_options, context.stop, say) else 1
 
 

@@ -32,7 +32,13 @@ RANGE = ["--start-date", "2025-08-01", "--end-date", "2025-08-02"]
             [*RANGE, "--source", "lake", "--sinks", "lake,redis"],
             ["cannot fill the lake from itself", "KAFKA_BOOTSTRAP_SERVERS is not set", "REDIS_URL is not set"],
         ),
+        (
+            BACKFILL,
+            ["--source", "lake", "--sinks", "lake"],
+            ["--start-date is missing", "--end-date is missing", "cannot fill the lake", "KAFKA_BOOTSTRAP_SERVERS"],
+        ),
         (RECONCILE, ["--from", "2025-08-01"], ["--to is missing"]),
+        (RECONCILE, ["--from", "2025-08-01", "--sinks", "warehouse"], ["--to is missing", "--sinks warehouse: it has"]),
         (RECONCILE, ["--from", "2025-08-01", "--to", "2025-08-01"], ["--to 2025-08-01 must lie after"]),
     ],
 )

@@ -71,8 +71,8 @@ class Request:
     sinks: tuple[str, ...]
 
 
-def make_request(settings: Settings, span: Span, source: str, named: Sequence[str]) -> Request:
-    """Choose the sinks. Raises: ConfigError with every reason why that cannot be done."""
+def sinks_to_fill(settings: Settings, source: str, named: Sequence[str]) -> tuple[str, ...]:
+    """The sinks that were named, else the usual ones. Raises: ConfigError with every reason why that cannot be done."""
     problems, reachable = list[str](), settings.bigquery.is_set
     usual = [name for name in TABLES if name != source and (name != "warehouse" or reachable)]
     sinks = tuple(named) or tuple(usual)
@@ -92,7 +92,7 @@ def make_request(settings: Settings, span: Span, source: str, named: Sequence[st
         problems.append("there is no sink to fill: name one with --sinks, or set BIGQUERY_PROJECT_ID")
     if problems:
         raise ConfigError(problems)
-    return Request(span, source, sinks)
+    return sinks
 
 
 def events_of(settings: Settings) -> EventsTable:

@@ -1,10 +1,15 @@
 """What a backfill is asked for: a range of event times, checked before anything starts. Pure."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time
+from typing import TypeVar
 
 from engagement.errors import ConfigError
 from engagement.sources.history import Span
+
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _FORM = "is no UTC day (2025-08-01) and no instant with a zone (2025-08-01T12:00:00Z)"
@@ -47,6 +52,23 @@ def span_of(start: str | None, end: str | None, names: tuple[str, str] = OPTIONS
     if problems or not (first and last):
         raise ConfigError(problems)
     return Span(first, last)
+
+
+def both(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
+    """What two questions to the caller's words give. Raises: ConfigError with the reasons of both, not one by one."""
+    try:
+        found = first()
+    except ConfigError as error:
+        raise ConfigError([*error.problems, *_problems_of(second)]) from None
+    return found, second()
+
+
+def _problems_of(question: Callable[[], object]) -> tuple[str, ...]:
+    try:
+        question()
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def _read(name: str, text: str | None) -> tuple[datetime | None, str]:

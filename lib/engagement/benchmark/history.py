@@ -13,7 +13,7 @@ import psutil
 import psycopg2
 from pyspark.sql import SparkSession
 
-from engagement.backfill.build import TABLES, build_backfills, events_of, make_request, start_spark
+from engagement.backfill.build import TABLES, Request, build_backfills, events_of, sinks_to_fill, start_spark
 from engagement.backfill.progress import Audience
 from engagement.benchmark.bench import Bench, MeasuredReport
 from engagement.errors import ConfigError, EngagementError, TransientError
@@ -121,7 +121,7 @@ class HistoryBenchmark:
         )
 
     def _backfill(self, spark: SparkSession, stop: threading.Event) -> float:
-        request = make_request(self._settings, EVERYTHING, "postgres", (self._sink,))
+        request = Request(EVERYTHING, "postgres", sinks_to_fill(self._settings, "postgres", (self._sink,)))
         (backfill,) = build_backfills(self._settings, request, spark, stop, Audience(self._say))
         began = time.perf_counter()
         (outcome,) = backfill.run(restart=True)
