@@ -5,7 +5,7 @@ import sys
 from functools import partial
 
 from engagement.backfill.request import both, span_of
-from engagement.command import Command, Context, main, names_of
+from engagement.command import Command, Context, main, names_of, writable_file
 from engagement.reconcile.build import SINKS, sinks_of
 from engagement.reconcile.command import Wanted, reconcile
 
@@ -17,6 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--to", dest="end", metavar="D", help="where it ends, itself excluded; goes with --from")
     sinks = f"which sinks: {','.join(SINKS)} (default: all that have an address; dead letters go with the others)"
     add("--sinks", type=partial(names_of, SINKS), default=(), metavar="NAMES", help=sinks)
+    add(
+        "--report",
+        type=writable_file,
+        metavar="FILE",
+        help="write everything that differs as JSON, before it is mended",
+    )
     add("--repair", action="store_true", help="mend what differs: through the same code as a backfill")
 
 
@@ -33,7 +39,7 @@ def run(context: Context) -> int:
         lambda: span_of(args.start, args.end, ("--from", "--to")) if args.start or args.end else None,
         lambda: sinks_of(context.settings, args.sinks),
     )
-    wanted = Wanted(span, args.repair, sinks)
+    wanted = Wanted(span, args.repair, sinks, args.report)
     return 0 if reconcile(context.settings, wanted, context.spark_options, context.stop, say) else 1
 
 

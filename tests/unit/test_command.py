@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from jobs import benchmark, demo
+from jobs import benchmark, demo, reconcile
 
 from engagement.command import (
     Command,
@@ -226,7 +226,10 @@ def test_a_file_that_can_be_written_is_taken_whether_it_is_there_or_not(tmp_path
     assert not (tmp_path / "new.json").exists()
 
 
-@pytest.mark.parametrize(("tried", "words"), [(benchmark.COMMAND, ["drain"]), (demo.COMMAND, ["--duration", "60"])])
+@pytest.mark.parametrize(
+    ("tried", "words"),
+    [(benchmark.COMMAND, ["drain"]), (demo.COMMAND, ["--duration", "60"]), (reconcile.COMMAND, [])],
+)
 def test_a_report_that_has_nowhere_to_go_is_2_before_anything_is_started(
     tried: Command, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

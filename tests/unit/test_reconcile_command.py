@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from engagement.errors import PermanentSinkError, TransientError
-from engagement.reconcile.command import Wanted, counts_of, or_else, repeat, report, told_of
+from engagement.reconcile.board import BoardDrift
+from engagement.reconcile.command import Wanted, counts_of, document_of, or_else, repeat, report, told_of
 from engagement.reconcile.compare import Findings, Kind
 from engagement.sources.history import Span
 
@@ -98,3 +99,25 @@ def test_files_that_are_there_again_are_told_whenever_the_lake_was_compared() ->
     assert counts_of(("lake",), [], [], ["a.parquet"])["lake_files"] == Counter({Kind.MISSING: 1})
     assert counts_of(("lake",), [], [], [])["lake_files"].total() == 0
     assert "lake_files" not in counts_of(("warehouse",), [], [], [])
+
+
+def test_what_is_too_much_for_a_line_is_whole_in_the_report() -> None:
+    found, ids = Findings("lake", uncounted=2), list(range(1, 301))
+    found.ids[Kind.MISSING] = ids
+    drift = [BoardDrift(f"c{number}", 600, {"events": 1}, {"events": 2}) for number in range(21)]
+    files = [f"{number}.parquet" for number in range(21)]
+    lines = list(report([found], drift, files))
+    assert lines[0].endswith(", 19.parquet and 1 more (--report FILE lists all)")
+    assert lines[1].endswith(", 20 and 280 more (--report FILE lists all)")
+    assert "redis: 21 content(s) differ (--report FILE lists all)" in lines
+    document = document_of(("lake", "redis"), [found], drift, files)
+    assert document["lake"] == {"missing": ids, "stale": [], "phantom": [], "doubled": [], "uncounted": 2}
+    assert document["redis"] == [
+        {"content_id": one.content_id, "second": 600, "counted": {"events": 1}, "expected": {"events": 2}}
+        for one in drift
+    ]
+    assert document["lake_files"] == files
+
+
+def test_the_report_names_only_what_was_compared() -> None:
+    assert document_of(("warehouse",), [Findings("warehouse")], [], []).keys() == {"warehouse"}

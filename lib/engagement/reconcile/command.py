@@ -1,10 +1,12 @@
 """What the command does, one step after the other, and what it says."""
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 
@@ -30,6 +32,7 @@ from engagement.sources.history import LogPosition, Span
 
 Say = Callable[[str], None]
 _SHOWN = 20
+_ALL = " (--report FILE lists all)"
 _LOST_FILES = "lake_files"
 """Beside the sinks: how many of the lake's files are gone."""
 
@@ -41,6 +44,8 @@ class Wanted:
     span: Span | None
     repair: bool
     sinks: tuple[str, ...]
+    report: Path | None = None
+    """Where to write everything that differs, of the newest comparison."""
 
 
 def reconcile(
@@ -95,6 +100,9 @@ class _Run:
         drift = ranking or []
         for line in report(found, drift, lost) if compared else ():
             self._say(line)
+        if self._wanted.report:
+            document = document_of(compared, found, drift, lost)
+            self._wanted.report.write_text(json.dumps(document, indent=2) + "\n")
         clean = not (lost or drift or any(each.rows or each.uncounted for each in found))
         mends = self._wanted.repair and not clean
         counts = counts_of(compared, found, drift, lost)
@@ -190,7 +198,7 @@ def report(found: Iterable[Findings], drift: Sequence[BoardDrift], lost: Sequenc
         yield f"redis: {one}"
     if drift:
         clean = False
-        yield f"redis: {len(drift)} content(s) differ"
+        yield f"redis: {len(drift)} content(s) differ{_ALL if len(drift) > _SHOWN else ''}"
     yield "nothing differs" if clean else "mend with ./spark-submit.sh reconcile --repair"
 
 
@@ -201,7 +209,22 @@ _OF_MANY = {RECEIVER: f"repeat ./spark-submit.sh reconcile --repair, which mends
 
 def _some(items: Sequence[object]) -> str:
     shown = ", ".join(str(item) for item in items[:_SHOWN])
-    return shown if len(items) <= _SHOWN else f"{shown} and {len(items) - _SHOWN} more"
+    return shown if len(items) <= _SHOWN else f"{shown} and {len(items) - _SHOWN} more{_ALL}"
+
+
+def document_of(
+    sinks: Iterable[str], found: Iterable[Findings], drift: Sequence[BoardDrift], lost: Sequence[str]
+) -> dict[str, object]:
+    """Everything that differs, for a program: sink -> kind -> ids; of the ranking, contents and their numbers."""
+    document: dict[str, object] = {}
+    for each in found:
+        ids = {str(kind): each.ids.get(kind, []) for kind in Kind}
+        document[each.sink] = {**ids, UNCOUNTED: each.uncounted}
+    if RANKING in sinks:
+        document[RANKING] = [vars(one) for one in drift]
+    if "lake" in sinks:
+        document[_LOST_FILES] = list(lost)
+    return document
 
 
 def counts_of(
