@@ -210,6 +210,12 @@ def test_loopback_by_another_name_gets_no_byte(server: Scripted, options: Extern
         ("partner.example", "fd00::1", True, True),
         ("partner.example", "fd00:ec2::254", True, False),
         ("partner.example", "169.254.169.254", True, False),
+        ("partner.example", "100.100.100.200", True, False),
+        ("partner.example", "192.0.0.192", True, False),
+        ("partner.example", "168.63.129.16", False, False),
+        ("partner.example", "168.63.129.16", True, False),
+        ("partner.example", "::ffff:168.63.129.16", True, False),
+        ("partner.example", "100.100.100.201", True, True),
         ("partner.example", "::ffff:169.254.169.254", True, False),
         ("partner.example", "fe80::1%eth0", True, False),
         ("partner.example", "0.0.0.0", True, False),  # noqa: S104 an address that is refused

@@ -23,8 +23,16 @@ from urllib3.exceptions import ConnectTimeoutError
 from engagement.errors import EngagementError
 from engagement.sinks.external.options import ExternalOptions
 
-_METADATA = frozenset({ipaddress.ip_address("fd00:ec2::254")})
-"""Where a cloud tells its machines their secrets, within the private networks; 169.254.169.254 is link-local."""
+_METADATA = frozenset(
+    ipaddress.ip_address(address)
+    for address in (
+        "fd00:ec2::254",  # AWS
+        "100.100.100.200",  # Alibaba
+        "192.0.0.192",  # Oracle, classic
+        "168.63.129.16",  # Azure's host, in public space
+    )
+)
+"""Where clouds tell their machines secrets, beside 169.254.169.254, which is link-local as a whole."""
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _LEAST_SECONDS = 0.001
 """0 would mean not to wait for a connection at all."""
