@@ -1,11 +1,12 @@
 """The warehouse on the real emulator: driver or emulator dies at any step, answers are lost, others write too."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
 from tests.builders import Message, created
-from tests.spark.warehouse import NOW, CrashError, Faulty, Warehouse, inserted, part
+from tests.spark.warehouse import NOW, CrashError, Faulty, Warehouse, Watched, inserted, part
 
 from engagement.errors import TransientSinkError
 
@@ -59,6 +60,27 @@ def test_a_warehouse_killed_at_any_step_holds_each_row_once(
     assert next_driver.fence() == {0: then}
     warehouse.deliver(next_driver, inserted(5), part(0, 5))
     assert (warehouse.ids(), next_driver.fence()) == ([1, 2, 3, 4, 5], {0: 5})
+
+
+@pytest.mark.parametrize(("answer", "step"), [(1, "created"), (2, "appended")], ids=["created", "appended"])
+def test_a_warehouse_killed_while_a_task_writes_shows_none_of_it_and_holds_each_row_once(
+    warehouse: Warehouse, answer: int, step: str
+) -> None:
+    """The stream is gone with it, and the task learns so: from the rows that it sends next, or when it closes it."""
+    warehouse.deliver(warehouse.driver(), inserted(2))
+    killed: list[str] = []
+
+    def kill() -> None:
+        warehouse.kill_and_restart()
+        killed.append(step)
+
+    with Watched(warehouse.options.emulator_grpc, answer, kill) as way:
+        writing = warehouse.driver(options=replace(warehouse.options, emulator_grpc=way.address))
+        with pytest.raises(TransientSinkError, match="NOT_FOUND"):
+            warehouse.deliver(writing, inserted(4), part(0, 4))
+        assert (killed, warehouse.ids(), writing.fence()) == ([step], [1, 2], {0: 2})
+        warehouse.deliver(writing, inserted(5), part(0, 5))
+    assert (warehouse.ids(), warehouse.driver().fence()) == ([1, 2, 3, 4, 5], {0: 5})
 
 
 @pytest.mark.parametrize("step", ["claim", "commit", "finish"])

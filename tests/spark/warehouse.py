@@ -2,7 +2,11 @@
 
 import os
 import signal
+import socket
+import socketserver
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +18,7 @@ from tests.builders import Message, created
 from tests.spark import frames
 
 from engagement.embedded.bigquery import BigQuery
+from engagement.embedded.site import LOOPBACK
 from engagement.identity import BatchIdentity, OffsetRange
 from engagement.settings import Settings, SettingsFiles, load_settings
 from engagement.sinks.base import CommitTimes, PartitionSummary
@@ -97,6 +102,54 @@ class Faulty:
         return self._run("undo", lambda: self._real.undo(row))
 
 
+class Watched:
+    """A way to the Storage Write API; something happens once, before the nth answer that names a stream comes back.
+
+    The first tells that it was made, the following ones that it has taken rows. Use as a context manager.
+    """
+
+    def __init__(self, target: str, answer: int, act: Callable[[], None]) -> None:
+        host, port = target.rsplit(":", 1)
+        self._target, self._answer, self._act = (host, int(port)), answer, act
+        self._lock = threading.Lock()
+        watched = self
+
+        class Way(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                with suppress(OSError), socket.create_connection(watched._target) as there:
+                    threading.Thread(target=_pass_on, args=(self.request, there), daemon=True).start()
+                    _pass_on(there, self.request, watched._look)
+
+        self._server = socketserver.ThreadingTCPServer((LOOPBACK, 0), Way)
+        self._server.daemon_threads, self._server.block_on_close = True, False
+        self.address = f"{LOOPBACK}:{self._server.server_address[1]}"
+
+    def __enter__(self) -> "Watched":
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _look(self, data: bytes) -> None:
+        with self._lock:
+            self._answer -= b"/streams/" in data
+            due = self._answer == 0
+            self._answer -= due
+        if due:
+            self._act()
+
+
+def _pass_on(source: socket.socket, target: socket.socket, look: Callable[[bytes], None] = lambda _data: None) -> None:
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            look(data)
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_RDWR)
+
+
 class NoLetters:
     """The emulator refuses no single row."""
 
@@ -113,8 +166,14 @@ class Dataset:
         self.letters = NoLetters()
         self.visible: list[Sequence[CommitTimes]] = []
 
-    def driver(self, clock: Callable[[], datetime] = lambda: NOW, ledger: Faulty | None = None) -> WarehouseSink:
-        sink = WarehouseSink(self.options, SQL, lambda: self.topic_id, self.visible.append, clock, self.letters)
+    def driver(
+        self,
+        clock: Callable[[], datetime] = lambda: NOW,
+        ledger: Faulty | None = None,
+        options: WarehouseOptions | None = None,
+    ) -> WarehouseSink:
+        options = options or self.options
+        sink = WarehouseSink(options, SQL, lambda: self.topic_id, self.visible.append, clock, self.letters)
         sink.ledger = ledger or sink.ledger
         sink.open()
         return sink
