@@ -342,3 +342,19 @@ def test_event_hash_keeps_the_newest_version(redis_client: redis.Redis, redis_op
     write(redis_client, options, 0, [*log, [image(Event(2), Origin(lsn=11), 0)]])
     assert redis_client.hget(keys.event(1), "event_type") == b"click"
     assert 0 < redis_client.ttl(keys.event(1)) <= 60
+
+
+def test_event_hash_is_there_without_a_content_and_says_when_an_event_lost_its_own(
+    redis_client: redis.Redis, redis_options: RedisOptions
+) -> None:
+    start_board(redis_client, 1, START)
+    log = [
+        [image(Event(1, "a"), Origin(lsn=9))],
+        [image(Event(1, "a"), Origin("d", lsn=10, half=0, kind="move"), -1)],
+        [image(Event(1, None), Origin("u", lsn=10))],
+        [image(Event(2, None), Origin(lsn=11))],
+    ]
+    write(redis_client, replace(redis_options, event_ttl_seconds=60), 0, log).raise_problem()
+    found = [redis_client.hmget(keys.event(event), "content_id", "op", "version") for event in (1, 2)]
+    assert found == [[b"", b"u", b"10"], [b"", b"c", b"11"]]
+    assert [*redis_client.scan_iter("recent_events:*", count=1000)] == [keys.recent_events("a").encode()]

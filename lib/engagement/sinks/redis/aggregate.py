@@ -150,14 +150,14 @@ class ShardAggregator:
             return
         if rows.ops[i] == DELETE:
             self._forget_refusal(delta, event_id)
-        if rows.kinds[i] == "change" and rows.content_ids[i] is not None:
+        if rows.kinds[i] == "change":
             delta.fresh.append(i)
 
     def _replay(self, delta: Delta, rows: Rows, i: int, replay_of: int) -> None:
         event_id, share = rows.event_ids[i], _share(rows, i)
         if event_id is None or rows.effects[i] == 0:
             return
-        if rows.kinds[i] == "change" and rows.content_ids[i] is not None:
+        if rows.kinds[i] == "change":
             delta.fresh.append(i)
         if not self._rebuild:
             if share:

@@ -67,7 +67,7 @@ class Delta:
     touched: list[str] = field(default_factory=list)
     """Events with a new message, in a shard that remembers replays: of these only a recount knows what counts."""
     fresh: list[int] = field(default_factory=list)
-    """Numbers of the rows whose event belongs into recent_events."""
+    """Numbers of the rows that are an event's newest version, whatever its content."""
 
     def add(self, share: Share, sign: int) -> None:
         """Add an image to the sums, or take it back."""

@@ -25,7 +25,7 @@ FIELDS = (
 
 
 def write_recent(client: redis.Redis, partition: int, events: pa.RecordBatch, event_ttl_seconds: int = 0) -> None:
-    """Add row versions (columns of `changes`, offset order, content not NULL). Raises: TransientSinkError."""
+    """Add row versions (columns of `changes`, offset order). Raises: TransientSinkError."""
     calls = list(stream_calls(partition, events))
     if event_ttl_seconds > 0:
         calls += event_calls(events, event_ttl_seconds)
@@ -46,13 +46,17 @@ def forget_recent(client: redis.Redis, contents: Iterable[str]) -> None:
 
 
 def stream_calls(partition: int, events: pa.RecordBatch) -> Iterator[Call]:
-    """Give one call per content with its newest entries; an entry's number is its Kafka offset + 1 (0 is no id)."""
+    """Give one call per content with its newest entries; an entry's number is its Kafka offset + 1 (0 is no id).
+
+    An event without a content is in no stream.
+    """
     entries: dict[str, list[tuple[int, tuple[str, ...], bool]]] = {}
     offsets = events.column("kafka_offset").to_pylist()
     contents = events.column("content_id").to_pylist()
     replays = events.column("replay_of").is_valid().to_pylist()
     for content, offset, row, replay in zip(contents, offsets, _texts(events), replays, strict=True):
-        entries.setdefault(content, []).append((offset + 1, row, replay))
+        if content is not None:
+            entries.setdefault(content, []).append((offset + 1, row, replay))
     script, pack = load("recent"), msgpack.Packer().pack
     for content, rows in entries.items():
         packed = pack((FIELDS, rows[-STREAM_LENGTH:]))
@@ -62,8 +66,8 @@ def stream_calls(partition: int, events: pa.RecordBatch) -> Iterator[Call]:
 def event_calls(events: pa.RecordBatch, ttl_seconds: int) -> Iterator[Call]:
     """Give one call per row version, in order."""
     script = load("event")
-    versions = events.column("version").to_pylist()
-    for version, content, row in zip(versions, events.column("content_id").to_pylist(), _texts(events), strict=True):
+    versions, contents = events.column("version").to_pylist(), _text(events.column("content_id")).to_pylist()
+    for version, content, row in zip(versions, contents, _texts(events), strict=True):
         values: Mapping[str, str] = {"content_id": content, **dict(zip(FIELDS, row, strict=True))}
         pairs: Sequence[str] = [text for pair in values.items() for text in pair]
         yield Call(script, (keys.event(int(values["event_id"])),), (f"{version or 0:020d}", ttl_seconds, *pairs))

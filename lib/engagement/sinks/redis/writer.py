@@ -117,7 +117,7 @@ class PartitionWriter:
 
     def _attempt(self, batches: Iterable[pa.RecordBatch]) -> TaskSummary:
         state = self._open()
-        first, end = self._range
+        (first, end), event_ttl = self._range, self.options.event_ttl_seconds
         aggregator = ShardAggregator(state, rebuild=self.plan.rebuild, since=first)
         counts, done, recent_from = _Counts(), state.next_offset, self.plan.recent_from.get(self.partition, 0)
         for chunk in chunks(batches, self.plan.chunk_rows):
@@ -129,8 +129,9 @@ class PartitionWriter:
             delta = aggregator.add(rows)
             if following <= done:
                 continue
-            if fresh := [i for i in delta.fresh if rows.offsets[i] >= recent_from]:
-                write_recent(self.client, self.partition, chunk.take(fresh), self.options.event_ttl_seconds)
+            fresh = [i for i in delta.fresh if rows.offsets[i] >= recent_from and (event_ttl or rows.content_ids[i])]
+            if fresh:
+                write_recent(self.client, self.partition, chunk.take(fresh), event_ttl)
             counts.add(self._apply(state, aggregator, delta, (done, following)))
             done = following
         if done < end:
