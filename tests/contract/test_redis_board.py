@@ -141,6 +141,18 @@ def test_recent_events_hold_each_version_once_newest_first(
         assert found == world.recent[content][::-1]
 
 
+def test_recent_events_are_the_newest_thousand_and_not_one_more(
+    redis_client: redis.Redis, redis_options: RedisOptions
+) -> None:
+    start_board(redis_client, 1, START)
+    log = [[image(Event(i + 1), Origin(lsn=100 + i))] for i in range(1_500)]
+    for span in ((0, 613), (613, 1_111), (1_111, 1_500)):
+        write(redis_client, redis_options, 0, log, span=span).raise_problem()
+    assert redis_client.xlen(keys.recent_events("a")) == 1_000
+    found = EngagementReader(redis_client).get_recent_events("a", 5_000)
+    assert [int(entry["event_id"] or 0) for entry in found] == [*range(1_500, 500, -1)]
+
+
 def test_a_row_that_was_refused_for_its_time_is_remembered_until_that_is_past(
     redis_client: redis.Redis, redis_options: RedisOptions
 ) -> None:

@@ -23,9 +23,12 @@ for _, entry in ipairs(entries) do
   local at, values = entry[1], entry[2]
   if at > newest then
     for i = 1, #names do pairs_of[2 * i - 1], pairs_of[2 * i] = names[i], values[i] end
-    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], string.format('%.0f-%s', at, ARGV[1]), unpack(pairs_of))
+    redis.call('XADD', KEYS[1], string.format('%.0f-%s', at, ARGV[1]), unpack(pairs_of))
     newest, added = at, added + 1
   end
 end
-if added > 0 then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
+if added > 0 then
+  redis.call('XTRIM', KEYS[1], 'MAXLEN', '=', ARGV[2]) -- `~` would leave up to a node's entries more
+  redis.call('EXPIRE', KEYS[1], ARGV[3])
+end
 return added
