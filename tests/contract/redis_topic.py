@@ -4,8 +4,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, cast
 
+import pyarrow as pa
 from pyspark.sql import Row as SparkRow
 from tests.contract.redis_support import IDENTITY, Row, to_batch
 
@@ -37,6 +39,13 @@ class Collected:
 
     def collect(self) -> list[SparkRow]:
         return self.rows
+
+
+def catalogue(*contents: str) -> pa.Table:
+    """Contents as PostgreSQL gives them."""
+    shown = {"slug": "slug", "title": "Title", "content_type": "podcast", "length_seconds": 60}
+    published = datetime(2026, 11, 23, 14, 59, 58, tzinfo=UTC)
+    return pa.Table.from_pylist([{"content_id": name, **shown, "publish_ts": published} for name in contents])
 
 
 def _nothing() -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 import redis
 from tests.contract.redis_support import IDENTITY, WINDOW, Event, Origin, Row, id_changes, image
-from tests.contract.redis_topic import SECONDS, Observer, Topic, deliver, opened
+from tests.contract.redis_topic import SECONDS, Observer, Topic, catalogue, deliver, opened
 
 from engagement.identity import OffsetRange
 from engagement.sinks.redis import keys
@@ -16,6 +16,7 @@ from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.faults import FAR_BEHIND, WENT_BACK, FenceBehindError, ShardLostError
 from engagement.sinks.redis.keeper import RECOUNT_DUE
 from engagement.sinks.redis.lengths import LengthBook
+from engagement.sinks.redis.meta import MetaWriter
 from engagement.sinks.redis.publisher import Publisher
 from engagement.sinks.redis.ranges import RangeWriter
 from engagement.sinks.redis.reader import EngagementReader
@@ -94,6 +95,17 @@ def test_redis_that_went_back_to_the_generation_before_a_recount_is_counted_agai
         deliver(sink, topic, (0, 0, 5))
         assert observer.await_rebuild() == f"shard 0: {WENT_BACK}"
         assert sink.fence() == {0: 5}
+
+
+def test_a_contents_publication_time_reads_like_every_other_time(
+    redis_client: redis.Redis, redis_options: RedisOptions
+) -> None:
+    with running(redis_client, redis_options, Topic({0: []})) as (sink, _):
+        MetaWriter(sink.write_meta).write(catalogue("a"))
+    assert redis_client.hgetall(keys.content_meta("a")) == {
+        b"slug": b"slug", b"title": b"Title", b"content_type": b"podcast", b"length_seconds": b"60",
+        b"publish_ts": b"2026-11-23T14:59:58.000000Z",
+    }  # fmt: skip
 
 
 def test_recent_events_that_redis_lost_are_brought_back(redis_client: redis.Redis, redis_options: RedisOptions) -> None:

@@ -1,10 +1,12 @@
 """What readers see of contents beside their numbers: written when it changed, and all of it after a restart."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import pyarrow as pa
 
 from engagement.sinks.redis.reader import ContentMeta
+from engagement.transform.instant import to_micros, to_text
 
 _Write = Callable[[Sequence[ContentMeta]], None]
 
@@ -38,7 +40,7 @@ def _meta(row: dict[str, object]) -> ContentMeta:
         title=_text(row["title"]),
         content_type=_text(row["content_type"]),
         length_seconds=int(str(length)) if length is not None else None,
-        publish_ts=None if published is None else str(published),
+        publish_ts=to_text(to_micros(published)) if isinstance(published, datetime) else None,
     )
 
 
