@@ -1,16 +1,15 @@
 """Keeps the board alive on the driver: ticks and publishes, counts again, and says when a rebuild is due.
 
-The loop never dies of Redis: while it is away it tries again with growing pauses and `state` says since when. Any other
-error ends the loop and is left in `failure` for the owner.
+The loop never dies of Redis: while it is away it tries again with growing pauses. Any other error ends the loop and is
+left in `failure` for the owner.
 """
 
 import logging
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 from engagement.errors import TransientError, TransientSinkError
 from engagement.sinks.redis.board import RedisBoard
@@ -35,19 +34,6 @@ REBUILD_PAUSE_SECONDS = 5.0
 """Least time between two rebuilds, and before a failed one is tried again."""
 MOST_DOUBLINGS = 5
 """Of that time, while one rebuild after the other loses its shards."""
-
-
-@dataclass(frozen=True)
-class KeeperState:
-    """What health shows; times are of the monotonic clock."""
-
-    down_since: float | None = None
-    last_publish: float | None = None
-    published: Published | None = None
-    rebuilding: str | None = None
-    """Why a rebuild is running or waiting."""
-    rebuilds: int = 0
-    problem: str = ""
 
 
 class Publishing(Protocol):
@@ -98,12 +84,8 @@ class RedisKeeper:
         self._asked = True
         self._stats_waiting = 0
         self._recount_at: tuple[int, int] = (0, 0)  # (place in the list of partitions, cursor)
-        self._state = KeeperState()
-
-    @property
-    def state(self) -> KeeperState:
-        """A snapshot of how it goes."""
-        return self._state
+        self._is_down = False
+        """Whether Redis did not answer last time."""
 
     def wake(self) -> None:
         """Publish soon: a micro-batch was delivered or a generation swapped. Any thread may call it."""
@@ -149,13 +131,13 @@ class RedisKeeper:
             self._publisher.forget()
             self._asked = True
         except ShardLostError as error:
-            self._state = self._with(down_since=None, problem=str(error))
+            self._is_down = False
             self.request_rebuild(error)
-        except TransientSinkError as error:
-            self._note_down(now, str(error))
+        except TransientSinkError:
+            self._note_down(now)
         due = QUIET_SECONDS if self._asked else TICK_SECONDS
         pauses = [self._publish_after + due - QUIET_SECONDS - now]
-        if self._state.down_since is None:
+        if not self._is_down:
             pauses.append(STATS_SECONDS if self._stats_waiting else self._recount_after - now)
         if self._reasons or self._running:
             pauses.append(QUIET_SECONDS)
@@ -167,7 +149,7 @@ class RedisKeeper:
         if now >= self._publish_after and (self._asked or waited >= TICK_SECONDS):
             self._asked = False
             self._publish(now)
-        elif self._state.down_since is not None:
+        elif self._is_down:
             return
         elif self._stats_waiting:
             self._stats_waiting = self._publisher.publish_stats(STATS_SLICE)
@@ -179,12 +161,12 @@ class RedisKeeper:
         self._publish_after = now + QUIET_SECONDS
         partitions = self._board.partitions()
         if not partitions:  # the first start: Redis answers, the first rebuild makes the shards
-            self._state = self._with(down_since=None)
+            self._is_down = False
             return
         known = self._places.known()
         published = self._publisher.publish(partitions, self._now())
         self._retry_seconds = FIRST_RETRY_SECONDS
-        self._state = self._with(down_since=None, last_publish=now, published=published, problem="")
+        self._is_down = False
         # A mark is on the generation that left the rows out: one that is being built beside it counts them.
         if published.recount_due and self._running is None:
             self.request_rebuild(RECOUNT_DUE)
@@ -209,12 +191,10 @@ class RedisKeeper:
             if not self._running.done():
                 return
             self._end_rebuild(self._running, now)
-        if self._reasons and now >= self._rebuild_after and self._state.down_since is None:
+        if self._reasons and now >= self._rebuild_after and not self._is_down:
             with self._lock:
                 self._running_reasons, self._reasons = self._reasons, []
-            reason = ", ".join(self._running_reasons)
-            self._state = self._with(rebuilding=reason)
-            self._running = self._executor.submit(self._rebuild, reason)
+            self._running = self._executor.submit(self._rebuild, ", ".join(self._running_reasons))
 
     def _end_rebuild(self, ended: Future[None], now: float) -> None:
         self._running = None
@@ -225,25 +205,18 @@ class RedisKeeper:
         self._rebuild_after = now + REBUILD_PAUSE_SECONDS * 2 ** min(MOST_DOUBLINGS, max(0, self._losses - 1))
         if error is None:
             self._places.forget()
-            self._state = self._with(rebuilding=None, rebuilds=self._state.rebuilds + 1)
             self.wake()
         elif isinstance(error, TransientError):
             log.warning("redis: the board could not be counted again, trying once more: %s", error)
             for reason in self._running_reasons:
                 if reason != RECOUNT_DUE:  # the mark asks for itself, unless another driver has counted meanwhile
                     self.request_rebuild(reason)
-            self._state = self._with(problem=str(error))
         else:
             raise error
 
-    def _note_down(self, now: float, problem: str) -> None:
+    def _note_down(self, now: float) -> None:
         """Try again with growing pauses; what was written meanwhile is unknown, so the next publish reads all."""
         self._publisher.forget()
-        since = self._state.down_since
-        self._state = self._with(down_since=now if since is None else since, problem=problem)
-        self._asked = True
+        self._is_down = self._asked = True
         self._publish_after = now + self._retry_seconds
         self._retry_seconds = min(LAST_RETRY_SECONDS, 2 * self._retry_seconds)
-
-    def _with(self, **changes: Any) -> KeeperState:  # noqa: ANN401 one of KeeperState's fields each
-        return replace(self._state, **changes)

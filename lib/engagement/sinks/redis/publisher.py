@@ -42,12 +42,8 @@ class _Copy:
 
 @dataclass(frozen=True)
 class Published:
-    """One published ranking, and the shards that it was made of."""
+    """What the shards said of themselves that a published ranking was made of."""
 
-    contents: int
-    changed: int
-    window_end: int
-    full: bool
     recount_due: bool
     """Whether a shard has left rows out that only a rebuild can count."""
     places: Mapping[int, Place]
@@ -72,14 +68,14 @@ class Publisher:
         if full or not self._show(self._unshown, full=False):
             full, self._unshown = True, self._unshown.union(self._all_contents())
             self._show(self._unshown, full=True)
-        changed, self._unshown = self._unshown, set()
         self._marks = {str(partition): copy.mark for partition, copy in self._copies.items()}
-        self._waiting |= dict.fromkeys(changed)
+        self._waiting |= dict.fromkeys(self._unshown)
+        self._unshown = set()
         if full:  # what left the window while nobody published: only the hashes themselves know
             self._waiting |= dict.fromkeys(sorted(self._stats.shown() - set(self._all_contents())))
         due = any(copy.recount_due for copy in self._copies.values())
         places = {partition: (int(copy.generation), copy.next_offset) for partition, copy in self._copies.items()}
-        return Published(len(self._all_contents()), len(changed), self._window_end, full, due, places)
+        return Published(due, places)
 
     def publish_stats(self, limit: int = STATS_SLICE) -> int:
         """Write the statistics of up to `limit` contents that are due; returns how many still are."""
