@@ -154,7 +154,7 @@ def test_sums_stay_exact_far_above_a_day_of_events() -> None:
 
 def test_summary_survives_the_way_to_the_driver() -> None:
     outcomes = aggregate([[image(Event(1), Origin())], [image(Event(1), Origin(kind="dead_letter", code="E_ID"), 0)]])
-    summary = TaskSummary(partition_summary(2, 0, 2, outcomes.outcomes, late=1), 1, 2, 3, "lost", "missing")
+    summary = TaskSummary(partition_summary(2, 0, 2, outcomes.outcomes, late=1), 1, 2, "lost", "missing")
     batch = summary_batch(summary)
     assert batch.schema == SUMMARY_SCHEMA
     assert from_rows(pa.Table.from_batches([batch]).to_pylist()) == [summary]

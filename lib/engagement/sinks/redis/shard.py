@@ -58,9 +58,6 @@ class Applied:
     late: int
     snapshots: int
     """Snapshot rows and replays inside the window or ahead of it (not applied), messages that follow such a replay."""
-    untaken: int
-    window_end: int
-    lost_users: int
 
 
 @dataclass(frozen=True)

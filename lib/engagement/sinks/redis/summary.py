@@ -19,7 +19,7 @@ SUMMARY_SCHEMA = pa.schema(
         *((name, pa.int64()) for name in ("tombstones", "moves", "already_delivered", "repeats", "late")),
         ("commit_times_ms", pa.map_(pa.int64(), pa.int64())),
         ("unknown_content", pa.list_(pa.string())),
-        *((name, pa.int64()) for name in ("snapshots", "other_database", "untaken")),
+        *((name, pa.int64()) for name in ("snapshots", "other_database")),
         ("problem", pa.string()),
         ("problem_detail", pa.string()),
     ]
@@ -28,7 +28,7 @@ SUMMARY_DDL = (
     "partition BIGINT, start BIGINT, end BIGINT, read BIGINT, delivered BIGINT, dead_letters MAP<STRING,BIGINT>, "
     "tombstones BIGINT, moves BIGINT, already_delivered BIGINT, repeats BIGINT, late BIGINT, "
     "commit_times_ms MAP<BIGINT,BIGINT>, unknown_content ARRAY<STRING>, snapshots BIGINT, other_database BIGINT, "
-    "untaken BIGINT, problem STRING, problem_detail STRING"
+    "problem STRING, problem_detail STRING"
 )
 """SUMMARY_SCHEMA in Spark's words."""
 
@@ -42,8 +42,6 @@ class TaskSummary:
     """Snapshot rows and replays inside the window, and what came after such a replay: a matter for a rebuild."""
     other_database: int = 0
     """Messages with an older LSN but a newer commit time: raise an alarm that names `reconcile`."""
-    untaken: int = 0
-    """Images not taken back because the row had been refused before."""
     problem: str = ""
     """"" or one of behind, lost, unavailable: the partition is not (wholly) written."""
     problem_detail: str = ""
@@ -100,7 +98,7 @@ def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskSummary]:
 
 
 def _from_row(row: dict[str, Any]) -> TaskSummary:
-    own = {name: row.pop(name) for name in ("snapshots", "other_database", "untaken", "problem", "problem_detail")}
+    own = {name: row.pop(name) for name in ("snapshots", "other_database", "problem", "problem_detail")}
     row["dead_letters"] = dict(row["dead_letters"])
     row["commit_times_ms"] = dict(row["commit_times_ms"])
     row["unknown_content"] = frozenset(row["unknown_content"])

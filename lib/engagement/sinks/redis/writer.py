@@ -72,18 +72,6 @@ def write_empty(client: redis.Redis, options: RedisOptions, plan: WritePlan, par
     return PartitionWriter(client, options, plan, partition).write(())
 
 
-@dataclass
-class _Counts:
-    late: int = 0
-    snapshots: int = 0
-    untaken: int = 0
-
-    def add(self, applied: Applied) -> None:
-        self.late += applied.late
-        self.snapshots += applied.snapshots
-        self.untaken += applied.untaken
-
-
 @dataclass(frozen=True)
 class PartitionWriter:
     """Writes one partition's range."""
@@ -119,7 +107,7 @@ class PartitionWriter:
         state = self._open()
         (first, end), event_ttl = self._range, self.options.event_ttl_seconds
         aggregator = ShardAggregator(state, rebuild=self.plan.rebuild, since=first)
-        counts, done, recent_from = _Counts(), state.next_offset, self.plan.recent_from.get(self.partition, 0)
+        applied, done, recent_from = list[Applied](), state.next_offset, self.plan.recent_from.get(self.partition, 0)
         for chunk in chunks(batches, self.plan.chunk_rows):
             self._check_offsets(chunk)
             if self.plan.rebuild and not self.plan.final and (unknown := unknown_content(chunk)):
@@ -132,12 +120,13 @@ class PartitionWriter:
             fresh = [i for i in delta.fresh if rows.offsets[i] >= recent_from and (event_ttl or rows.content_ids[i])]
             if fresh:
                 write_recent(self.client, self.partition, chunk.take(fresh), event_ttl)
-            counts.add(self._apply(state, aggregator, delta, (done, following)))
+            applied.append(self._apply(state, aggregator, delta, (done, following)))
             done = following
         if done < end:
-            counts.add(self._apply(state, aggregator, Delta(), (done, end)))
-        summary = partition_summary(self.partition, first, end, aggregator.outcomes, counts.late)
-        return TaskSummary(summary, counts.snapshots, aggregator.outcomes.other_database, counts.untaken)
+            applied.append(self._apply(state, aggregator, Delta(), (done, end)))
+        late, snapshots = sum(each.late for each in applied), sum(each.snapshots for each in applied)
+        summary = partition_summary(self.partition, first, end, aggregator.outcomes, late)
+        return TaskSummary(summary, snapshots, aggregator.outcomes.other_database)
 
     def _open(self) -> ShardState:
         state = self._shard.state(self._generation)

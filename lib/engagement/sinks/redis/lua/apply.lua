@@ -22,7 +22,7 @@ refusal = advance(now)
 if refusal then return refusal end
 
 local totals = base .. 'totals'
-local late, untaken, snapshots, lost_users = 0, 0, 0, 0
+local late, snapshots = 0, 0
 
 local function count(bucket, content, delta, sign) -- delta[10]: {offset_us, count, ...}
   add_stamps(add(bucket_key(bucket), content, delta, sign), delta[STAMPS], sign)
@@ -44,9 +44,7 @@ for _, take in ipairs(d.takes) do
   local event_id, bucket, content, delta = unpack(take)
   if bucket * STEP < window.first then
     late = late + 1
-  elseif redis.call('ZSCORE', base .. 'refused', event_id) then
-    untaken = untaken + 1
-  else
+  elseif not redis.call('ZSCORE', base .. 'refused', event_id) then
     count(bucket, content, delta, -1)
   end
 end
@@ -70,7 +68,6 @@ for _, part in ipairs(d.users) do
     for i = 1, #users, ARGS do
       local last = math.min(i + ARGS - 1, #users)
       if type(redis.pcall('PFADD', key, unpack(users, i, last))) == 'table' then
-        lost_users = lost_users + 1
         redis.call('UNLINK', key)
         redis.call('PFADD', key, unpack(users, i, last))
       end
@@ -92,4 +89,4 @@ if snapshots > 0 then
   d.fence[#d.fence + 1] = '1'
 end
 redis.call('HSET', base .. 'fence', 'next', number(d.to), unpack(d.fence))
-return {'ok', late, snapshots, untaken, window.last, lost_users}
+return {'ok', late, snapshots}
