@@ -13,8 +13,9 @@ from functools import partial
 import pyarrow as pa
 import redis
 
-from engagement.errors import ContractError, TransientSinkError
+from engagement.errors import TransientSinkError
 from engagement.identity import BatchIdentity
+from engagement.sinks.outcomes import check_range
 from engagement.sinks.redis.aggregate import ShardAggregator
 from engagement.sinks.redis.client import RedisOptions, client_for
 from engagement.sinks.redis.delta import Delta, Header, Outcomes
@@ -109,7 +110,7 @@ class PartitionWriter:
         aggregator = ShardAggregator(state, rebuild=self.plan.rebuild, since=first)
         applied, done, recent_from = list[Applied](), state.next_offset, self.plan.recent_from.get(self.partition, 0)
         for chunk in chunks(batches, self.plan.chunk_rows):
-            self._check_offsets(chunk)
+            check_range(chunk, self.partition, self.plan.ranges)
             if self.plan.rebuild and not self.plan.final and (unknown := unknown_content(chunk)):
                 return self._unknown(unknown)
             following = chunk.column("kafka_offset")[-1].as_py() + 1
@@ -156,12 +157,6 @@ class PartitionWriter:
             now=self.plan.now,
         )
         return self._shard.apply(delta.pack(header))
-
-    def _check_offsets(self, chunk: pa.RecordBatch) -> None:
-        offsets = chunk.column("kafka_offset")
-        first, end = self._range
-        if offsets[0].as_py() < first or offsets[-1].as_py() >= end:
-            raise ContractError(f"partition {self.partition}: rows outside the planned range [{first}, {end})")
 
     def _unknown(self, unknown: frozenset[str]) -> TaskSummary:
         outcomes = Outcomes()
