@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import msgpack
-
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.faults import translated
+from engagement.sinks.redis.totals import NOTHING, Totals, unpack_totals
 
 NUMBERS = ("units", "events", "play", "pause", "finish", "click", "duration_ms")
-"""The first numbers of a bucket's entry (lua/prelude.lua)."""
+"""Those of Totals that are held against PostgreSQL's."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ def counted(board: RedisBoard, first: int, end: int) -> Mapping[str, Mapping[str
 
     Raises: TransientSinkError, ShardLostError when a shard cannot be read.
     """
-    totals: dict[str, dict[str, int]] = {}
+    totals: dict[str, Totals] = {}
     for partition in board.partitions():
         generation = board.shard(partition).state().generation
         buckets = range(first // keys.STEP_SECONDS, end // keys.STEP_SECONDS)
@@ -44,10 +43,6 @@ def counted(board: RedisBoard, first: int, end: int) -> Mapping[str, Mapping[str
             answers = pipeline.execute()
         for answer in answers:
             for content, packed in answer.items():
-                _add(totals.setdefault(content.decode(), dict.fromkeys(NUMBERS, 0)), msgpack.unpackb(packed))
-    return {content: numbers for content, numbers in totals.items() if any(numbers.values())}
-
-
-def _add(totals: dict[str, int], entry: list[int]) -> None:
-    for name, value in zip(NUMBERS, entry, strict=False):
-        totals[name] += int(value)
+                totals[content.decode()] = totals.get(content.decode(), NOTHING) + unpack_totals(packed)
+    named = {content: {name: getattr(sums, name) for name in NUMBERS} for content, sums in totals.items()}
+    return {content: numbers for content, numbers in named.items() if any(numbers.values())}

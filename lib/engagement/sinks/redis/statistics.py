@@ -15,6 +15,7 @@ from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.faults import translated
 from engagement.sinks.redis.hashes import is_wrong_type, write_hashes
 from engagement.sinks.redis.shard import ContentState
+from engagement.transform.instant import to_text
 
 
 class StatsWriter:
@@ -64,14 +65,9 @@ def stats_fields(state: ContentState) -> dict[str, str]:
         "avg_engagement_pct": "" if average is None else str(average),
         "unique_users": str(state.unique_users),
         "score": repr(totals.score),
-        "last_event_ts": "" if state.last_event_us is None else _iso_us(state.last_event_us),
+        "last_event_ts": "" if state.last_event_us is None else to_text(state.last_event_us),
     }
 
 
 def _iso(epoch_seconds: int) -> str:
     return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _iso_us(epoch_us: int) -> str:
-    whole, rest = divmod(epoch_us, 1_000_000)
-    return datetime.fromtimestamp(whole, UTC).replace(microsecond=rest).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
