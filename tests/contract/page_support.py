@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
+import pyarrow as pa
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from redis import Redis
@@ -15,7 +16,7 @@ from tests.contract.api_running import Api
 from engagement.monitoring.board import BatchRecord, StatusBoard
 from engagement.settings import RedisSettings
 from engagement.sinks.redis.keys import content_stats, recent_events
-from engagement.sinks.redis.reader import ContentMeta, write_content_meta
+from engagement.sinks.redis.meta import MetaWriter
 
 CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH (Debian: apt install chromium)")
@@ -35,11 +36,14 @@ def content_id(number: int) -> str:
 def fill_board(client: Redis) -> None:
     """Five thousand contents; the best have statistics and events."""
     client.zadd(RedisSettings().top_key, {content_id(n): n / 7 for n in range(1, CONTENTS + 1)})
-    metas = [
-        ContentMeta(content_id(n), f"c{n}", f"{TITLES[n % len(TITLES)]} {n}", KINDS[n % 3], 600, None)
+    contents = [
+        {
+            "content_id": content_id(n), "slug": f"c{n}", "title": f"{TITLES[n % len(TITLES)]} {n}",
+            "content_type": KINDS[n % 3], "length_seconds": 600, "publish_ts": None,
+        }
         for n in range(1, CONTENTS + 1)
-    ]
-    write_content_meta(client, metas)
+    ]  # fmt: skip
+    MetaWriter().write(client, pa.Table.from_pylist(contents))
     stats: dict[Any, Any] = {
         "events": "1200", "play": "700", "pause": "200", "finish": "250", "click": "50",
         "engagement_seconds": "81250.5", "avg_engagement_pct": "63.18", "unique_users": "842", "score": "714.3",

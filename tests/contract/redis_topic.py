@@ -77,7 +77,7 @@ class Topic:
         return {partition: self.first + len(log) for partition, log in self.logs.items()}
 
     def recounted(self) -> Recount:
-        return Recount(self.changes, self._adopt, self.contents)
+        return Recount(self.changes, self._adopt, catalogue(*self.contents))
 
     def changes(self, ranges: Sequence[OffsetRange]) -> Changes:
         numbered = {

@@ -17,14 +17,16 @@ from tests.contract.redis_support import (
     to_batch,
     write,
 )
+from tests.contract.redis_topic import catalogue
 
 from engagement.errors import ContractError, TransientSinkError
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.delta import Delta, Header
 from engagement.sinks.redis.faults import FenceBehindError, OvertakenError, ShardLostError
+from engagement.sinks.redis.meta import MetaWriter
 from engagement.sinks.redis.publisher import Publisher
-from engagement.sinks.redis.reader import ContentMeta, EngagementReader, write_content_meta
+from engagement.sinks.redis.reader import EngagementReader
 from engagement.sinks.redis.shard import Shard
 from engagement.sinks.redis.writer import PartitionWriter, WritePlan
 
@@ -168,7 +170,7 @@ def test_public_keys_of_a_wrong_type_are_replaced(redis_client: redis.Redis, red
         redis_client.set(key, "not ours")
     write(redis_client, redis_options, 0, inserts(3))
     redis_client.set(keys.content_meta("a"), "not ours")
-    write_content_meta(redis_client, [ContentMeta("a", "slug", "Title", "podcast", None, None)])
+    MetaWriter().write(redis_client, catalogue("a"))
     assert events(redis_client, redis_options) == 3
     reader = EngagementReader(redis_client)
     assert [(line.title, line.content_type) for line in reader.get_top_content()] == [("Title", "podcast")]

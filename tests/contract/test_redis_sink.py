@@ -16,7 +16,6 @@ from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.faults import FAR_BEHIND, WENT_BACK, FenceBehindError, ShardLostError
 from engagement.sinks.redis.keeper import RECOUNT_DUE
 from engagement.sinks.redis.lengths import LengthBook
-from engagement.sinks.redis.meta import MetaWriter
 from engagement.sinks.redis.publisher import Publisher
 from engagement.sinks.redis.ranges import RangeWriter
 from engagement.sinks.redis.reader import EngagementReader
@@ -71,15 +70,16 @@ def test_redis_that_went_back_in_time_is_counted_again_without_a_message(
 ) -> None:
     topic = Topic({0: inserts(10)})
     with running(redis_client, redis_options, topic) as (sink, observer):
-        told: list[str] = []
-        sink.recounted = lambda: told.append("what lies beside")
+        sink.write_meta(catalogue("a"))
         sink.fence()
         deliver(sink, topic, (0, 0, 5))
         old = shard_copy(redis_client, 0)
         deliver(sink, topic, (0, 5, 10))
+        redis_client.delete(keys.content_meta("a"))
         restore(redis_client, old)
         assert observer.await_rebuild() == f"shard 0: {WENT_BACK}"
-        assert (sink.fence(), topic.adopted, told) == ({0: 10}, 1, ["what lies beside"])
+        assert (sink.fence(), topic.adopted) == ({0: 10}, 1)
+        assert redis_client.hget(keys.content_meta("a"), "title") == b"Title"
 
 
 def test_redis_that_went_back_to_the_generation_before_a_recount_is_counted_again_though_the_gap_was_filled(
@@ -101,7 +101,7 @@ def test_a_contents_publication_time_reads_like_every_other_time(
     redis_client: redis.Redis, redis_options: RedisOptions
 ) -> None:
     with running(redis_client, redis_options, Topic({0: []})) as (sink, _):
-        MetaWriter(sink.write_meta).write(catalogue("a"))
+        sink.write_meta(catalogue("a"))
     assert redis_client.hgetall(keys.content_meta("a")) == {
         b"slug": b"slug", b"title": b"Title", b"content_type": b"podcast", b"length_seconds": b"60",
         b"publish_ts": b"2026-11-23T14:59:58.000000Z",
@@ -162,8 +162,6 @@ def test_a_sink_that_is_closed_lets_a_rebuild_under_way_write_what_lies_beside_t
     topic = SlowTopic({0: inserts(5)})
     sink = RedisSink(redis_options, topic, observer, "app")
     topic.on_adopt = lambda: sink.note_lengths({"a": 1000})
-    told: list[str] = []
-    sink.recounted = lambda: told.append("what lies beside")
     sink.open()
     redis_client.delete(keys.current(0))
     assert reading.wait(SECONDS)
@@ -172,7 +170,7 @@ def test_a_sink_that_is_closed_lets_a_rebuild_under_way_write_what_lies_beside_t
     closing.join(0.2)
     go_on.set()
     closing.join(SECONDS)
-    assert told == ["what lies beside"]
+    assert redis_client.hget(keys.content_meta("a"), "title") == b"Title"
     assert LengthBook(redis_client).read() == {"a": 1000}
 
 

@@ -36,7 +36,6 @@ from engagement.sinks.external.receiver import Waiting
 from engagement.sinks.external.sink import ExternalSink
 from engagement.sinks.external.trip import Tally
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
-from engagement.sinks.redis.meta import MetaWriter
 from engagement.sinks.redis.sink import RedisSink
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.kafka import BatchSize, KafkaTopic, TopicPositions
@@ -160,8 +159,6 @@ def _redis_query(shared: _Shared) -> RunningQuery:
     history = TopicHistory(shared.spark, shared.topic, shared.positions, content)
     sink = RedisSink(redis_options(settings.redis), history, report, _APP_ID)
     content.sums = sink
-    meta = MetaWriter(sink.write_meta)
-    sink.recounted = lambda: meta.write_anew(content.newest.table)
     plan = QueryPlan(
         trigger_seconds=settings.processing.interval_seconds,
         batch_size=BatchSize(settings.processing.batch_size),
@@ -171,7 +168,7 @@ def _redis_query(shared: _Shared) -> RunningQuery:
         on_loss=OnLoss.SKIP,  # Kafka keeps far more than the window, and a board that is counted anew lacks it too
     )
     query = _query(shared, sink, content, report, plan, Workers.FIRST)
-    running = RunningQuery(query, content, board, shared.spark, lambda: meta.write(content.newest.table))
+    running = RunningQuery(query, content, board, shared.spark, lambda: sink.write_meta(content.newest.table))
     return replace(running, leads=True)
 
 

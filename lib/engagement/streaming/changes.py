@@ -107,4 +107,4 @@ class TopicHistory:
             self._spark.sparkContext.setLocalProperty("spark.scheduler.pool", _REBUILD_POOL)
             return Changes(narrow_messages(self._topic.read(self._spark, ranges)), snapshot.contents)
 
-        return Recount(read, lambda: self._content.adopt(snapshot), snapshot.lengths.keys())
+        return Recount(read, lambda: self._content.adopt(snapshot), snapshot.table)

@@ -1,48 +1,38 @@
 """What readers see of contents beside their numbers: written when it changed, and all of it after a restart."""
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
-
 import pyarrow as pa
+import redis
 
-from engagement.sinks.redis.reader import ContentMeta
-from engagement.transform.instant import to_micros, to_text
+from engagement.sinks.redis import keys
+from engagement.sinks.redis.faults import translated
+from engagement.sinks.redis.hashes import write_hashes
+from engagement.sinks.redis.texts import texts
 
-_Write = Callable[[Sequence[ContentMeta]], None]
+FIELDS = ("slug", "title", "content_type", "length_seconds", "publish_ts")
+PIPELINE = 1000
 
 
 class MetaWriter:
-    """Remembers what it wrote, so that a catalogue that did not change costs nothing."""
+    """Writes content_meta:{id} hashes, and remembers which: a catalogue that did not change costs nothing."""
 
-    def __init__(self, write: _Write) -> None:
-        self._write = write
-        self._written: dict[str, ContentMeta] = {}
+    def __init__(self) -> None:
+        self._written: dict[str, tuple[str, ...]] = {}
 
-    def write(self, table: pa.Table) -> None:
-        """Write the contents that are new or differ from what was written last. Raises: TransientSinkError."""
-        contents = {row["content_id"]: _meta(row) for row in table.to_pylist()}
-        changed = [meta for content_id, meta in contents.items() if self._written.get(content_id) != meta]
-        if changed:
-            self._write(changed)
-            self._written = contents
+    def write(self, client: redis.Redis, table: pa.Table) -> None:
+        """Write the contents (contract CONTENT) that are new or differ from what was written last.
 
-    def write_anew(self, table: pa.Table) -> None:
+        Raises: TransientSinkError.
+        """
+        contents = dict(zip(table["content_id"].to_pylist(), texts(table, FIELDS), strict=True))
+        changed = [content for content, values in contents.items() if self._written.get(content) != values]
+        with translated():
+            for start in range(0, len(changed), PIPELINE):
+                some = changed[start : start + PIPELINE]
+                hashes = {keys.content_meta(c): dict(zip(FIELDS, contents[c], strict=True)) for c in some}
+                write_hashes(client, hashes)
+        self._written = contents
+
+    def write_anew(self, client: redis.Redis, table: pa.Table) -> None:
         """Write all contents: Redis has lost them. Raises: TransientSinkError."""
         self._written = {}
-        self.write(table)
-
-
-def _meta(row: dict[str, object]) -> ContentMeta:
-    published, length = row["publish_ts"], row["length_seconds"]
-    return ContentMeta(
-        content_id=str(row["content_id"]),
-        slug=_text(row["slug"]),
-        title=_text(row["title"]),
-        content_type=_text(row["content_type"]),
-        length_seconds=int(str(length)) if length is not None else None,
-        publish_ts=to_text(to_micros(published)) if isinstance(published, datetime) else None,
-    )
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+        self.write(client, table)

@@ -1,6 +1,6 @@
-"""What other programs read: the ranking, a content's statistics and its newest events, typed; and the titles."""
+"""What other programs read: the ranking, a content's statistics and its newest events, typed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -9,12 +9,9 @@ import redis
 
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.faults import translated
-from engagement.sinks.redis.hashes import write_hashes
 from engagement.sinks.redis.scripts import Call, load, run
 
 Text = bytes | str
-META_FIELDS = ("slug", "title", "content_type", "length_seconds", "publish_ts")
-META_PIPELINE = 1000
 
 
 @dataclass(frozen=True)
@@ -47,18 +44,6 @@ class ContentStats:
     last_event_ts: datetime | None
     window_start: datetime
     window_end: datetime
-
-
-@dataclass(frozen=True)
-class ContentMeta:
-    """What is written about a content beside its numbers."""
-
-    content_id: str
-    slug: str | None
-    title: str | None
-    content_type: str | None
-    length_seconds: int | None
-    publish_ts: str | None
 
 
 class EngagementReader:
@@ -112,20 +97,6 @@ class EngagementReader:
             entries = self._client.xrevrange(keys.recent_events(content_id), count=count)
         stored = [fields or {} for _, fields in entries or []]
         return [{_text(name): _text(value) or None for name, value in fields.items()} for fields in stored]
-
-
-def write_content_meta(client: redis.Redis, contents: Iterable[ContentMeta]) -> None:
-    """Write content_meta:{id} hashes. Raises: TransientSinkError."""
-    everything = list(contents)
-    with translated():
-        for start in range(0, len(everything), META_PIPELINE):
-            some = everything[start : start + META_PIPELINE]
-            write_hashes(client, {keys.content_meta(content.content_id): _meta_fields(content) for content in some})
-
-
-def _meta_fields(content: ContentMeta) -> dict[str, str]:
-    values = {name: getattr(content, name) for name in META_FIELDS}
-    return {name: "" if value is None else str(value) for name, value in values.items()}
 
 
 def _text(value: Text) -> str:

@@ -8,11 +8,12 @@ A crash in either phase leaves the old pointers; the next rebuild drops what was
 shards leaves each of them whole, by itself, at its own fence.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import pyarrow as pa
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
@@ -37,8 +38,8 @@ class Recount:
     """Ranges of the topic as changes, scored with this catalogue."""
     adopt: Callable[[], None]
     """Score the micro-batches that follow with it too."""
-    contents: Collection[str]
-    """Ids of that catalogue."""
+    contents: pa.Table
+    """That catalogue (contract CONTENT)."""
 
 
 class History(Protocol):
@@ -97,7 +98,7 @@ class BoardRebuild:
         # number is an offset: after those of another topic, this one's would be taken for old.
         lacking = {p: self._running_fence(p, topic_id, 0) for p in ends}
         if self._counts_another(topic_id):
-            forget_recent(self.board.client, recount.contents)
+            forget_recent(self.board.client, recount.contents["content_id"].to_pylist())
             lacking = dict.fromkeys(ends, 0)  # of all: where the last try broke off, some count this topic already
         plan = WritePlan(
             {}, identity, topic_id, final=True, rebuild=True, generations=begun.generations, recent_from=lacking

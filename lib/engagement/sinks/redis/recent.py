@@ -4,16 +4,16 @@ Written before the fence moves: a crash in between leaves entries that the repla
 entries above its newest and a hash only newer versions.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 
 import msgpack
 import pyarrow as pa
-import pyarrow.compute as pc
 import redis
 
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.faults import translated
 from engagement.sinks.redis.scripts import Call, load, run_many
+from engagement.sinks.redis.texts import texts
 
 STREAM_LENGTH = 1000
 STREAM_SECONDS = 3600
@@ -54,7 +54,7 @@ def stream_calls(partition: int, events: pa.RecordBatch) -> Iterator[Call]:
     offsets = events.column("kafka_offset").to_pylist()
     contents = events.column("content_id").to_pylist()
     replays = events.column("replay_of").is_valid().to_pylist()
-    for content, offset, row, replay in zip(contents, offsets, _texts(events), replays, strict=True):
+    for content, offset, row, replay in zip(contents, offsets, texts(events, FIELDS), replays, strict=True):
         if content is not None:
             entries.setdefault(content, []).append((offset + 1, row, replay))
     script, pack = load("recent"), msgpack.Packer().pack
@@ -66,21 +66,8 @@ def stream_calls(partition: int, events: pa.RecordBatch) -> Iterator[Call]:
 def event_calls(events: pa.RecordBatch, ttl_seconds: int) -> Iterator[Call]:
     """Give one call per row version, in order."""
     script = load("event")
-    versions, contents = events.column("version").to_pylist(), _text(events.column("content_id")).to_pylist()
-    for version, content, row in zip(versions, contents, _texts(events), strict=True):
-        values: Mapping[str, str] = {"content_id": content, **dict(zip(FIELDS, row, strict=True))}
-        pairs: Sequence[str] = [text for pair in values.items() for text in pair]
+    names = ("content_id", *FIELDS)
+    for version, row in zip(events.column("version").to_pylist(), texts(events, names), strict=True):
+        values = dict(zip(names, row, strict=True))
+        pairs = [text for pair in values.items() for text in pair]
         yield Call(script, (keys.event(int(values["event_id"])),), (f"{version or 0:020d}", ttl_seconds, *pairs))
-
-
-def _texts(events: pa.RecordBatch) -> Iterator[tuple[str, ...]]:
-    """Give each row's FIELDS as text, NULL as the empty text."""
-    columns = [_text(events.column(name)).to_pylist() for name in FIELDS]
-    return zip(*columns, strict=True)
-
-
-def _text(column: pa.Array) -> pa.Array:
-    text = column.cast(pa.string())
-    if pa.types.is_timestamp(column.type):
-        text = pc.replace_substring(text, " ", "T")  # 2026-01-01T00:00:00.000000Z
-    return pc.fill_null(text, "")

@@ -6,10 +6,12 @@ public ranking after the keeper's next publish, at most 100 ms later while Redis
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+
+import pyarrow as pa
 
 from engagement.errors import TransientSinkError
 from engagement.identity import BatchIdentity, Fence, OffsetRange
@@ -19,10 +21,10 @@ from engagement.sinks.redis.client import RedisOptions, connect
 from engagement.sinks.redis.faults import FAR_BEHIND, SINK, WENT_BACK, ShardLostError
 from engagement.sinks.redis.keeper import RECOUNT_DUE, RedisKeeper
 from engagement.sinks.redis.lengths import LengthBook, Lengths
+from engagement.sinks.redis.meta import MetaWriter
 from engagement.sinks.redis.places import Places, went_back
 from engagement.sinks.redis.publisher import Publisher
 from engagement.sinks.redis.ranges import RangeWriter
-from engagement.sinks.redis.reader import ContentMeta, write_content_meta
 from engagement.sinks.redis.rebuild import BoardRebuild, History
 from engagement.sinks.redis.reporting import Observer, ReportingPublisher, Unpublished
 from engagement.sinks.redis.summary import TaskSummary
@@ -30,10 +32,6 @@ from engagement.sinks.redis.writer import WritePlan
 from engagement.transform.changes import Changes
 
 _CLOSE_SECONDS = 30.0
-
-
-def _nothing_else() -> None:
-    """Nothing lies beside the board."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +65,8 @@ class RedisSink:
         self._writing = threading.RLock()
         self._unpublished = Unpublished()
         self._places = Places()
+        self._meta = MetaWriter()
         self._parts: _Open | None = None
-        self.recounted: Callable[[], None] = _nothing_else
-        """Called after every rebuild: what lies beside the board may have been lost with it, and is written again."""
 
     def open(self) -> None:
         """Connect, prove it, start the keeper. Raises: TransientSinkError, TransientError, PermanentSinkError."""
@@ -163,9 +160,9 @@ class RedisSink:
         """While entered, no other thread writes rows; whoever scores them enters it before."""
         return self._writing
 
-    def write_meta(self, contents: Sequence[ContentMeta]) -> None:
-        """Write what readers see of contents beside their numbers. Raises: TransientSinkError."""
-        write_content_meta(self._opened().board.client, contents)
+    def write_meta(self, contents: pa.Table) -> None:
+        """Write what readers see of contents (contract CONTENT) beside their numbers. Raises: TransientSinkError."""
+        self._meta.write(self._opened().board.client, contents)
 
     def close(self) -> None:
         """End the keeper, wait for a rebuild under way, let go of the connection; safe to call twice."""
@@ -184,7 +181,8 @@ class RedisSink:
         parts = self._opened()
         rebuild = BoardRebuild(parts.board, parts.writer, self._history, self.between_batches, self._app_id)
         rebuild.run(reason)
-        self.recounted()
+        # It lies beside the board and may have been lost with it; by now somebody may have read a newer catalogue.
+        self._meta.write_anew(parts.board.client, self._history.recounted().contents)
         self._observer.rebuilt()
 
     def _tell(self, tasks: Sequence[TaskSummary], keeper: RedisKeeper) -> None:
