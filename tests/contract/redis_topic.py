@@ -12,7 +12,7 @@ from pyspark.sql import Row as SparkRow
 from tests.contract.redis_support import IDENTITY, Row, to_batch
 
 from engagement.identity import OffsetRange
-from engagement.sinks.base import PartitionSummary
+from engagement.sinks.base import CommitTimes, PartitionSummary
 from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.rebuild import Recount
 from engagement.sinks.redis.sink import RedisSink
@@ -93,12 +93,14 @@ class Topic:
 
 @dataclass
 class Observer:
-    """Told of rebuilds (reporting.Observer)."""
+    """Told of rebuilds, and of what can be seen (reporting.Observer)."""
 
     reasons: list[str] = field(default_factory=list)
+    visible_times: list[CommitTimes] = field(default_factory=list)
     done: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    def visible(self, times: object) -> None: ...
+    def visible(self, times: Sequence[CommitTimes]) -> None:
+        self.visible_times += times
 
     def rebuilding(self, reason: str) -> None:
         self.reasons.append(reason)

@@ -1,13 +1,12 @@
 """The keeper's steps, one by one, with a clock of its own and real Redis."""
 
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
 
 import pytest
 import redis
 from tests.contract.redis_support import IDENTITY, START, Event, Origin, Row, image, write
+from tests.contract.redis_topic import Observer
 
 from engagement.errors import TransientError
 from engagement.sinks.redis import keys
@@ -18,22 +17,11 @@ from engagement.sinks.redis.keeper import QUIET_SECONDS, RECOUNT_DUE, TICK_SECON
 from engagement.sinks.redis.places import Places
 from engagement.sinks.redis.publisher import Publisher
 from engagement.sinks.redis.reader import EngagementReader
+from engagement.sinks.redis.reporting import Unpublished
 from engagement.sinks.redis.writer import WritePlan
 
 pytestmark = pytest.mark.redis
 LOG: list[list[Row]] = [[image(Event(i), Origin(lsn=100 + i))] for i in range(1, 6)]
-
-
-class AtOnce(Executor):
-    """Runs what is submitted before `submit` returns."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":  # noqa: ANN401
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except TransientError as error:
-            future.set_exception(error)
-        return future
 
 
 @dataclass
@@ -44,10 +32,23 @@ class Rig:
     reasons: list[str] = field(default_factory=list)
     failing: int = 0
     places: Places = field(default_factory=Places)
+    observer: Observer = field(default_factory=Observer)
 
     def __post_init__(self) -> None:
-        publisher = Publisher(self.board.client, self.board.options)
-        self.keeper = RedisKeeper(self.board, publisher, self.rebuild, AtOnce(), self.places, now=lambda: float(START))
+        self.unpublished = Unpublished(self.observer)
+        publisher, places = Publisher(self.board.client, self.board.options), self.places
+        self.keeper = RedisKeeper(self.board, publisher, self.begin, places, self.unpublished, lambda: float(START))
+
+    def begin(self, reason: str) -> "Future[None]":
+        """At once, and to its end."""
+        future = Future[None]()
+        try:
+            self.rebuild(reason)
+        except TransientError as error:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+        return future
 
     def rebuild(self, reason: str) -> None:
         self.reasons.append(reason)
@@ -80,12 +81,7 @@ class SlowRig(Rig):
     begun: Rebuild | None = None
     finished: int = 0
 
-    def __post_init__(self) -> None:
-        publisher = Publisher(self.board.client, self.board.options)
-        executor = cast("Executor", self)
-        self.keeper = RedisKeeper(self.board, publisher, self.rebuild, executor, self.places, now=lambda: float(START))
-
-    def submit(self, _rebuild: object, reason: str) -> "Future[None]":
+    def begin(self, reason: str) -> "Future[None]":
         self.reasons.append(reason)
         self.begun, self.since, self.ended = self.board.begin_rebuild({0: 0}, "topic", START), self.now, Future[None]()
         return self.ended
@@ -141,6 +137,18 @@ def test_ranking_is_published_after_a_wake_and_else_once_a_second(rig: Rig) -> N
     assert rig.shown == []
     rig.keeper.step(after + TICK_SECONDS)
     assert rig.shown == [5.0]
+
+
+def test_what_was_written_is_told_when_the_ranking_shows_it(rig: Rig) -> None:
+    rig.unpublished.add({1000: 2})
+    rig.unpublished.add({})
+    rig.keeper.step(100.0)
+    assert rig.observer.visible_times == [{1000: 2}]
+    rig.unpublished.add({2000: 1})
+    rig.keeper.step(100.0 + QUIET_SECONDS / 2)
+    assert rig.observer.visible_times == [{1000: 2}]
+    rig.keeper.step(100.0 + TICK_SECONDS)
+    assert rig.observer.visible_times == [{1000: 2}, {2000: 1}]
 
 
 def test_emptied_redis_is_rebuilt_once_and_shown_again(rig: Rig, redis_client: redis.Redis) -> None:

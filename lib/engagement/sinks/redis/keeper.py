@@ -6,16 +6,16 @@ left in `failure` for the owner.
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future
+from collections.abc import Callable
+from concurrent.futures import Future
 from time import monotonic
-from typing import Protocol
 
 from engagement.errors import TransientError, TransientSinkError
 from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.faults import WENT_BACK, OvertakenError, ShardLostError
 from engagement.sinks.redis.places import Places, went_back
-from engagement.sinks.redis.publisher import STATS_SLICE, Published
+from engagement.sinks.redis.publisher import STATS_SLICE, Publisher
+from engagement.sinks.redis.reporting import Unpublished
 
 log = logging.getLogger(__name__)
 
@@ -36,40 +36,24 @@ MOST_DOUBLINGS = 5
 """Of that time, while one rebuild after the other loses its shards."""
 
 
-class Publishing(Protocol):
-    """The publisher, or something around it."""
-
-    def publish(self, partitions: Iterable[int], now: float | None = None) -> Published:
-        """See Publisher."""
-        ...
-
-    def publish_stats(self, limit: int) -> int:
-        """See Publisher."""
-        ...
-
-    def forget(self) -> None:
-        """See Publisher."""
-        ...
-
-
 class RedisKeeper:
-    """One thread's work; `rebuild(reason)` is run by `executor`, so that ticks go on meanwhile."""
+    """One thread's work; `rebuild(reason)` begins one in another thread, so that ticks go on meanwhile."""
 
     def __init__(
         self,
         board: RedisBoard,
-        publisher: Publishing,
-        rebuild: Callable[[str], None],
-        executor: Executor,
+        publisher: Publisher,
+        rebuild: Callable[[str], Future[None]],
         places: Places,
+        unpublished: Unpublished,
         now: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.failure: BaseException | None = None
         self._board = board
         self._publisher = publisher
         self._rebuild = rebuild
-        self._executor = executor
         self._places = places
+        self._unpublished = unpublished
         self._now = now
         self._wake = threading.Event()
         self._stopped = threading.Event()
@@ -163,8 +147,9 @@ class RedisKeeper:
         if not partitions:  # the first start: Redis answers, the first rebuild makes the shards
             self._is_down = False
             return
-        known = self._places.known()
+        known, waiting = self._places.known(), self._unpublished.waiting()
         published = self._publisher.publish(partitions, self._now())
+        self._unpublished.shown(waiting)
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._is_down = False
         # A mark is on the generation that left the rows out: one that is being built beside it counts them.
@@ -194,7 +179,7 @@ class RedisKeeper:
         if self._reasons and now >= self._rebuild_after and not self._is_down:
             with self._lock:
                 self._running_reasons, self._reasons = self._reasons, []
-            self._running = self._executor.submit(self._rebuild, ", ".join(self._running_reasons))
+            self._running = self._rebuild(", ".join(self._running_reasons))
 
     def _end_rebuild(self, ended: Future[None], now: float) -> None:
         self._running = None

@@ -7,7 +7,7 @@ public ranking after the keeper's next publish, at most 100 ms later while Redis
 
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 
@@ -26,7 +26,7 @@ from engagement.sinks.redis.places import Places, went_back
 from engagement.sinks.redis.publisher import Publisher
 from engagement.sinks.redis.ranges import RangeWriter
 from engagement.sinks.redis.rebuild import BoardRebuild, History
-from engagement.sinks.redis.reporting import Observer, ReportingPublisher, Unpublished
+from engagement.sinks.redis.reporting import Observer, Unpublished
 from engagement.sinks.redis.summary import TaskSummary
 from engagement.sinks.redis.writer import WritePlan
 from engagement.transform.changes import Changes
@@ -63,7 +63,7 @@ class RedisSink:
         self._observer = observer
         self._app_id = app_id
         self._writing = threading.RLock()
-        self._unpublished = Unpublished()
+        self._unpublished = Unpublished(observer)
         self._places = Places()
         self._meta = MetaWriter()
         self._parts: _Open | None = None
@@ -75,9 +75,13 @@ class RedisSink:
         board = RedisBoard(connect(self._options), self._options)
         board.open()
         reach = self._history.offsets_at(board.rebuild_from_ms())
-        publisher = ReportingPublisher(Publisher(board.client, self._options), self._unpublished, self._observer)
         rebuilds = ThreadPoolExecutor(1, thread_name_prefix="redis-rebuild")
-        keeper = RedisKeeper(board, publisher, self._rebuild, rebuilds, self._places)
+
+        def rebuild(reason: str) -> Future[None]:
+            return rebuilds.submit(self._rebuild, reason)
+
+        publisher = Publisher(board.client, self._options)
+        keeper = RedisKeeper(board, publisher, rebuild, self._places, self._unpublished)
         thread = threading.Thread(target=keeper.run, name="redis-keeper", daemon=True)
         writer = RangeWriter(board.client, self._options)
         self._parts = _Open(board, keeper, thread, rebuilds, writer, topic_id, partitions, reach)
