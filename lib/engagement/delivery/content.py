@@ -7,7 +7,7 @@ from typing import Protocol
 from engagement.sources.content import ContentCatalogue, ContentSnapshot, Lengths
 
 
-class Sums(Protocol):
+class CountedLengths(Protocol):
     """What a sink that keeps sums has to say about lengths; every method raises TransientSinkError."""
 
     def counted_lengths(self) -> Lengths:
@@ -59,7 +59,7 @@ class ContentHandle:
 
     def __init__(self, catalogue: ContentCatalogue) -> None:
         self._catalogue = catalogue
-        self.sums: Sums = NoSums()
+        self.sums: CountedLengths = NoSums()
         """Set by whoever puts a sink that keeps sums beside it."""
         self._lock = threading.RLock()
         self._current: ContentSnapshot | None = None

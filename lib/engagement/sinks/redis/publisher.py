@@ -16,7 +16,7 @@ from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.faults import OvertakenError, ShardLostError, translated
 from engagement.sinks.redis.places import Place
 from engagement.sinks.redis.scripts import Call, load, run, run_many
-from engagement.sinks.redis.shard import Changes, ContentState, Shard
+from engagement.sinks.redis.shard import ContentState, Shard, ShardChanges
 from engagement.sinks.redis.statistics import StatsWriter
 from engagement.sinks.redis.totals import NOTHING, Totals
 
@@ -173,21 +173,21 @@ class Publisher:
         return merged, end
 
 
-def _load_everything(shard: Shard, copy: _Copy, changes: Changes, now: float | None) -> Changes:
+def _load_everything(shard: Shard, copy: _Copy, changes: ShardChanges, now: float | None) -> ShardChanges:
     """Read a generation from scratch; what changes meanwhile is asked for afterwards, since `sequence` is older."""
     copy.generation, copy.sequence = changes.generation, changes.sequence
     copy.totals = {content: totals for content, totals in shard.all_totals(changes.generation, PAGE) if any(totals)}
     return _following(shard, copy, now)
 
 
-def _following(shard: Shard, copy: _Copy, now: float | None) -> Changes:
+def _following(shard: Shard, copy: _Copy, now: float | None) -> ShardChanges:
     changes = shard.tick("", copy.sequence, PAGE, now)
     if changes.generation != copy.generation or changes.load_everything:
         raise OvertakenError(shard.partition, None)  # swapped meanwhile: the next call reads the new generation
     return changes
 
 
-def _take_over(copy: _Copy, changes: Changes) -> set[str]:
+def _take_over(copy: _Copy, changes: ShardChanges) -> set[str]:
     copy.sequence, copy.next_offset, copy.recount_due = changes.sequence, changes.next_offset, changes.recount_due
     for content, totals in changes.totals.items():
         if any(totals):

@@ -61,7 +61,7 @@ class Applied:
 
 
 @dataclass(frozen=True)
-class Changes:
+class ShardChanges:
     """What changed in a shard since a sequence; `totals` are absolute, NOTHING for a content that left."""
 
     generation: str
@@ -123,15 +123,15 @@ class Shard:
         """Give the call of `tick`, for a pipeline over shards."""
         return self._call("tick", generation, since, page, "" if now is None else now)
 
-    def tick(self, generation: str = "", since: int = 0, page: int = 0, now: float | None = None) -> Changes:
+    def tick(self, generation: str = "", since: int = 0, page: int = 0, now: float | None = None) -> ShardChanges:
         """Advance the window to now and read what changed since a sequence. Raises: ShardLostError."""
         with translated(self.partition):
             return self.read_changes(run(self.client, self.tick_call(generation, since, page, now)))
 
-    def read_changes(self, answer: Answer) -> Changes:
+    def read_changes(self, answer: Answer) -> ShardChanges:
         """Read tick's answer. Raises: ShardLostError."""
         generation, window_end, sequence, more, everything, following, due, *flat = _checked(self.partition, answer)
-        return Changes(
+        return ShardChanges(
             generation=generation.decode(),
             window_end=int(window_end),
             sequence=int(sequence),

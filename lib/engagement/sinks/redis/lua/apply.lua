@@ -1,5 +1,5 @@
 -- Adds one contiguous offset range of one partition to its shard and moves the fence, all or nothing.
--- ARGV[1]: msgpack map made by aggregate.py. Answers ok / ahead / behind / moved / missing / wrongtype / clock_back.
+-- ARGV[1]: msgpack map made by delta.py (Delta.pack). Answers ok / ahead / behind / moved / missing / wrongtype / clock_back.
 local d = cmsgpack.unpack(ARGV[1])
 if d.live and not wrong(KEYS[1], 'string') then -- asked first: a swap drops the former generation at once
   local current = redis.call('GET', KEYS[1])
