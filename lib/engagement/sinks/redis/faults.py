@@ -42,13 +42,12 @@ class ShardLostError(TransientSinkError):
 class OvertakenError(TransientSinkError):
     """Another writer moved the shard on (or swapped its generation) since its state was read: read it again."""
 
-    def __init__(self, partition: int, next_offset: int | None) -> None:
+    def __init__(self, partition: int) -> None:
         self.partition = partition
-        self.next_offset = next_offset
         super().__init__(SINK, f"another writer moved shard {partition} on")
 
-    def __reduce__(self) -> tuple[type["OvertakenError"], tuple[int, int | None]]:  # type: ignore[override]
-        return type(self), (self.partition, self.next_offset)
+    def __reduce__(self) -> tuple[type["OvertakenError"], tuple[int]]:  # type: ignore[override]
+        return type(self), (self.partition,)
 
 
 @contextmanager

@@ -183,7 +183,7 @@ def _load_everything(shard: Shard, copy: _Copy, changes: ShardChanges, now: floa
 def _following(shard: Shard, copy: _Copy, now: float | None) -> ShardChanges:
     changes = shard.tick("", copy.sequence, PAGE, now)
     if changes.generation != copy.generation or changes.load_everything:
-        raise OvertakenError(shard.partition, None)  # swapped meanwhile: the next call reads the new generation
+        raise OvertakenError(shard.partition)  # swapped meanwhile: the next call reads the new generation
     return changes
 
 

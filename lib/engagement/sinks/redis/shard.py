@@ -203,10 +203,8 @@ def _checked(partition: int, answer: Answer) -> Answer:
         return rest
     if word == "behind":
         raise FenceBehindError(partition, int(rest[0]))
-    if word == "ahead":
-        raise OvertakenError(partition, int(rest[0]))
-    if word == "moved":
-        raise OvertakenError(partition, None)
+    if word in {"ahead", "moved"}:
+        raise OvertakenError(partition)
     raise ShardLostError(partition, " ".join([word, *(part.decode() for part in rest)]))
 
 

@@ -102,7 +102,7 @@ class PartitionWriter:
                 return self._attempt(held)
             except OvertakenError:
                 continue  # another driver or a second attempt of this task: drop what it wrote and go on
-        raise OvertakenError(self.partition, None)
+        raise OvertakenError(self.partition)
 
     def _attempt(self, batches: Iterable[pa.RecordBatch]) -> TaskSummary:
         state = self._open()

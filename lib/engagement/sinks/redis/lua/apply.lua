@@ -4,12 +4,12 @@ local d = cmsgpack.unpack(ARGV[1])
 if d.live and not wrong(KEYS[1], 'string') then -- asked first: a swap drops the former generation at once
   local current = redis.call('GET', KEYS[1])
   if not current then return {'missing'} end
-  if current ~= d.generation then return {'moved', current} end
+  if current ~= d.generation then return {'moved'} end
 end
 local refusal = open_shard(d.generation)
 if refusal then return refusal end
 local next_offset = tonumber(head.next)
-if next_offset > d.from then return {'ahead', head.next} end
+if next_offset > d.from then return {'ahead'} end
 if next_offset < d.from then return {'behind', head.next} end
 local now = seconds(d.now)
 for _, part in ipairs(d.buckets) do

@@ -1,6 +1,6 @@
 -- The life of generations: one is current (readers and writers follow the pointer), at most one is being built.
 -- ARGV[1]: new  -> ARGV: next offset, topic id, window seconds, injected now. Answer: ok, generation, former current.
---          swap -> ARGV: generation, the current one it replaces. Answer: ok, or moved and the current one.
+--          swap -> ARGV: generation, the current one it replaces. Answer: ok, moved or missing.
 --          drop -> ARGV: generation. Answer: ok. The current one is never dropped.
 --          retire -> Answer: ok. Nothing is left of the shard.
 local all = root .. 'generations'
@@ -33,7 +33,7 @@ if ARGV[1] == 'new' then
   drop_others(generation)
   return {'ok', generation, current}
 elseif ARGV[1] == 'swap' then
-  if current ~= ARGV[3] then return {'moved', current} end
+  if current ~= ARGV[3] then return {'moved'} end
   if redis.call('EXISTS', root .. ARGV[2] .. ':fence') == 0 then return {'missing'} end
   redis.call('SET', KEYS[1], ARGV[2])
   current = ARGV[2]
