@@ -17,8 +17,8 @@ from engagement.delivery.microbatch import MicroBatchRunner, Patience
 from engagement.errors import TransientError
 from engagement.identity import OffsetRange
 from engagement.sinks.base import PartitionSummary
-from engagement.sources.content import ContentCatalogue, ContentSnapshot, Lengths
-from engagement.transform.content import SharedContents
+from engagement.sources.content import ContentCatalogue, ContentSnapshot
+from engagement.transform.content import Lengths, SharedContents
 
 COLUMNS = schemas.CONTENT.names
 

@@ -4,7 +4,8 @@ import threading
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from engagement.sources.content import ContentCatalogue, ContentSnapshot, Lengths
+from engagement.sources.content import ContentCatalogue, ContentSnapshot
+from engagement.transform.content import Lengths
 
 
 class CountedLengths(Protocol):

@@ -12,7 +12,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from engagement.errors import TransientError, first_line
-from engagement.transform.content import SharedContents
+from engagement.transform.content import Lengths, SharedContents
 
 _CAUSE_CHARACTERS = 200
 _LIMITS = {"connectTimeout": "10", "loginTimeout": "10", "socketTimeout": "30", "tcpKeepAlive": "true"}
@@ -46,10 +46,6 @@ class JdbcAddress:
         if parts.password is not None:
             properties["password"] = unquote(parts.password)
         return cls(url, properties)
-
-
-Lengths = Mapping[str, int | None]
-"""content_id -> length_seconds: what the score of an event depends on."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,10 +2,14 @@
 
 import weakref
 from collections import deque
+from collections.abc import Mapping
 from functools import cached_property
 
 import pyarrow as pa
 from pyspark import Broadcast, SparkContext
+
+Lengths = Mapping[str, int | None]
+"""content_id -> length_seconds: what the score of an event depends on."""
 
 
 class Contents:

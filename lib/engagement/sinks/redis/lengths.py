@@ -1,6 +1,5 @@
 """The lengths that the board was counted with, kept beside it: a length may change while no job runs."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import redis
@@ -8,8 +7,8 @@ import redis
 from engagement.sinks.redis import keys
 from engagement.sinks.redis.faults import translated
 from engagement.sinks.redis.hashes import is_wrong_type
+from engagement.transform.content import Lengths
 
-Lengths = Mapping[str, int | None]
 _FIELDS = 1000
 
 

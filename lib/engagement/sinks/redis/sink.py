@@ -20,7 +20,7 @@ from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.client import RedisOptions, connect
 from engagement.sinks.redis.faults import FAR_BEHIND, SINK, WENT_BACK, ShardLostError
 from engagement.sinks.redis.keeper import RECOUNT_DUE, RedisKeeper
-from engagement.sinks.redis.lengths import LengthBook, Lengths
+from engagement.sinks.redis.lengths import LengthBook
 from engagement.sinks.redis.meta import MetaWriter
 from engagement.sinks.redis.places import Places, went_back
 from engagement.sinks.redis.publisher import Publisher
@@ -30,6 +30,7 @@ from engagement.sinks.redis.reporting import Observer, Unpublished
 from engagement.sinks.redis.summary import TaskSummary
 from engagement.sinks.redis.writer import WritePlan
 from engagement.transform.changes import Changes
+from engagement.transform.content import Lengths
 
 _CLOSE_SECONDS = 30.0
 
