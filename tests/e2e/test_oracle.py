@@ -1,14 +1,26 @@
 """The oracle itself: it must find what it is there to find. No stack is needed for these."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
+from google.cloud.bigquery.table import Row
+from tests.e2e.support.lake import LakeOracle
 from tests.e2e.support.ledger import Ledger
 from tests.e2e.support.oracle import Totals, difference
-from tests.e2e.support.scores import percentage, units
+from tests.e2e.support.scores import UNITS_PER_POINT, percentage, units
+from tests.e2e.support.topic import COLUMNS, Place, Topic, Values
+from tests.e2e.support.warehouse import WarehouseOracle
+from tests.e2e.support.watcher import excess
 
 START = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
 CONTENT = "00000e2e-0000-0000-0000-000000000001"
+USER = "00000ca9-0000-0000-0000-000000000001"
 
 
 def two_events() -> Totals:
@@ -80,3 +92,179 @@ def test_the_bound_counts_every_version_of_a_row_once_at_its_most() -> None:
     assert ledger.bound(CONTENT, START, START + timedelta(seconds=20)) == (2, 330_000)
     ledger.note(1, CONTENT, "finish", START, 30_000)
     assert ledger.bound(CONTENT, START, START + timedelta(seconds=20)) == (2, 480_000)
+
+
+def board(rows: Iterable[tuple[str, int, int]], *, half_even: bool = False) -> tuple[float, dict[str, str]]:
+    """Score and stats that Redis would show for rows: event type, duration, seconds after START."""
+    totals = Totals()
+    for kind, duration_ms, second in rows:
+        totals.add(kind, START + timedelta(seconds=second), duration_ms, 60)
+    score = totals.units / UNITS_PER_POINT
+    average = totals.average
+    if half_even:
+        mean = sum(totals.percentages, Decimal(0)) / len(totals.percentages)
+        average = mean.quantize(Decimal("0.01"), ROUND_HALF_EVEN)
+    return score, {
+        "events": str(totals.events),
+        **{kind: str(totals.by_type[kind]) for kind in ("play", "pause", "finish", "click")},
+        "engagement_seconds": f"{totals.duration_ms / 1000:.3f}",
+        "avg_engagement_pct": str(average),
+        "score": str(score),
+        "last_event_ts": f"{totals.last_event or START:%Y-%m-%dT%H:%M:%S.%fZ}",
+    }
+
+
+ROWS = [("play", 30_000, 1), ("play", 30_006, 2)]
+"""Their percentages are 50.00 and 50.01."""
+REPLACED = ("finish", 1_000, 1)
+"""What the first one was before an update."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown_rows", "half_even"),
+    [
+        pytest.param("stale", ROWS, True, id="half rounded to even"),
+        pytest.param("lost", ROWS[1:], False, id="window of another clock"),
+        pytest.param("stale", [REPLACED, *ROWS[1:]], False, id="update not applied"),
+        pytest.param("doubled", [REPLACED, *ROWS], False, id="update that takes nothing back"),
+        pytest.param("doubled", [*ROWS, *ROWS], False, id="increments repeated"),
+    ],
+)
+def test_a_bug_of_the_board_is_called_by_what_it_shows(
+    kind: str, shown_rows: list[tuple[str, int, int]], half_even: bool
+) -> None:
+    right = Totals()
+    for event_type, duration_ms, second in ROWS:
+        right.add(event_type, START + timedelta(seconds=second), duration_ms, 60)
+    assert difference(CONTENT, right, *board(ROWS)) is None
+    found = difference(CONTENT, right, *board(shown_rows, half_even=half_even))
+    assert found is not None
+    assert found.kind == kind
+
+
+def test_a_board_of_deleted_rows_is_a_phantom() -> None:
+    found = difference(CONTENT, None, *board(ROWS))
+    assert found is not None
+    assert found.kind == "phantom"
+
+
+EVENTS: dict[Place, Values] = {
+    (0, 4): ("c", 10, 1, CONTENT, USER, "play", START, 30_000, "ios"),
+    (0, 6): ("u", 20, 1, CONTENT, USER, "finish", START, 30_000, "ios"),
+    (1, 3): ("c", 15, 2, None, None, "click", START, None, None),
+}
+LETTERS: dict[Place, Values] = {(0, 5): ("E_JSON", b"{"), (1, 4): ("E_RANGE_DURATION", b"{}")}
+Rows = list[tuple[Place, Values]]
+
+
+def pictures(right: dict[Place, Values]) -> dict[str, Rows]:
+    """What a table may hold instead, by what a comparison must say of it; right, where that is nothing."""
+    (first, one), (second, other), *rest = right.items()
+    return {
+        "": [(first, one), (second, other), *rest],
+        "doubled": [(first, one), (first, one), (second, other), *rest],
+        f"{first} is lost": [(second, other), *rest],
+        "(2, 9) should not be there": [(first, one), (second, other), *rest, ((2, 9), one)],
+        f"{second} is": [(first, one), (second, one), *rest],
+        f"{first} is (": [(first, other), (second, one), *rest],  # one in the place of the other
+    }
+
+
+def write(folder: Path, columns: tuple[str, ...], rows: Rows) -> None:
+    """Make or extend a table of the lake."""
+    names = ("kafka_partition", "kafka_offset", *columns)
+    values = [dict(zip(names, (*place, *said), strict=True)) for place, said in rows]
+    times = {"event_ts": pa.timestamp("us", "UTC"), "raw_value": pa.binary()}
+    whole = ("kafka_partition", "kafka_offset", "version", "event_id", "duration_ms")
+    schema = pa.schema([(name, pa.int64() if name in whole else times.get(name, pa.string())) for name in names])
+    write_deltalake(folder, pa.Table.from_pylist(values, schema=schema), mode="append")
+
+
+def told(said: str, differences: list[str]) -> bool:
+    """Whether the differences say so, or there are none where nothing is to be said."""
+    return any(said in one for one in differences) if said else not differences
+
+
+@pytest.fixture
+def topic() -> Topic:
+    found = Topic("", "events")
+    found.events |= EVENTS
+    found.letters |= {place: (str(said[0]), said[1]) for place, said in LETTERS.items()}
+    return found
+
+
+@pytest.mark.parametrize(("said", "rows"), pictures(EVENTS).items())
+def test_rows_of_the_lake_that_differ_are_named(tmp_path: Path, topic: Topic, said: str, rows: Rows) -> None:
+    write(tmp_path / "enriched_events", COLUMNS, rows)
+    write(tmp_path / "dead_letters", ("code", "raw_value"), list(LETTERS.items()))
+    assert told(said, LakeOracle(topic, tmp_path).differences())
+
+
+@pytest.mark.parametrize(("said", "rows"), pictures(LETTERS).items())
+def test_letters_of_the_lake_that_differ_are_named(tmp_path: Path, topic: Topic, said: str, rows: Rows) -> None:
+    write(tmp_path / "enriched_events", COLUMNS, list(EVENTS.items()))
+    write(tmp_path / "dead_letters", ("code", "raw_value"), rows)
+    assert told(said, LakeOracle(topic, tmp_path).differences())
+
+
+def test_rows_that_were_right_and_are_written_again_are_counted(tmp_path: Path, topic: Topic) -> None:
+    write(tmp_path / "enriched_events", COLUMNS, list(EVENTS.items()))
+    write(tmp_path / "dead_letters", ("code", "raw_value"), list(LETTERS.items()))
+    oracle = LakeOracle(topic, tmp_path)
+    assert oracle.differences() == []
+    assert oracle.differences() == []
+    write(tmp_path / "enriched_events", COLUMNS, list(EVENTS.items())[:1])
+    assert oracle.differences() == ["4 rows for 3 events"]
+
+
+class Warehouse(WarehouseOracle):
+    """Whose tables answer with what a test gives."""
+
+    new: Rows
+    total: int
+
+    def _client(self) -> Any:  # noqa: ANN401 - of a client, only what is asked here
+        return self
+
+    def __enter__(self) -> "Warehouse":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def query(self, sql: str) -> "Warehouse":
+        self._sql = sql
+        return self
+
+    def result(self) -> list[Row]:
+        if "count(*)" in self._sql:
+            return [Row((self.total,), {"n": 0})]
+        names = {"kafka_partition": 0, "kafka_offset": 1}
+        return [Row((*place, *said), names) for place, said in self.new]
+
+
+@pytest.mark.parametrize(("said", "rows"), pictures(EVENTS).items())
+def test_rows_of_the_warehouse_that_differ_are_named(topic: Topic, said: str, rows: Rows) -> None:
+    oracle = Warehouse(topic, "project", "dataset", "")
+    oracle.new, oracle.total = rows, len(rows)
+    assert told(said, oracle.differences())
+
+
+def test_rows_that_the_warehouse_loses_after_they_were_right_are_counted(topic: Topic) -> None:
+    oracle = Warehouse(topic, "project", "dataset", "")
+    oracle.new, oracle.total = list(EVENTS.items()), len(EVENTS)
+    assert oracle.differences() == []
+    oracle.new, oracle.total = [], 2
+    assert oracle.differences() == ["2 rows for 3 events"]
+
+
+@pytest.mark.parametrize(
+    ("events", "score", "seen"),
+    [("1", "1.5", False), ("0", "0", False), ("2", "1.5", True), ("1", "1.50001", True)],
+)
+def test_the_watcher_sees_what_is_more_than_was_ever_committed(events: str, score: str, seen: bool) -> None:
+    ledger = Ledger()
+    ledger.note_length(CONTENT, 60)
+    ledger.note(1, CONTENT, "play", START, 30_000)
+    window = {"window_start": "2026-11-23T15:00:00.000000Z", "window_end": "2026-11-23T15:02:00.000000Z"}
+    found = excess(ledger, CONTENT, {**window, "events": events, "score": score})
+    assert (found is not None) is seen

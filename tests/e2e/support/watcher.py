@@ -57,17 +57,20 @@ class Watcher:
         size, *stats = pipeline.execute()
         self.ranking_sizes.append((time.monotonic(), size))
         for key, totals in zip(keys, stats, strict=True):
-            if totals:
-                self._check(str(key).removeprefix("content_stats:"), totals)
+            if totals and (found := excess(self._ledger, str(key).removeprefix("content_stats:"), totals)):
+                self.violations.append(found)
         self.looks += 1
 
-    def _check(self, content_id: str, totals: Mapping[str, str]) -> None:
-        start, end = (
-            datetime.fromisoformat(totals[name].replace("Z", "+00:00")) for name in ("window_start", "window_end")
-        )
-        events, most = self._ledger.bound(content_id, start, end)
-        if int(totals["events"]) > events or float(totals["score"]) > most / UNITS_PER_POINT:
-            self.violations.append(
-                f"{content_id}: {totals['events']} events, score {totals['score']} in {start:%H:%M:%S}-{end:%H:%M:%S}; "
-                f"at most {events} and {most / UNITS_PER_POINT} were ever committed"
-            )
+
+def excess(ledger: Ledger, content_id: str, totals: Mapping[str, str]) -> str | None:
+    """What a content shows beyond all that was ever about to be committed for its window."""
+    start, end = (
+        datetime.fromisoformat(totals[name].replace("Z", "+00:00")) for name in ("window_start", "window_end")
+    )
+    events, most = ledger.bound(content_id, start, end)
+    if int(totals["events"]) <= events and float(totals["score"]) <= most / UNITS_PER_POINT:
+        return None
+    return (
+        f"{content_id}: {totals['events']} events, score {totals['score']} in {start:%H:%M:%S}-{end:%H:%M:%S}; "
+        f"at most {events} and {most / UNITS_PER_POINT} were ever committed"
+    )
