@@ -1,5 +1,6 @@
 """The oracle itself: it must find what it is there to find. No stack is needed for these."""
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -13,6 +14,7 @@ from google.cloud.bigquery.table import Row
 from tests.e2e.support.lake import LakeOracle
 from tests.e2e.support.ledger import Ledger
 from tests.e2e.support.oracle import Totals, difference
+from tests.e2e.support.receiver import ReceiverOracle
 from tests.e2e.support.scores import UNITS_PER_POINT, percentage, units
 from tests.e2e.support.topic import COLUMNS, Place, Topic, Values
 from tests.e2e.support.warehouse import WarehouseOracle
@@ -255,6 +257,49 @@ def test_rows_that_the_warehouse_loses_after_they_were_right_are_counted(topic: 
     assert oracle.differences() == []
     oracle.new, oracle.total = [], 2
     assert oracle.differences() == ["2 rows for 3 events"]
+
+
+class Receiver(ReceiverOracle):
+    """Which says what a test gives."""
+
+    conflicts = 0
+
+    def stats(self) -> dict[str, Any]:
+        return {"conflicts": self.conflicts}
+
+    def _read_versions(self) -> None: ...
+
+
+VERSIONS = [(1, 10, "c"), (1, 20, "u"), (2, 15, "c")]
+DELIVERIES: dict[Place, Values] = {place: (said[2], said[1], "delivered") for place, said in EVENTS.items()}
+
+
+@pytest.mark.parametrize(
+    ("said", "arrived", "conflicts"),
+    [
+        ("", VERSIONS, 0),
+        ("(1, 10, 'c') never arrived", VERSIONS[1:], 0),
+        ("(3, 30, 'c') should not have come", [*VERSIONS, (3, 30, "c")], 0),
+        ("(1, 20, 'd') should not have come", [VERSIONS[0], (1, 20, "d"), VERSIONS[2]], 0),
+        pytest.param("(1, 10, 'c') has come under 2 keys", [*VERSIONS, VERSIONS[0]], 0, id="random key"),
+        pytest.param("with another body", VERSIONS, 1, id="another body"),
+    ],
+)
+def test_what_arrived_otherwise_is_named(
+    tmp_path: Path, topic: Topic, said: str, arrived: list[tuple[int, int, str]], conflicts: int
+) -> None:
+    write(tmp_path / "deliveries", ("event_id", "version", "status"), list(DELIVERIES.items()))
+    oracle = Receiver(topic, "", "", tmp_path)
+    oracle._arrived, oracle.conflicts = Counter(arrived), conflicts
+    assert told(said, oracle.differences())
+
+
+@pytest.mark.parametrize(("said", "rows"), pictures(DELIVERIES).items())
+def test_deliveries_that_are_noted_otherwise_are_named(tmp_path: Path, topic: Topic, said: str, rows: Rows) -> None:
+    write(tmp_path / "deliveries", ("event_id", "version", "status"), rows)
+    oracle = Receiver(topic, "", "", tmp_path)
+    oracle._arrived = Counter(VERSIONS)
+    assert told(said, oracle.differences())
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,21 @@
 """The receiver and the record of deliveries against the topic: each row version has arrived, under one key for ever."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import requests
 from tests.e2e.support.lake import rows_of
-from tests.e2e.support.topic import Added, TopicOracle
+from tests.e2e.support.topic import Added, TopicOracle, Values
 
 _COLUMNS = ("event_id", "version", "status")
 _PAGE = 10_000
 _SECONDS = 10.0
+
+Version = tuple[int, int, str]
+"""Event id, version and op."""
 
 
 @dataclass
@@ -20,18 +25,17 @@ class ReceiverOracle(TopicOracle):
     address: str
     token: str
     lake: Path
-    _arrived: set[tuple[int, int, str]] = field(default_factory=set, init=False)
+    _arrived: Counter[Version] = field(default_factory=Counter, init=False)
+    """Keys by the version that they name."""
     _last: int = field(default=0, init=False)
     _deliveries: Added = field(default_factory=lambda: Added("delivery"), init=False)
 
     def differences(self) -> list[str]:
         """What differs from what was read of the topic."""
         self._read_versions()
-        wanted = {(event_id, version, op) for op, version, event_id, *_ in self.topic.events.values()}
         named = {place: (values[2], values[1], "delivered") for place, values in self.topic.events.items()}
         return [
-            *(f"version {version} never arrived" for version in wanted - self._arrived),
-            *(f"version {version} should not have come" for version in self._arrived - wanted),
+            *arrival_differences(self.topic.events.values(), self._arrived, self.stats()["conflicts"]),
             *self._deliveries.differences(named, *rows_of(self.lake / "deliveries", _COLUMNS, self._deliveries)),
         ]
 
@@ -56,7 +60,18 @@ class ReceiverOracle(TopicOracle):
         while True:
             url = f"{self.address}/versions?after={self._last}&limit={_PAGE}"
             page = requests.get(url, timeout=_SECONDS).json()
-            self._arrived |= {(row["event_id"], row["version"], row["op"]) for row in page}
+            self._arrived.update((row["event_id"], row["version"], row["op"]) for row in page)
             if not page:
                 return
             self._last = page[-1]["number"]
+
+
+def arrival_differences(events: Iterable[Values], arrived: Counter[Version], conflicts: int) -> list[str]:
+    """What never came, came though it should not, or came under several keys; and keys with more than one body."""
+    wanted = {(event_id, version, op) for op, version, event_id, *_ in events}
+    return [
+        *(f"version {version} never arrived" for version in wanted - arrived.keys()),
+        *(f"version {version} should not have come" for version in arrived.keys() - wanted),
+        *(f"version {version} has come under {keys} keys" for version, keys in arrived.items() if keys > 1),
+        *([f"keys have come {conflicts} times with another body"] if conflicts else []),
+    ]
