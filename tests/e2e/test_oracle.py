@@ -11,11 +11,13 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 from google.cloud.bigquery.table import Row
+from tests import builders as b
 from tests.e2e.support.lake import LakeOracle
 from tests.e2e.support.ledger import Ledger
 from tests.e2e.support.oracle import Totals, difference
 from tests.e2e.support.receiver import ReceiverOracle
 from tests.e2e.support.scores import UNITS_PER_POINT, percentage, units
+from tests.e2e.support.source import id_differences, live_ids, row_differences
 from tests.e2e.support.topic import COLUMNS, Place, Topic, Values
 from tests.e2e.support.warehouse import WarehouseOracle
 from tests.e2e.support.watcher import excess
@@ -313,3 +315,95 @@ def test_the_watcher_sees_what_is_more_than_was_ever_committed(events: str, scor
     window = {"window_start": "2026-11-23T15:00:00.000000Z", "window_end": "2026-11-23T15:02:00.000000Z"}
     found = excess(ledger, CONTENT, {**window, "events": events, "score": score})
     assert (found is not None) is seen
+
+
+class Handed:
+    """A message as Kafka's client hands it over."""
+
+    def __init__(self, message: b.Message) -> None:
+        self._message = message
+
+    def partition(self) -> int:
+        return self._message.partition
+
+    def offset(self) -> int:
+        return self._message.offset
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, int(self._message.kafka_ts.timestamp() * 1000)
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        return [(name, b"") for name in self._message.headers]
+
+    def value(self) -> bytes | None:
+        return self._message.value
+
+
+def take(topic: Topic, *messages: b.Message) -> None:
+    """Let the topic hold these."""
+    for message in messages:
+        topic._take(Handed(message))  # type: ignore[arg-type]
+
+
+def version(op: str, lsn: int, at: Place, headers: tuple[str, ...] = (), **columns: Any) -> b.Message:  # noqa: ANN401
+    """A version of row 1, or of another."""
+    row = b.row(**columns)
+    image = {"before": row} if op == "d" else {"after": row}
+    return b.message(b.envelope(op, **image, lsn=lsn), offset=at[1], partition=at[0], headers=headers)
+
+
+def table_row(event_id: int = 1, **columns: object) -> Values:
+    """The row that PostgreSQL holds of it."""
+    row = b.row(**columns)
+    names = ("content_id", "user_id", "event_type", "event_ts", "duration_ms", "device")
+    moment = datetime.fromisoformat(str(row["event_ts"]))
+    return (event_id, *(moment if name == "event_ts" else row[name] for name in names))
+
+
+@pytest.mark.parametrize(
+    ("said", "messages", "rows"),
+    [
+        pytest.param("", [version("c", 1, (0, 0))], [table_row()], id="inserted"),
+        pytest.param("row 1 is lost", [], [table_row()], id="insert lost"),
+        pytest.param(
+            "",
+            [version("u", 2, (0, 0), duration_ms=5), version("c", 1, (0, 1)), version("u", 2, (0, 2), duration_ms=5)],
+            [table_row(duration_ms=5)],
+            id="repeated and in disorder",
+        ),
+        pytest.param("stale", [version("c", 1, (0, 0))], [table_row(duration_ms=5)], id="update lost"),
+        pytest.param("", [version("c", 1, (0, 0)), version("d", 2, (0, 1))], [], id="deleted"),
+        pytest.param("row 1 was deleted", [version("c", 1, (0, 0))], [], id="deletion lost"),
+        pytest.param(
+            "row 1 is there", [version("c", 1, (0, 0)), version("d", 2, (0, 1))], [table_row()], id="deletion made up"
+        ),
+        pytest.param(
+            "",
+            [
+                version("c", 2, (1, 0), ("__debezium.oldkey",), content_id=None),
+                version("c", 1, (0, 0)),
+                version("d", 2, (0, 1), ("__debezium.newkey",)),
+            ],
+            [table_row(content_id=None)],
+            id="moved",
+        ),
+        pytest.param(
+            "row 1 is there",
+            [version("c", 1, (0, 0)), version("d", 2, (0, 1), ("__debezium.newkey",))],
+            [table_row(content_id=None)],
+            id="half of a move lost",
+        ),
+        pytest.param(
+            "",
+            [version("c", 1, (0, 0)), version("u", 2, (0, 1), duration_ms=-1)],
+            [table_row(duration_ms=-1)],
+            id="made invalid",
+        ),
+    ],
+)
+def test_rows_that_the_topic_lacks_are_named(said: str, messages: list[b.Message], rows: list[Values]) -> None:
+    topic = Topic("", "events")
+    take(topic, *messages)
+    live = live_ids(topic.newest)
+    differences = row_differences(topic.newest, rows) + id_differences(live, {row[0] for row in rows})
+    assert told(said, differences)

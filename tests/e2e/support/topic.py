@@ -35,6 +35,8 @@ class Topic:
     letters: dict[Place, tuple[str | None, bytes | None]] = field(default_factory=dict, init=False)
     outcomes: Counter[str] = field(default_factory=Counter, init=False)
     """Messages by their kind, dead letters by their code."""
+    newest: dict[int, tuple[tuple[int, int], Values | None]] = field(default_factory=dict, init=False)
+    """Event id -> its newest version, of a move the half that gives the row anew, and what it says; None: refused."""
     _next: dict[int, int] = field(default_factory=dict, init=False)
 
     def read_on(self) -> None:
@@ -72,10 +74,16 @@ class Topic:
         outcome = decode(None if value is None else bytes(value), place[1], at, headers)
         self._next[place[0]] = place[1] + 1
         self.outcomes[outcome.code or outcome.kind] += 1
-        if outcome.kind == "dead_letter":
+        said = None if outcome.kind == "dead_letter" else _expected(outcome)
+        if said is None:
             self.letters[place] = (outcome.code, value)
         elif outcome.kind == "change":
-            self.events[place] = _expected(outcome)
+            self.events[place] = said
+        event_id = outcome.images[0].event_id
+        if event_id is not None and outcome.version is not None:
+            version = (outcome.version, outcome.half)
+            if event_id not in self.newest or version > self.newest[event_id][0]:
+                self.newest[event_id] = (version, said)
 
 
 @dataclass

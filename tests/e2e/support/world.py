@@ -17,6 +17,7 @@ from tests.e2e.support.ledger import Ledger
 from tests.e2e.support.oracle import Oracle, Verdict
 from tests.e2e.support.processes import PROJECT, leftovers
 from tests.e2e.support.receiver import ReceiverOracle
+from tests.e2e.support.source import SourceOracle
 from tests.e2e.support.streams import STATUS_KEY
 from tests.e2e.support.topic import Topic
 from tests.e2e.support.warehouse import WarehouseOracle
@@ -84,6 +85,7 @@ class World:
         self.redis = Redis.from_url(self.env["REDIS_URL"], decode_responses=True, socket_timeout=5)
         self.oracle = Oracle(self.connect, self.redis, self.window)
         topic = Topic(self.env["KAFKA_BOOTSTRAP_SERVERS"], TOPIC)
+        self.source = SourceOracle(topic, self.connect)
         self.lake = LakeOracle(topic, Path(self.env["LAKE_PATH"]))
         self.warehouse = self.warehouse_oracle(topic, self.env["BIGQUERY_DATASET_ID"])
         address = self.env["EXTERNAL_SYSTEM_URL"].removesuffix("/events")
@@ -140,9 +142,9 @@ class World:
         return self.stack.env()
 
     def await_equality(self, least_events: int = 1) -> None:
-        """Wait until every sink holds what it must."""
+        """Wait until the topic says what PostgreSQL holds, and every sink holds what it must."""
         self.oracle.await_equality(CATCH_UP_SECONDS, least_events)
-        for oracle in (self.lake, self.warehouse, self.receiver):
+        for oracle in (self.source, self.lake, self.warehouse, self.receiver):
             oracle.await_equality(CATCH_UP_SECONDS)
 
     def warehouse_oracle(self, topic: Topic, dataset: str) -> WarehouseOracle:
