@@ -12,6 +12,7 @@ import pytest
 from deltalake import write_deltalake
 from google.cloud.bigquery.table import Row
 from tests import builders as b
+from tests.e2e.support.canaries import Canaries
 from tests.e2e.support.lake import LakeOracle
 from tests.e2e.support.ledger import Ledger
 from tests.e2e.support.oracle import Totals, difference
@@ -150,6 +151,24 @@ def test_a_board_of_deleted_rows_is_a_phantom() -> None:
     found = difference(CONTENT, None, *board(ROWS))
     assert found is not None
     assert found.kind == "phantom"
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("redis://:hunter2-hunter2@localhost", "REDIS_PASSWORD"),
+        ("Authorization: Bearer of-the-receiver", "EXTERNAL_SYSTEM_TOKEN"),
+        (f"a row of {USER}", "a user's id"),
+    ],
+)
+def test_a_log_that_tells_a_secret_or_a_user_is_named_with_its_line(tmp_path: Path, line: str, name: str) -> None:
+    secrets = {"redis_password": "hunter2-hunter2", "EXTERNAL_SYSTEM_TOKEN": "of-the-receiver", "empty_password": ""}
+    canaries = Canaries({**secrets, "KAFKA_BOOTSTRAP_SERVERS": "localhost:9092"}, [USER])
+    log = tmp_path / "stream.log"
+    log.write_text("ready at localhost:9092\n")
+    assert canaries.in_logs(tmp_path) == []
+    log.write_text(f"ready\n{line}\n")
+    assert canaries.in_logs(tmp_path) == [f"stream.log:2 holds {name}"]
 
 
 EVENTS: dict[Place, Values] = {

@@ -1,7 +1,6 @@
 """The folder's stack, over which commands and streams of a test's own run, in two warm processes."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.e2e.support.opened import opened
@@ -19,7 +18,8 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 @pytest.fixture(scope="package")
 def warm(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmProcess]:
     """Where commands run, beside the streaming jobs of `world.process`."""
-    folder: Path = tmp_path_factory.mktemp("warm")
-    running = WarmProcess(world.job_environment(), folder / "orders", folder / "warm.log")
+    running = WarmProcess(
+        world.job_environment(), tmp_path_factory.mktemp("orders"), world.home / "logs" / "commands.log"
+    )
     yield running
     running.kill()

@@ -20,6 +20,7 @@ from tests.contract.page_support import CHROMIUM, chromium
 from tests.e2e.support.processes import PATIENCE, JobProcess, await_that
 from tests.e2e.support.prometheus import PROMETHEUS, Prometheus, running_prometheus
 from tests.e2e.support.streams import Stream
+from tests.e2e.support.workload import content_ids
 from tests.e2e.support.world import TOPIC, World
 from tests.prometheus.expressions import dashboard_expressions, metric_names, rule_expressions
 
@@ -95,7 +96,7 @@ def watch(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wa
     folder: Path = tmp_path_factory.mktemp("watch")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    serve = JobProcess("serve", (), world.job_environment(METRICS_PORT=port), folder / "serve.log")
+    serve = JobProcess("serve", (), world.job_environment(METRICS_PORT=port), world.home / "logs" / "serve.log")
     url = f"http://127.0.0.1:{port}"
     with ExitStack() as cleanup:
         serve.start()
@@ -138,6 +139,19 @@ def test_each_metric_of_a_rule_or_panel_is_in_a_real_scrape(world: World, quiet:
 
         await_that(lambda: not missing(), 40, lambda: f"no scrape has {sorted(missing())}")
     assert {name for name, value in quiet.metrics().items() if "conservation" in name and value} == set()
+
+
+def test_no_answer_tells_a_secret_or_who_a_user_is(world: World, quiet: Watch, job: Stream) -> None:
+    canaries, content_id = world.canaries(), content_ids()[0]
+    with world.load():
+        job.await_batches(3)
+        kept = [entry.get("user_id", "") for _, entry in world.redis.xrange(f"recent_events:{content_id}")]
+        assert canaries.in_text("recent events", "\n".join(kept)), "there is nothing to be told"
+        content = [f"/content/{content_id}/{what}" for what in ("stats", "events")]
+        for path in ("/", "/top-content", *content, "/health", "/metrics", "/metrics/prometheus"):
+            answer = requests.get(f"{quiet.url}{path}", timeout=5)
+            assert answer.ok, f"{path}: {answer.text}"
+            assert canaries.in_text(path, answer.text) == []
 
 
 def test_redis_dies(world: World, quiet: Watch) -> None:

@@ -17,7 +17,7 @@ from psycopg2.extras import execute_values
 from tests.e2e.support.ledger import Ledger
 from tests.e2e.support.processes import await_that
 
-CONTENTS = 40
+CONTENTS, USERS = 40, 20
 LEAST_ROWS, LEAST_SECONDS = 800, 30.0
 _FULL_SECONDS, _LATER = 20.0, 0.2
 """For so long rows come at the rate that was asked for, then at this share of it: otherwise a machine that has other
@@ -51,6 +51,11 @@ def content_ids() -> list[str]:
     return [str(UUID(int=0xE2E << 96 | number)) for number in range(CONTENTS)]
 
 
+def user_ids() -> list[str]:
+    """Who causes every other event."""
+    return [str(UUID(int=0xCA9A << 96 | number)) for number in range(USERS)]
+
+
 def make_contents(database: Connection, ledger: Ledger) -> None:
     """Insert the catalogue: lengths that divide badly, that are missing, zero or negative."""
     rows = []
@@ -70,7 +75,8 @@ def make_contents(database: Connection, ledger: Ledger) -> None:
 
 def insert(cursor: Cursor, ledger: Ledger, events: list[Event]) -> list[int]:
     """Insert rows within the caller's transaction; noted before the commit."""
-    rows = [(e.content_id, None, e.event_type, e.event_ts, e.duration_ms, "e2e") for e in events]
+    users = [*user_ids(), *[None] * USERS]
+    rows = [(e.content_id, random.choice(users), e.event_type, e.event_ts, e.duration_ms, "e2e") for e in events]
     ids = [int(row[0]) for row in execute_values(cursor, _INSERT, rows, fetch=True)]
     for event_id, event in zip(ids, events, strict=True):
         ledger.note(event_id, event.content_id, event.event_type, event.event_ts, event.duration_ms)

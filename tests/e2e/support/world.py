@@ -12,6 +12,7 @@ import psutil
 import psycopg2
 from psycopg2.extensions import connection as Connection
 from redis import Redis
+from tests.e2e.support.canaries import Canaries
 from tests.e2e.support.lake import LakeOracle
 from tests.e2e.support.ledger import Ledger
 from tests.e2e.support.oracle import Oracle, Verdict
@@ -23,7 +24,7 @@ from tests.e2e.support.topic import Topic
 from tests.e2e.support.warehouse import WarehouseOracle
 from tests.e2e.support.warm import PausableStream, WarmProcess
 from tests.e2e.support.watcher import Watcher
-from tests.e2e.support.workload import Event, Workload, content_ids, insert, make_contents
+from tests.e2e.support.workload import Event, Workload, content_ids, insert, make_contents, user_ids
 
 from engagement.embedded.connect import Connect
 from engagement.embedded.postgres import Postgres
@@ -135,6 +136,11 @@ class World:
         if not keep_logs:
             shutil.rmtree(self.home, ignore_errors=True)
         assert not left, f"left running: {left}"
+
+    def canaries(self) -> Canaries:
+        """What no log and no answer may hold."""
+        lines = Site(self.home, self._host).secrets_file.read_text().splitlines()
+        return Canaries({**self.env, **dict(line.split("=", 1) for line in lines)}, user_ids())
 
     @property
     def env(self) -> dict[str, str]:
