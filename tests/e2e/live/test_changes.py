@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections import Counter
 
 import pytest
 from tests.e2e.support.oracle import TOP_KEY
@@ -14,6 +15,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240 * PATIENCE), pytest.mark.
 
 QUIET_SECONDS = 20
 RECOUNT_SECONDS = 60
+REFUSED = {"E_RANGE_DURATION", "E_TS_FUTURE", "E_TS_RANGE"}
+"""What is wrong with the workload's invalid rows."""
 
 
 def new_content(world: World, length_seconds: int | None = 60) -> str:
@@ -122,3 +125,18 @@ def test_an_event_before_its_content_counts_at_once_and_fully_afterwards(world: 
     )
     world.oracle.await_equality(RECOUNT_SECONDS)
     assert world.redis.zscore(TOP_KEY, content) == 9.0
+
+
+def test_a_column_that_comes_and_goes_under_load_costs_no_row(world: World, job: Stream) -> None:
+    topic = world.source.topic
+    topic.read_on()
+    before = Counter(topic.outcomes)
+    with world.load():
+        job.await_batches(2)
+        world.execute("alter table engagement_events add column note text default 'noted'")
+        job.await_batches(2)
+        world.execute("alter table engagement_events drop column note")
+        job.await_batches(2)
+    world.await_equality(least_events=300)
+    outcomes = topic.outcomes - before
+    assert {outcome for outcome in outcomes if outcome.startswith("E_")} <= REFUSED, outcomes
