@@ -4,6 +4,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ from tests.e2e.support.world import CATCH_UP_SECONDS, TABLES, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300 * PATIENCE)]
 
+DAEMON = "engagement.worker_daemon"
 FAREWELL_SECONDS = 10
 """For Spark's JVM, which ends once its driver's Python has."""
 MOST_AFTER_PLAN_SECONDS = {"redis": 0.15, **dict.fromkeys(TABLES, 1.5)}
@@ -51,6 +53,20 @@ def kill_java(job: Stream) -> None:
     psutil.wait_procs(job.process.family(), timeout=10)
 
 
+def spark_workers(job: Stream) -> list[psutil.Process]:
+    """Processes that run Spark's Python tasks: forked from its daemons, whose command line they keep."""
+
+    def is_of_daemon(process: psutil.Process | None) -> bool:
+        return process is not None and DAEMON in process.cmdline()
+
+    found = []
+    for process in job.process.family():
+        with suppress(psutil.NoSuchProcess):  # an idle one ends by itself
+            if is_of_daemon(process) and is_of_daemon(process.parent()):
+                found.append(process)
+    return found
+
+
 def await_mid_batch(job: Stream, sink: str) -> None:
     """Return at a random moment after a micro-batch was planned and before it is noted as done."""
     checkpoint = job.checkpoint(sink)
@@ -85,6 +101,24 @@ def test_a_driver_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(
             job.await_batches(1, "warehouse")
         assert job.is_alive
         world.await_equality()
+
+
+def test_spark_workers_that_are_killed_in_the_middle_of_a_batch_cost_no_row(world: World, job: Stream) -> None:
+    """All at once: tasks of every sink fail, or find that the worker they would take is gone."""
+    with world.watch():
+        with world.load(rate=400):
+            job.await_batches_of_all(1)
+            for sink in ("redis", "lake"):
+                await_mid_batch(job, sink)
+                victims = spark_workers(job)
+                assert victims, "Spark has no workers"
+                for victim in victims:
+                    with suppress(psutil.NoSuchProcess):
+                        victim.kill()
+                job.await_batches(2)
+            job.await_batches_of_all(1)
+        world.await_equality(least_events=500)
+    assert job.is_alive
 
 
 def test_sigterm_finishes_the_batch_and_the_next_start_repeats_nothing(
