@@ -40,6 +40,8 @@ class Kind(StrEnum):
     """A `d` whose row lives on under another key: Redis takes it back, every other sink skips it."""
 
 
+TRUNCATE = "t"
+"""`op` of the dead letter that says that the table was emptied: no message follows for the rows that it held."""
 EVENT_TYPES = ("play", "pause", "finish", "click")
 REPLAY_OF = "engagement.replay_of"
 """Header of a dead letter that is sent again: the offset, in the same partition, of the message it stands for."""

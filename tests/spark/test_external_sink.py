@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame
-from tests.builders import Message, created, envelope, message, row, updated
+from tests.builders import Message, created, envelope, in_order, message, row, updated
 from tests.spark.partner import IDENTITY, KEEP_DAYS, Partner
 from tests.spark.warehouse import CrashError, part
 
@@ -57,6 +57,11 @@ def test_each_row_version_is_posted_once_and_its_outcome_recorded(partner: Partn
     beyond = [("kafka_partition", "=", 0), ("kafka_offset", ">", 0), ("status", "=", "delivered")]
     found = DeltaTable(f"{partner.folder}/deliveries").to_pyarrow_table(filters=beyond)
     assert sorted(found["event_id"].to_pylist()) == [3, 4]
+
+
+def test_a_table_that_was_emptied_is_told_of(partner: Partner) -> None:
+    (summary,) = partner.deliver(partner.driver(), in_order([created(), message(envelope("t"))]))
+    assert (summary.delivered, summary.dead_letters, summary.truncations) == (1, {"E_ENVELOPE": 1}, 1)
 
 
 def test_what_comes_twice_is_posted_once_by_this_driver_and_by_the_next(partner: Partner) -> None:

@@ -110,6 +110,11 @@ def test_each_message_ends_where_its_outcome_says(lake: Lake) -> None:
     assert sum(sum(times.values()) for times in lake.visible[-1]) == 3
 
 
+def test_a_table_that_was_emptied_is_told_of(lake: Lake) -> None:
+    (summary,) = lake.deliver(lake.driver(), in_order([created(), message(envelope("t"))]))
+    assert (summary.delivered, summary.dead_letters, summary.truncations) == (1, {"E_ENVELOPE": 1}, 1)
+
+
 def test_rows_hold_what_the_transform_computed(lake: Lake) -> None:
     lake.deliver(lake.driver(), [created(duration_ms=45_000)])
     (found,) = lake.events()

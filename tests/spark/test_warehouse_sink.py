@@ -42,6 +42,11 @@ def test_each_message_ends_where_its_outcome_says(warehouse: Warehouse) -> None:
     assert sum(sum(times.values()) for times in warehouse.visible[-1]) == 3
 
 
+def test_a_table_that_was_emptied_is_told_of(warehouse: Warehouse) -> None:
+    (summary,) = warehouse.deliver(warehouse.driver(), in_order([created(), message(envelope("t"))]))
+    assert (summary.delivered, summary.dead_letters, summary.truncations) == (1, {"E_ENVELOPE": 1}, 1)
+
+
 def test_rows_hold_what_the_transform_computed(warehouse: Warehouse) -> None:
     warehouse.deliver(warehouse.driver(), [created(duration_ms=45_000)])
     (found,) = warehouse.events()

@@ -25,9 +25,9 @@ from engagement.sinks.outcomes import NONE, is_old, row_versions
 
 def part(partition: int = 0, **changes: object) -> Part:
     counted = {
-        "read": 0, "delivered": 0, "tombstones": 0, "moves": 0, "already_delivered": 0, "dead_letters": {},
-        "commit_times_ms": {}, "rejected": [], "left": 0, "first_left": None, "ahead": [], "held": [], "halt": None,
-        "requests": 0, "refused": 0, "failures": 0, "retries": 0, "files": [], **changes,
+        "read": 0, "delivered": 0, "truncations": 0, "tombstones": 0, "moves": 0, "already_delivered": 0,
+        "dead_letters": {}, "commit_times_ms": {}, "rejected": [], "left": 0, "first_left": None, "ahead": [],
+        "held": [], "halt": None, "requests": 0, "refused": 0, "failures": 0, "retries": 0, "files": [], **changes,
     }  # fmt: skip
     return Part(partition, **counted)  # type: ignore[arg-type]
 
@@ -127,15 +127,18 @@ def test_rounds_send_each_row_version_once_and_the_fence_never_passes_one_that_i
 
 def test_counts_of_several_rounds_make_one_summary() -> None:
     first = part(
-        read=10, delivered=3, tombstones=1, moves=1, already_delivered=1, dead_letters={"E_JSON": 1},
-        commit_times_ms={100: 3}, left=3, first_left=4,
+        read=10, delivered=3, tombstones=1, moves=1, already_delivered=1, dead_letters={"E_ENVELOPE": 1},
+        truncations=1, commit_times_ms={100: 3}, left=3, first_left=4,
     )  # fmt: skip
     rejected = [{"kafka_partition": 0, "kafka_offset": 9, "http_status": 422, "attempts": 1}]
-    second = part(read=10, delivered=2, already_delivered=5, rejected=rejected, commit_times_ms={100: 1, 200: 1})
+    second = part(
+        read=10, delivered=2, already_delivered=5, rejected=rejected, commit_times_ms={100: 1, 200: 1}, truncations=1
+    )
     (summary,) = [sum_up([[first], [second]], span(0, 10))]
     assert summary.conservation_difference == 0
     assert (summary.read, summary.delivered, summary.already_delivered) == (10, 5, 1)
-    assert summary.dead_letters == {"E_JSON": 1, "E_HTTP_REJECT": 1}
+    assert summary.dead_letters == {"E_ENVELOPE": 1, "E_HTTP_REJECT": 1}
+    assert summary.truncations == 1
     assert summary.commit_times_ms == {100: 4, 200: 1}
 
 

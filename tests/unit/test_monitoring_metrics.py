@@ -12,14 +12,17 @@ from engagement.monitoring.metrics import MetricsInput, metric_families, to_json
 from engagement.monitoring.queries import judge_query
 from engagement.monitoring.status import QueryState
 
-UNITS = "rows|seconds|bytes|ratio|info|rows_per_second|responses|rebuilds|retries|records|requests|tasks|chunks"
+UNITS = (
+    "rows|seconds|bytes|ratio|info|rows_per_second|responses|rebuilds|retries|records|requests|tasks|chunks|truncations"
+)
 NAME = re.compile(rf"engagement_([a-z0-9]+_)*({UNITS})")
 
 
 def given() -> MetricsInput:
     board = StatusBoard("redis", "g", lambda: 1000.0)
+    letters = {"E_JSON": 2, "E_ENVELOPE": 1}
     board.record_batch(
-        BatchRecord(4, 12, delivered=7, dead_letters={"E_JSON": 2, "E_TS": 1}, tombstones=1, moves=1, duration_ms=250.0)
+        BatchRecord(4, 12, delivered=7, dead_letters=letters, tombstones=1, moves=1, duration_ms=250.0, truncations=1)
     )
     board.record_freshness(0.07, 3)
     board.record_freshness(99.0)
@@ -49,6 +52,7 @@ def test_a_scrape_says_what_the_status_says() -> None:
     assert samples["engagement_read_rows_total", redis] == 12
     assert samples["engagement_processed_rows_total", (("outcome", "dead_letters"), *redis)] == 3
     assert samples["engagement_dead_letter_rows_total", (("code", "E_JSON"), *redis)] == 2
+    assert samples["engagement_truncations_total", redis] == 1
     assert samples["engagement_conservation_difference_rows", redis] == 0
     assert samples["engagement_lag_rows", (("partition", "2"), *redis)] == 7
     assert samples["engagement_batch_duration_seconds", redis] == 0.25

@@ -75,6 +75,14 @@ def test_place_that_was_kept_in_the_fence_recognises_repeats_of_the_next_batch()
     assert again.outcomes.repeats == 1
 
 
+def test_a_table_that_was_emptied_is_counted_beside_its_dead_letter() -> None:
+    emptied = image(Event(), Origin("t", kind="dead_letter", code="E_ENVELOPE"), 0) | {"event_id": None}
+    refused = image(Event(), Origin("c", lsn=101, kind="dead_letter", code="E_ENVELOPE"), 0) | {"event_id": None}
+    outcomes = aggregate([[emptied], [refused], [image(Event(2), Origin(lsn=102))]]).outcomes
+    assert (outcomes.truncations, outcomes.dead_letters) == (1, {"E_ENVELOPE": 2})
+    assert (outcomes.read, outcomes.delivered) == (3, 1)
+
+
 def test_flat_rows_are_never_repeats() -> None:
     rows = [[image(Event(1), Origin(lsn=None, commit_lsn=None))]] * 3
     assert aggregate(rows).outcomes.delivered == 3

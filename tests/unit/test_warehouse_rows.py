@@ -162,6 +162,16 @@ def test_each_message_has_one_outcome() -> None:
     assert summary.commit_times_ms == {COMMIT_MS: 2}
 
 
+def test_a_table_that_was_emptied_is_counted_beside_its_dead_letter() -> None:
+    emptied = message(envelope("t"))
+    counts = PartitionCounts(0)
+    counts.add(changes(*in_order([emptied, created(), Message(b"\xff"), emptied])), 1)
+    (task,) = from_rows(to_batch(counts, "stream", None).to_pylist())
+    summary = sum_up([task.summary], OffsetRange("e", 0, 0, 4))
+    assert (summary.truncations, summary.dead_letters) == (1, {"E_ENVELOPE": 1, "E_UTF8": 1})
+    assert (summary.conservation_difference, summary.already_delivered) == (0, 1)
+
+
 def test_commit_times_are_rounded_down_to_tenths_of_a_second() -> None:
     batch = changes(created())
     place = batch.schema.get_field_index("source_ts_ms")

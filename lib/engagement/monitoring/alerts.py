@@ -69,6 +69,10 @@ ALERTS: tuple[Alert, ...] = (
         "DeadLetterBurst", f"sum by (sink) (increase({_REJECTED}[1m])) > {BURST_ROWS}", "critical",
         "{{ $value | humanize }} messages to {{ $labels.sink }} were rejected within a minute",
     ),
+    Alert(
+        "Truncated", f"sum by (sink) (increase({m.TRUNCATIONS.sample}[1h])) > 0", "critical",
+        "engagement_events was truncated, and {{ $labels.sink }} still has its rows; reconcile --repair",
+    ),
     *(_late(sink) for sink in PROMISE_SECONDS),
     Alert(
         "LagGrows", f"max by (sink) ({m.LAG_SECONDS.sample}) > 120", "warning",

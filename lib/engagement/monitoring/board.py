@@ -45,6 +45,7 @@ class BatchRecord:
     duration_ms: float | None = None
     late: int = 0
     repeats: int = 0
+    truncations: int = 0
 
 
 class StatusBoard:
@@ -66,7 +67,7 @@ class StatusBoard:
         self._batch_duration_ms: float | None = None
         self._last_batch_at: float | None = None
         self._rows = RowTotals()
-        self._late = self._repeats = self._rebuilds = self._retries = self._dropped = 0
+        self._late = self._repeats = self._truncations = self._rebuilds = self._retries = self._dropped = 0
         self._lag: dict[int, int] = {}
         self._lag_seconds: dict[int, float] = {}
         self._phases_ms: dict[str, float] = {}
@@ -89,8 +90,9 @@ class StatusBoard:
             # All that can refuse a wrong type comes first, so that a record counts whole or not at all.
             batch_id, duration_ms = int(batch.batch_id), _finite(batch.duration_ms)
             late, repeats = self._late + int(batch.late), self._repeats + int(batch.repeats)
+            truncations = self._truncations + int(batch.truncations)
             self._rows = _add(self._rows, batch)
-            self._late, self._repeats = late, repeats
+            self._late, self._repeats, self._truncations = late, repeats, truncations
             self._batch_id, self._batch_duration_ms, self._last_batch_at = batch_id, duration_ms, now
             self._progress_at = now
             self._reads.append((self._monotonic(), batch.read))
@@ -208,6 +210,7 @@ class StatusBoard:
             content_cache_age_seconds=None if refreshed is None else round(max(0.0, now - refreshed), 3),
             late_rows=self._late,
             repeat_rows=self._repeats,
+            truncations=self._truncations,
             rebuilds=self._rebuilds,
             dropped_records=self._dropped,
         )

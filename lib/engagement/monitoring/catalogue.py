@@ -58,6 +58,7 @@ DEAD_LETTER_ROWS = _counter(
 )
 LATE_ROWS = _counter("late_rows", "Events older than the window when they arrived.", "sink")
 REPEAT_ROWS = _counter("repeat_rows", "Changes the source sent a second time.", "sink")
+TRUNCATIONS = _counter("truncations", "Times the source's table was emptied by TRUNCATE, which no row follows.", "sink")
 REBUILDS = _counter("rebuilds", "Times the sink's content was built anew.", "sink")
 RETRIES = _counter("retries", "Times a micro-batch had to be tried again, or its query started again.", "sink")
 DROPPED_RECORDS = _counter("dropped_records", "Measurements of a wrong type, left out: a defect of ours.", "sink")

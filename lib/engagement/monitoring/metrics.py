@@ -127,6 +127,7 @@ def _rows(status: QueryStatus) -> Iterator[Value]:
         (catalogue.CONSERVATION, rows.conservation_difference),
         (catalogue.LATE_ROWS, status.late_rows),
         (catalogue.REPEAT_ROWS, status.repeat_rows),
+        (catalogue.TRUNCATIONS, status.truncations),
         (catalogue.REBUILDS, status.rebuilds),
         (catalogue.RETRIES, status.retries),
         (catalogue.DROPPED_RECORDS, status.dropped_records),

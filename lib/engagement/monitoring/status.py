@@ -106,6 +106,8 @@ class QueryStatus(_Frozen):
     content_cache_age_seconds: float | None
     late_rows: int
     repeat_rows: int
+    truncations: int = 0
+    """Of the dead letters: those that say that the source's table was emptied."""
     rebuilds: int
     dropped_records: int
     """Records the board could not use (wrong types): a defect of the caller, shown instead of failing the stream."""

@@ -34,6 +34,8 @@ class PartitionSummary:
     read: int = 0
     delivered: int = 0
     dead_letters: Mapping[str, int] = field(default_factory=dict)
+    truncations: int = 0
+    """Of the dead letters: those that say that the table was emptied."""
     tombstones: int = 0
     moves: int = 0
     already_delivered: int = 0

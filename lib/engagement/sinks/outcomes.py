@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from engagement.errors import ContractError
 from engagement.identity import OffsetRange
-from engagement.schemas import Kind
+from engagement.schemas import TRUNCATE, Kind
 from engagement.sinks.base import PartitionSummary
 
 COMMIT_STEP_MS = 100
@@ -21,16 +21,14 @@ NONE: pa.Array = pa.array([], pa.int64())
 """No offsets."""
 
 OUTCOME_FIELDS = (
-    *(
-        (name, pa.int64())
-        for name in ("partition", "read", "delivered", "tombstones", "moves", "already_delivered", "repeats")
-    ),
+    *((name, pa.int64()) for name in ("partition", "read", "delivered", "truncations", "tombstones", "moves")),
+    *((name, pa.int64()) for name in ("already_delivered", "repeats")),
     ("dead_letters", pa.map_(pa.string(), pa.int64())),
     ("commit_times_ms", pa.map_(pa.int64(), pa.int64())),
 )
 OUTCOME_DDL = (
-    "partition BIGINT, read BIGINT, delivered BIGINT, tombstones BIGINT, moves BIGINT, already_delivered BIGINT, "
-    "repeats BIGINT, dead_letters MAP<STRING,BIGINT>, commit_times_ms MAP<BIGINT,BIGINT>"
+    "partition BIGINT, read BIGINT, delivered BIGINT, truncations BIGINT, tombstones BIGINT, moves BIGINT, "
+    "already_delivered BIGINT, repeats BIGINT, dead_letters MAP<STRING,BIGINT>, commit_times_ms MAP<BIGINT,BIGINT>"
 )
 """OUTCOME_FIELDS in Spark's words."""
 
@@ -42,6 +40,8 @@ class OutcomeCounts:
     partition: int
     read: int = 0
     delivered: int = 0
+    truncations: int = 0
+    """Of the dead letters."""
     tombstones: int = 0
     moves: int = 0
     already_delivered: int = 0
@@ -85,6 +85,8 @@ class OutcomeCounts:
             self.already_delivered += count
         elif kind is Kind.DEAD_LETTER:
             self.dead_letters[group["code"] or "unknown"] += count
+            if group["op"] == TRUNCATE:
+                self.truncations += count
         elif kind is Kind.TOMBSTONE:
             self.tombstones += count
         elif kind is Kind.MOVE:
@@ -165,6 +167,7 @@ def sum_up(parts: Sequence[PartitionSummary], part: OffsetRange) -> PartitionSum
         read=sum(each.read for each in own),
         delivered=sum(each.delivered for each in own),
         dead_letters=dict(letters),
+        truncations=sum(each.truncations for each in own),
         tombstones=sum(each.tombstones for each in own),
         moves=sum(each.moves for each in own),
         already_delivered=sum(each.already_delivered for each in own),

@@ -23,7 +23,7 @@ class QueryReport:
 
     def delivered(self, identity: BatchIdentity, summaries: Sequence[PartitionSummary], seconds: float) -> None:
         """Count a micro-batch; rejected messages are logged once per code and batch."""
-        dead_letters = merge_dead_letters(summaries)
+        dead_letters, truncations = merge_dead_letters(summaries), sum(s.truncations for s in summaries)
         self._board.record_batch(
             BatchRecord(
                 batch_id=identity.batch_id,
@@ -36,6 +36,7 @@ class QueryReport:
                 duration_ms=seconds * 1000,
                 late=sum(s.late for s in summaries),
                 repeats=sum(s.repeats for s in summaries),
+                truncations=truncations,
             )
         )
         self._waiting = ""
@@ -44,6 +45,11 @@ class QueryReport:
                 "%s: batch %s: %d message(s) rejected with %s", self._board.sink, identity, count, code,
                 extra={**self._context, "batch_id": identity.batch_id},
             )  # fmt: skip
+        if truncations:
+            self.alarm(
+                "engagement_events was truncated; what was in it is still here: "
+                "`./spark-submit.sh reconcile --repair` takes it out"
+            )
 
     def waiting(self, reason: str) -> None:
         """Say once why nothing moves."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from engagement.schemas import ROW_COLUMNS, DeadLetterCode, Kind
+from engagement.schemas import ROW_COLUMNS, TRUNCATE, DeadLetterCode, Kind
 from engagement.transform.json_text import MAX_BYTES, MINUS_ZERO, Json, JsonObject, JsonReader, Refusal
 from engagement.transform.validate import (
     ANY_TIME_US,
@@ -22,7 +22,6 @@ from engagement.transform.validate import (
 NEW_KEY, OLD_KEY = "__debezium.newkey", "__debezium.oldkey"
 _MEMBERS = frozenset({"before", "after", "source", "op"})
 _OPS = frozenset("crud")
-_TRUNCATE = "t"
 # Debezium's text is ["1","2"], or [null,"2"] before the first commit that the connector saw.
 _SEQUENCE = re.compile(r'\[(?:"([0-9]{1,19})"|null),"([0-9]{1,19})"\]')
 _MAX_LONG = 2**63 - 1
@@ -114,7 +113,7 @@ def read_message(
     moves = change.op == "d" and NEW_KEY in headers.names
     kind = Kind.DEAD_LETTER if refusal else Kind.MOVE if moves else Kind.CHANGE
     # Anything else would quote the payload; `t` stays, since a TRUNCATE raises an alarm of its own.
-    op = change.op if change.op in _OPS or change.op == _TRUNCATE else None
+    op = change.op if change.op in _OPS or change.op == TRUNCATE else None
     place = Place(change.place.version) if is_replay else change.place
     return Outcome(kind, effects, refusal, op, place, 0 if moves else 1)
 
@@ -211,7 +210,7 @@ def _check_envelope(change: _Change) -> Refusal | None:
     if not change.flat:
         if change.has_odd_names:
             return Refusal(code, "a name of the envelope is in the wrong case")
-        if change.op == _TRUNCATE:
+        if change.op == TRUNCATE:
             return Refusal(code, "op t: the table was truncated")
         if change.op not in _OPS:
             return Refusal(code, "op is missing or unknown")

@@ -27,7 +27,10 @@ REJECTED_FIELD = pa.struct(
 HELD_FIELD = pa.struct(
     [(name, pa.int64()) for name in ("partition", "kafka_offset", "event_id", "version", "kafka_ms")]
 )
-_NUMBERS = ("partition", "read", "delivered", "tombstones", "moves", "already_delivered", "left", "first_left")
+_NUMBERS = (
+    *("partition", "read", "delivered", "truncations", "tombstones", "moves", "already_delivered"),
+    *("left", "first_left"),
+)
 _TALLY = ("requests", "refused", "failures", "retries")
 SCHEMA = pa.schema(
     [
@@ -59,6 +62,7 @@ class Part:
     partition: int
     read: int
     delivered: int
+    truncations: int
     tombstones: int
     moves: int
     already_delivered: int
@@ -136,6 +140,7 @@ def sum_up(rounds: Sequence[Sequence[Part]], part: OffsetRange) -> PartitionSumm
         read=sum(each.read for each in first),
         delivered=sum(each.delivered for each in sent),
         dead_letters=dict(letters),
+        truncations=sum(each.truncations for each in first),
         tombstones=sum(each.tombstones for each in first),
         moves=sum(each.moves for each in first),
         already_delivered=sum(each.already_delivered for each in first),

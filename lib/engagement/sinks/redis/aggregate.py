@@ -8,6 +8,7 @@ they stand for: see replays.py. Outside a rebuild both are only reported, which 
 
 from collections.abc import Callable
 
+from engagement.schemas import TRUNCATE
 from engagement.sinks.redis.delta import BUCKET_US, MINUTE_US, Delta, Outcomes, Share
 from engagement.sinks.redis.replays import ReplayBook
 from engagement.sinks.redis.rows import Rows
@@ -96,6 +97,8 @@ class ShardAggregator:
 
     def _count_dead_letter(self, rows: Rows, i: int) -> None:
         self.outcomes.dead_letters[rows.codes[i] or "unknown"] += 1
+        if rows.ops[i] == TRUNCATE:
+            self.outcomes.truncations += 1
 
     def _count_tombstone(self, _rows: Rows, _i: int) -> None:
         self.outcomes.tombstones += 1

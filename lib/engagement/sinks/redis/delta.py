@@ -39,6 +39,8 @@ class Outcomes:
     read: int = 0
     delivered: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
+    truncations: int = 0
+    """Of the dead letters."""
     tombstones: int = 0
     moves: int = 0
     already_delivered: int = 0

@@ -16,7 +16,8 @@ SUMMARY_SCHEMA = pa.schema(
     [
         *((name, pa.int64()) for name in ("partition", "start", "end", "read", "delivered")),
         ("dead_letters", _COUNTS),
-        *((name, pa.int64()) for name in ("tombstones", "moves", "already_delivered", "repeats", "late")),
+        *((name, pa.int64()) for name in ("truncations", "tombstones", "moves", "already_delivered")),
+        *((name, pa.int64()) for name in ("repeats", "late")),
         ("commit_times_ms", pa.map_(pa.int64(), pa.int64())),
         ("unknown_content", pa.list_(pa.string())),
         *((name, pa.int64()) for name in ("snapshots", "other_database")),
@@ -26,7 +27,7 @@ SUMMARY_SCHEMA = pa.schema(
 )
 SUMMARY_DDL = (
     "partition BIGINT, start BIGINT, end BIGINT, read BIGINT, delivered BIGINT, dead_letters MAP<STRING,BIGINT>, "
-    "tombstones BIGINT, moves BIGINT, already_delivered BIGINT, repeats BIGINT, late BIGINT, "
+    "truncations BIGINT, tombstones BIGINT, moves BIGINT, already_delivered BIGINT, repeats BIGINT, late BIGINT, "
     "commit_times_ms MAP<BIGINT,BIGINT>, unknown_content ARRAY<STRING>, snapshots BIGINT, other_database BIGINT, "
     "problem STRING, problem_detail STRING"
 )
@@ -74,6 +75,7 @@ def partition_summary(partition: int, start: int, end: int, outcomes: Outcomes, 
         read=outcomes.read,
         delivered=outcomes.delivered,
         dead_letters=dict(outcomes.dead_letters),
+        truncations=outcomes.truncations,
         tombstones=outcomes.tombstones,
         moves=outcomes.moves,
         already_delivered=outcomes.already_delivered,
