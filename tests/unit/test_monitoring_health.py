@@ -208,6 +208,18 @@ def test_a_query_that_loses_rows_or_stands_still_is_degraded() -> None:
     assert judge_query(board.snapshot(), 0).reason == "rows wait, but no progress for 199 s"
 
 
+def test_a_query_that_was_sent_mostly_rubbish_says_so_for_a_minute_and_then_is_well_again() -> None:
+    now = [5000.0]
+    board = StatusBoard("lake", clock=lambda: 5000.0, monotonic=lambda: now[0])
+    board.record_batch(BatchRecord(1, 300, delivered=90, dead_letters={"E_TS": 10, "E_JSON": 200}))
+    board.record_batch(BatchRecord(2, 1000, delivered=990, dead_letters={"E_JSON": 10}))
+    for waited, expected in ((0.0, DEGRADED), (60.0, DEGRADED), (60.1, HEALTHY)):
+        now[0] = 5000.0 + waited
+        reading = judge_query(board.snapshot(), 0)
+        assert reading.status is expected
+        assert ("210 of 300 messages were refused (E_JSON, E_TS)" in reading.reason) is (expected is DEGRADED)
+
+
 def test_only_the_query_of_the_ranking_is_critical() -> None:
     assert judge_query(query(), 0).critical
     assert not judge_query(query(sink="lake"), 0).critical

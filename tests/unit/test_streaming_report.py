@@ -47,6 +47,23 @@ def test_a_table_that_was_emptied_raises_one_alarm_that_names_what_mends(told: T
     assert told.board.truncations == 2
 
 
+def test_a_micro_batch_that_is_mostly_refused_raises_one_alarm_and_is_told_by_the_status(told: Told) -> None:
+    told.delivered(
+        PartitionSummary(0, 0, 40, 40, 30, {"E_JSON": 10}), PartitionSummary(1, 0, 60, 60, 49, {"E_JSON": 7, "E_TS": 4})
+    )
+    (alarm,) = told.alarms
+    assert alarm.startswith("lake: 21 of 100 messages were refused (E_JSON, E_TS)")
+    assert "./spark-submit.sh dead-letters list" in alarm
+    assert told.board.refused is not None
+    assert told.board.refused.reason in alarm
+
+
+@pytest.mark.parametrize(("read", "refused"), [(100, 20), (99, 99), (1000, 1)])
+def test_few_dead_letters_or_a_small_micro_batch_raise_none(told: Told, read: int, refused: int) -> None:
+    told.delivered(PartitionSummary(0, 0, read, read, read - refused, {"E_JSON": refused}))
+    assert (told.alarms, told.board.refused) == ([], None)
+
+
 def test_other_dead_letters_raise_none(told: Told) -> None:
     told.delivered(PartitionSummary(0, 0, 2, 2, 1, {"E_ENVELOPE": 1}))
     assert (told.alarms, told.board.truncations) == ([], 0)

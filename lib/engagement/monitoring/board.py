@@ -22,6 +22,7 @@ from engagement.monitoring.status import (
     STATUS_TTL_SECONDS,
     QueryState,
     QueryStatus,
+    RefusedBatch,
     RowTotals,
     to_utc,
 )
@@ -29,6 +30,11 @@ from engagement.monitoring.status import (
 FLUSH_INTERVAL_SECONDS = 1.0
 RATE_WINDOW_SECONDS = 10.0
 REASON_LENGTH = 600
+REFUSED_LEAST_ROWS = 100
+REFUSED_PCT = 20
+"""More dead letters than this, in a micro-batch of so many messages at least, raise an alarm (contract section 9)."""
+REFUSED_SECONDS = 60.0
+"""So long the status goes on telling of such a micro-batch."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,14 @@ class BatchRecord:
     late: int = 0
     repeats: int = 0
     truncations: int = 0
+
+    @property
+    def refused(self) -> RefusedBatch | None:
+        """What to tell of it, if more of it was refused than can be chance."""
+        dead = sum(self.dead_letters.values())
+        if self.read < REFUSED_LEAST_ROWS or dead * 100 <= REFUSED_PCT * self.read:
+            return None
+        return RefusedBatch(read=self.read, dead_letters=dict(self.dead_letters))
 
 
 class StatusBoard:
@@ -76,6 +90,7 @@ class StatusBoard:
         # What is only counted together is placed in monotonic time, or a clock set back would count an hour as now.
         self._born = monotonic()
         self._reads: deque[tuple[float, int]] = deque()
+        self._refused: tuple[float, RefusedBatch] | None = None
         self._flushed_at = -math.inf
         self.failed_flushes = 0
 
@@ -90,12 +105,14 @@ class StatusBoard:
             # All that can refuse a wrong type comes first, so that a record counts whole or not at all.
             batch_id, duration_ms = int(batch.batch_id), _finite(batch.duration_ms)
             late, repeats = self._late + int(batch.late), self._repeats + int(batch.repeats)
-            truncations = self._truncations + int(batch.truncations)
+            truncations, refused = self._truncations + int(batch.truncations), batch.refused
             self._rows = _add(self._rows, batch)
             self._late, self._repeats, self._truncations = late, repeats, truncations
             self._batch_id, self._batch_duration_ms, self._last_batch_at = batch_id, duration_ms, now
             self._progress_at = now
             self._reads.append((self._monotonic(), batch.read))
+            if refused is not None:
+                self._refused = self._monotonic(), refused
             self._enter(QueryState.RUNNING, "", now)
 
     def record_freshness(self, seconds: float, count: int = 1) -> None:
@@ -186,6 +203,9 @@ class StatusBoard:
         span = min(RATE_WINDOW_SECONDS, max(1.0, now - self._born))
         return round(sum(rows for _, rows in self._reads) / span, 1)
 
+    def _newest_refused(self, now: float) -> RefusedBatch | None:
+        return self._refused[1] if self._refused and now - self._refused[0] <= REFUSED_SECONDS else None
+
     def _snapshot(self, now: float) -> QueryStatus:
         refreshed = self._content_refreshed_at
         return QueryStatus(
@@ -211,6 +231,7 @@ class StatusBoard:
             late_rows=self._late,
             repeat_rows=self._repeats,
             truncations=self._truncations,
+            refused=self._newest_refused(self._monotonic()),
             rebuilds=self._rebuilds,
             dropped_records=self._dropped,
         )

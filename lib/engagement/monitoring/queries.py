@@ -54,11 +54,17 @@ def judge_query(status: QueryStatus, silent_seconds: float) -> Reading:
         return verdict(component, "dead", found, seconds=silent_seconds)
     if status.state is not QueryState.RUNNING:
         return verdict(component, status.state.value, found, own=status.reason)
+    return _judge_work(status, component, found)
+
+
+def _judge_work(status: QueryStatus, component: str, found: Found) -> Reading:
     idle_seconds = (status.updated_at - status.progress_at).total_seconds()
     if idle_seconds > STUCK_SECONDS and any(status.lag_rows.values()):
         return verdict(component, "stuck", found, seconds=idle_seconds)
     if difference := status.rows.conservation_difference:
         return verdict(component, "lossy", found, rows=difference)
+    if status.refused:
+        return verdict(component, "refusing", found, own=status.refused.reason)
     recent, promise = status.freshness.recent, PROMISE_SECONDS.get(status.sink)
     late = recent.p99_seconds or 0.0
     if promise is not None and recent.count >= LEAST_ROWS and late > promise:

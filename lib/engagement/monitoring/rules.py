@@ -79,6 +79,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "stopping": Rule(DEGRADED, "the query is stopping"),
         "stuck": Rule(DEGRADED, "rows wait, but no progress for {seconds:.0f} s"),
         "lossy": Rule(DEGRADED, "{rows} rows read without an outcome"),
+        "refusing": Rule(DEGRADED, "a large part of a micro-batch was refused"),
         "late": Rule(DEGRADED, "99 % visible within {seconds:.1f} s, promised are {promise:.0f} s"),
     },
 }

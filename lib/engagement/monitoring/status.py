@@ -3,6 +3,7 @@
 Only the model, its codec and its reader live here; `board.py` fills it in. No Spark: the API reads it from any machine.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -54,6 +55,25 @@ class RowTotals(_Frozen):
         """Rows read that no outcome accounts for; anything but 0 is a defect."""
         accounted = self.delivered + self.tombstones + self.moves + self.already_delivered
         return self.read - accounted - sum(self.dead_letters.values())
+
+
+class RefusedBatch(_Frozen):
+    """A micro-batch with more dead letters than can be chance."""
+
+    read: int
+    dead_letters: dict[str, int]
+    """By code of contract section 9."""
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, and what to look at: counts and codes, the most frequent first.
+
+        >>> RefusedBatch(read=300, dead_letters={"E_TS": 10, "E_JSON": 200}).reason
+        '210 of 300 messages were refused (E_JSON, E_TS): `./spark-submit.sh dead-letters list` shows them'
+        """
+        codes = ", ".join(code for code, _ in Counter(self.dead_letters).most_common())
+        told = f"{sum(self.dead_letters.values())} of {self.read} messages were refused ({codes})"
+        return f"{told}: `./spark-submit.sh dead-letters list` shows them"
 
 
 class RecentFreshness(_Frozen):
@@ -108,6 +128,8 @@ class QueryStatus(_Frozen):
     repeat_rows: int
     truncations: int = 0
     """Of the dead letters: those that say that the source's table was emptied."""
+    refused: RefusedBatch | None = None
+    """The newest of the last minute, if there was one."""
     rebuilds: int
     dropped_records: int
     """Records the board could not use (wrong types): a defect of the caller, shown instead of failing the stream."""

@@ -24,27 +24,28 @@ class QueryReport:
     def delivered(self, identity: BatchIdentity, summaries: Sequence[PartitionSummary], seconds: float) -> None:
         """Count a micro-batch; rejected messages are logged once per code and batch."""
         dead_letters, truncations = merge_dead_letters(summaries), sum(s.truncations for s in summaries)
-        self._board.record_batch(
-            BatchRecord(
-                batch_id=identity.batch_id,
-                read=sum(s.read for s in summaries),
-                delivered=sum(s.delivered for s in summaries),
-                dead_letters=dead_letters,
-                tombstones=sum(s.tombstones for s in summaries),
-                moves=sum(s.moves for s in summaries),
-                already_delivered=sum(s.already_delivered for s in summaries),
-                duration_ms=seconds * 1000,
-                late=sum(s.late for s in summaries),
-                repeats=sum(s.repeats for s in summaries),
-                truncations=truncations,
-            )
+        batch = BatchRecord(
+            batch_id=identity.batch_id,
+            read=sum(s.read for s in summaries),
+            delivered=sum(s.delivered for s in summaries),
+            dead_letters=dead_letters,
+            tombstones=sum(s.tombstones for s in summaries),
+            moves=sum(s.moves for s in summaries),
+            already_delivered=sum(s.already_delivered for s in summaries),
+            duration_ms=seconds * 1000,
+            late=sum(s.late for s in summaries),
+            repeats=sum(s.repeats for s in summaries),
+            truncations=truncations,
         )
+        self._board.record_batch(batch)
         self._waiting = ""
         for code, count in sorted(dead_letters.items()):
             log.warning(
                 "%s: batch %s: %d message(s) rejected with %s", self._board.sink, identity, count, code,
                 extra={**self._context, "batch_id": identity.batch_id},
             )  # fmt: skip
+        if batch.refused:
+            self.alarm(batch.refused.reason)
         if truncations:
             self.alarm(
                 "engagement_events was truncated; what was in it is still here: "

@@ -212,8 +212,10 @@ def test_dead_letters_pour_in(world: World, quiet: Watch) -> None:
 
     await_that(lambda: counted() == before + BURST, SAID_SECONDS, lambda: f"{counted() - before} are counted")
     await_that(lambda: "EngagementDeadLetterBurst" in quiet.prometheus.firing(), SAID_SECONDS, "no alert of the burst")
-    quiet.page.wait_for_timeout(1500)
+    await_that(lambda: quiet.status() == "degraded", SAID_SECONDS, lambda: f"/health says nothing: {quiet.sick()}")
+    assert any("messages were refused (E_JSON)" in reason for reason in quiet.sick().values())
+    await_that(lambda: quiet.page_says() == "Degraded", SAID_SECONDS, "the page says nothing")
     assert "E_JSON" in quiet.page.locator("#dead").inner_text()
-    # A minute later it is over: the alert looks at what came within one.
+    # A minute later it is over: alert and health look at what came within one.
     await_that(lambda: "EngagementDeadLetterBurst" not in quiet.prometheus.firing(), 100, "the alert does not end")
     await_that(lambda: quiet.status() == "healthy", HEALED_SECONDS, lambda: f"not healed: {quiet.sick()}")
