@@ -140,7 +140,7 @@ def running_api(server: RedisServer, port: int = 0, ranking: StatusBoard | None 
     parts = ApiParts(
         reader, HealthMonitor([probe], Clocks()), lambda: Told(probe.book, probe.measures), Measures("serve"), {"redis"}
     )
-    board = ranking or StatusBoard("redis", "g1")
+    board = ranking or StatusBoard("redis")
     if ranking is None:
         board.record_batch(BatchRecord(3, 10, delivered=9, dead_letters={"E_JSON": 1}, duration_ms=20.0))
     board.flush(client)

@@ -63,7 +63,7 @@ def boards() -> list[StatusBoard]:
     """Four sinks; the external system is away."""
     made = []
     for sink, seconds in (("warehouse", 7.4), ("external", 1.9), ("lake", 21.0)):
-        board = StatusBoard(sink, "g1")
+        board = StatusBoard(sink)
         board.record_batch(BatchRecord(3, 48_210, delivered=48_207, dead_letters={"E_JSON": 2, "E_TS": 1}))
         board.record_freshness(seconds, 100)
         board.record_lag({0: 40, 1: 12}, {0: seconds / 2, 1: 0.5})

@@ -25,7 +25,7 @@ SEEN_SECONDS = 40.0
 def main() -> None:
     """Open all pages, let numbers move, take the pictures."""
     chance, stop = random.Random(7), threading.Event()
-    ranking = StatusBoard("redis", "g1")
+    ranking = StatusBoard("redis")
 
     def flow() -> None:
         batch = 0

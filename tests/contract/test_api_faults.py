@@ -84,7 +84,7 @@ def test_health_answers_at_once_while_redis_hangs(fragile: Api) -> None:
 
 def test_flushing_to_a_redis_that_is_away_costs_nothing_but_a_count(fragile: Api) -> None:
     client = redis_client(RedisSettings(url=SecretStr(f"redis://127.0.0.1:{free_port()}/0")))
-    board = StatusBoard("lake", "g1")
+    board = StatusBoard("lake")
     assert board.flush(client) is False
     with pytest.raises(RedisError):
         client.ping()

@@ -58,7 +58,7 @@ def status(runner: ProbeRunner) -> list[HealthStatus]:
 
 
 def query(state: QueryState = QueryState.RUNNING, sink: str = "redis") -> QueryStatus:
-    board = StatusBoard(sink, "g", lambda: 5000.0)
+    board = StatusBoard(sink, lambda: 5000.0)
     board.record_batch(BatchRecord(1, 1, delivered=1))
     board.set_state(state)
     return board.snapshot()
@@ -174,7 +174,6 @@ def test_the_whole_is_judged_by_its_parts(readings: list[Reading], expected: Hea
         (QueryState.RUNNING, 8, HEALTHY),
         (QueryState.RUNNING, 9, UNHEALTHY),
         (QueryState.STARTING, 0, DEGRADED),
-        (QueryState.REBUILDING, 0, DEGRADED),
         (QueryState.WAITING, 0, DEGRADED),
         (QueryState.WAITING, 16, UNHEALTHY),
         (QueryState.STOPPING, 0, DEGRADED),
@@ -192,7 +191,7 @@ def test_a_query_is_judged_by_silence_then_state(state: QueryState, silent: floa
 
 @pytest.mark.parametrize("silent", [0, 999])
 def test_a_query_that_failed_says_why_for_as_long_as_it_is_remembered(silent: float) -> None:
-    board = StatusBoard("redis", "g", lambda: 5000.0)
+    board = StatusBoard("redis", lambda: 5000.0)
     board.set_state(QueryState.FAILED, "the table has a column of another type")
     assert judge_query(board.snapshot(), silent).reason == "the table has a column of another type"
 
@@ -201,7 +200,7 @@ def test_a_query_that_loses_rows_or_stands_still_is_degraded() -> None:
     fine_query = query()
     lossy = fine_query.model_copy(update={"rows": fine_query.rows.model_copy(update={"read": 3})})
     assert judge_query(lossy, 0).reason == "2 rows read without an outcome"
-    board = StatusBoard("redis", "g", iter([0.0, 1.0, 200.0, 200.0, 200.0]).__next__)
+    board = StatusBoard("redis", iter([0.0, 1.0, 200.0, 200.0, 200.0]).__next__)
     board.record_batch(BatchRecord(1, 1, delivered=1))
     assert judge_query(board.snapshot(), 0).status is HEALTHY  # nothing waits: a quiet night is no fault
     board.record_lag({0: 7})
@@ -247,7 +246,7 @@ def test_silence_does_not_depend_on_the_writers_clock_once_it_was_seen_to_write(
 
 
 def test_a_query_whose_rows_show_later_than_promised_is_degraded() -> None:
-    board = StatusBoard("redis", "g", lambda: 5000.0)
+    board = StatusBoard("redis", lambda: 5000.0)
     board.set_state(QueryState.RUNNING)
     board.record_freshness(9.0, 19)
     assert judge_query(board.snapshot(), 0).status is HEALTHY  # too few to say anything about 99 % of them
@@ -259,7 +258,7 @@ def test_a_query_whose_rows_show_later_than_promised_is_degraded() -> None:
 @pytest.mark.parametrize("sink", PROMISE_SECONDS)
 @pytest.mark.parametrize(("times", "expected"), [(0.9, HEALTHY), (1.5, DEGRADED)])
 def test_every_promise_can_be_seen_to_be_broken(sink: str, times: float, expected: HealthStatus) -> None:
-    board = StatusBoard(sink, "g", lambda: 5000.0)
+    board = StatusBoard(sink, lambda: 5000.0)
     board.set_state(QueryState.RUNNING)
     board.record_freshness(PROMISE_SECONDS[sink] * times, 1000)
     assert judge_query(board.snapshot(), 0).status is expected

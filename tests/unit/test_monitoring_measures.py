@@ -141,7 +141,7 @@ class Progress:
 
 def test_the_listener_notes_phases_once_a_second() -> None:
     now = [0.0]
-    board = StatusBoard("redis", "g", lambda: 5.0)
+    board = StatusBoard("redis", lambda: 5.0)
     ears = ProgressListener({"redis": board}, lambda: now[0])
     ears.onQueryProgress(Progress("redis", '{"durationMs": {"addBatch": 12}}'))
     ears.onQueryProgress(Progress("redis", '{"durationMs": {"addBatch": 99}}'))

@@ -19,7 +19,7 @@ NAME = re.compile(rf"engagement_([a-z0-9]+_)*({UNITS})")
 
 
 def given() -> MetricsInput:
-    board = StatusBoard("redis", "g", lambda: 1000.0)
+    board = StatusBoard("redis", lambda: 1000.0)
     letters = {"E_JSON": 2, "E_ENVELOPE": 1}
     board.record_batch(
         BatchRecord(4, 12, delivered=7, dead_letters=letters, tombstones=1, moves=1, duration_ms=250.0, truncations=1)

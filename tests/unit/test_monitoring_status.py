@@ -26,7 +26,7 @@ class BrokenClient:
 
 
 def board_at(clock: ManualClock) -> StatusBoard:
-    return StatusBoard("redis", "g1", clock, clock)
+    return StatusBoard("redis", clock, clock)
 
 
 def test_a_status_survives_its_way_through_json() -> None:
@@ -43,7 +43,7 @@ def test_a_status_survives_its_way_through_json() -> None:
     status = board.snapshot()
     assert status.refused is not None
     assert parse_status(status.model_dump_json()) == status
-    assert (status.sink, status.batch_id, status.generation, status.state) == ("redis", 7, "g1", QueryState.RUNNING)
+    assert (status.sink, status.batch_id, status.state) == ("redis", 7, QueryState.RUNNING)
     assert (status.batch_duration_ms, status.late_rows, status.lag_rows) == (None, 2, {0: 3, 1: 0})
     assert status.content_cache_age_seconds == 2.0
     assert status.rows.conservation_difference == 0
@@ -124,7 +124,7 @@ def test_the_rate_looks_at_the_last_ten_seconds() -> None:
 @pytest.mark.parametrize("step", [-3600.0, 3600.0])
 def test_a_clock_that_is_set_changes_neither_rate_nor_newest_minute(step: float) -> None:
     clock, monotonic = ManualClock(), ManualClock(0.0)
-    board = StatusBoard("redis", "g1", clock, monotonic)
+    board = StatusBoard("redis", clock, monotonic)
 
     def run(seconds: int) -> None:
         for _ in range(seconds):

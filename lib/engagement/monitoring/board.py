@@ -68,12 +68,11 @@ class StatusBoard:
     def __init__(
         self,
         sink: str,
-        generation: str = "",
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         now = clock()
-        self._sink, self._generation, self._clock, self._monotonic = sink, generation, clock, monotonic
+        self._sink, self._clock, self._monotonic = sink, clock, monotonic
         self._lock = threading.Lock()
         self._state, self._reason, self._state_since = QueryState.STARTING, "", now
         self._started_at = self._progress_at = now
@@ -218,7 +217,6 @@ class StatusBoard:
             progress_at=to_utc(self._progress_at),
             last_batch_at=None if self._last_batch_at is None else to_utc(self._last_batch_at),
             batch_id=self._batch_id,
-            generation=self._generation,
             batch_duration_ms=self._batch_duration_ms,
             input_rows_per_second=self._rate(self._monotonic()),
             lag_rows=self._lag,

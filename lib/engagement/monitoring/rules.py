@@ -75,7 +75,6 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "stopped": Rule(UNHEALTHY, "the query is stopped"),
         "waiting": Rule(DEGRADED, "the query is waiting"),
         "starting": Rule(DEGRADED, "the query is starting"),
-        "rebuilding": Rule(DEGRADED, "the query is rebuilding"),
         "stopping": Rule(DEGRADED, "the query is stopping"),
         "stuck": Rule(DEGRADED, "rows wait, but no progress for {seconds:.0f} s"),
         "lossy": Rule(DEGRADED, "{rows} rows read without an outcome"),

@@ -23,7 +23,6 @@ class QueryState(StrEnum):
 
     STARTING = "starting"
     RUNNING = "running"
-    REBUILDING = "rebuilding"
     WAITING = "waiting"
     STOPPING = "stopping"
     STOPPED = "stopped"
@@ -110,7 +109,6 @@ class QueryStatus(_Frozen):
     """When the query last finished a batch, found nothing to do or changed its state."""
     last_batch_at: AwareDatetime | None
     batch_id: int | None
-    generation: str
     batch_duration_ms: float | None
     input_rows_per_second: float
     lag_rows: dict[int, int]
