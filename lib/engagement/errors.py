@@ -38,7 +38,7 @@ class ContractError(EngagementError):
 
 
 class GapError(EngagementError):
-    """A sink that lacks more before a micro-batch than one could hold, or its fence: the query starts again."""
+    """A sink that lacks more before a micro-batch than one could hold, its fence, or that one's topic: start again."""
 
 
 class TransientError(EngagementError):

@@ -18,7 +18,7 @@ from tests.spark import frames
 from tests.spark.tables import rows_of
 from tests.spark.warehouse import part
 
-from engagement.errors import PermanentSinkError, TransientSinkError
+from engagement.errors import GapError, PermanentSinkError, TransientSinkError
 from engagement.identity import BatchIdentity, OffsetRange
 from engagement.sinks.base import CommitTimes, PartitionSummary
 from engagement.sinks.delta.fence import DeltaFence
@@ -299,6 +299,20 @@ def test_a_topic_that_was_made_again_starts_at_its_beginning(lake: Lake) -> None
     assert sink.fence() == {}
     lake.deliver(sink, inserted(1))
     assert (sink.fence(), len(lake.events())) == ({0: 1}, 3)
+
+
+def test_what_a_topic_brings_that_was_made_again_since_comes_once_by_the_next_start(lake: Lake) -> None:
+    sink = lake.driver()
+    lake.deliver(sink, inserted(2))
+    lake.topic_id = "second"
+    anew = [Message(created(id=n + 11).value, offset=n) for n in range(4)]
+    with pytest.raises(GapError, match="made again"):
+        lake.deliver(sink, anew[2:], part(2, 4))
+    assert [r.event_id for r in lake.events()] == [1, 2]
+    again = lake.driver()
+    assert again.fence() == {}
+    lake.deliver(again, anew)
+    assert sorted([r.event_id for r in lake.events()]) == [1, 2, 11, 12, 13, 14]
 
 
 def test_upkeep_between_two_micro_batches_hides_no_fence(lake: Lake) -> None:

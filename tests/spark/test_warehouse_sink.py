@@ -11,7 +11,7 @@ from tests.builders import CONTENT_ID, EVENT_TS, LSN, MIXED, Message, created, e
 from tests.spark import frames
 from tests.spark.warehouse import IDENTITY, NOW, Dataset, Faulty, Warehouse, inserted, part, start
 
-from engagement.errors import PermanentSinkError, TransientSinkError
+from engagement.errors import GapError, PermanentSinkError, TransientSinkError
 from engagement.sinks.bigquery.rest import FENCE, VIEWS
 from engagement.sinks.bigquery.tables import EVENTS, FENCES
 
@@ -134,6 +134,20 @@ def test_a_topic_that_was_made_again_starts_at_its_beginning(warehouse: Warehous
     assert sink.fence() == {}
     warehouse.deliver(sink, inserted(1))
     assert (sink.fence(), len(warehouse.events())) == ({0: 1}, 3)
+
+
+def test_what_a_topic_brings_that_was_made_again_since_comes_once_by_the_next_start(warehouse: Warehouse) -> None:
+    sink = warehouse.driver()
+    warehouse.deliver(sink, inserted(2))
+    warehouse.topic_id = "second"
+    anew = [Message(created(id=n + 11).value, offset=n) for n in range(4)]
+    with pytest.raises(GapError, match="made again"):
+        warehouse.deliver(sink, anew[2:], part(2, 4))
+    assert warehouse.ids() == [1, 2]
+    again = warehouse.driver()
+    assert again.fence() == {}
+    warehouse.deliver(again, anew)
+    assert sorted(warehouse.ids()) == [1, 2, 11, 12, 13, 14]
 
 
 def test_a_table_without_a_fence_tells_it_by_its_rows(warehouse: Warehouse) -> None:

@@ -57,7 +57,9 @@ class World:
 
 def agreement(world: World, root: Path, begin: str = "earliest", on_loss: OnLoss = OnLoss.STAND_STILL) -> Agreement:
     parts = cast("Any", world)
-    return Agreement(parts, Checkpoint(root, "lake"), TOPIC, parts, parts, begin, on_loss)
+    agreed = Agreement(parts, Checkpoint(root, "lake"), TOPIC, parts, parts, begin, on_loss)
+    agreed.begin()
+    return agreed
 
 
 def checkpoint_at(root: Path, offset: int) -> Path:
@@ -117,10 +119,10 @@ def test_where_a_sink_was_to_begin_is_known_however_long_it_refuses_to_be_opened
 ) -> None:
     """A role without a right, on the first day: no checkpoint comes to be, and no fence."""
     world = World({}, {0: (2, 9)})
-    agreement(world, tmp_path, begin).note_beginning()
+    agreement(world, tmp_path, begin).begin()
     world.ends = {0: (6, 20)}
     again = agreement(world, tmp_path, begin)  # another process, much later
-    again.note_beginning()
+    again.begin()
     if lost:
         with pytest.raises(DataLossError, match=re.escape(f"events-0 {lost}")):
             again.reach(world.fence)
@@ -133,7 +135,7 @@ def test_a_part_that_aged_out_before_a_late_beginning_leaves_the_other_partition
     tmp_path: Path,
 ) -> None:
     world = World({}, {0: (0, 9), 1: (0, 5)})
-    agreement(world, tmp_path, "latest").note_beginning()
+    agreement(world, tmp_path, "latest").begin()
     world.ends = {0: (12, 20), 1: (3, 8)}
     agreement(world, tmp_path, "latest", OnLoss.SKIP_ONCE).reach(world.fence)
     assert world.held == {0: 12, 1: 5}
@@ -142,7 +144,7 @@ def test_a_part_that_aged_out_before_a_late_beginning_leaves_the_other_partition
 def test_a_sink_that_is_made_anew_long_afterwards_takes_all_there_is(tmp_path: Path) -> None:
     world = World({}, {0: (2, 9)})
     agreed = agreement(world, tmp_path)
-    agreed.note_beginning()
+    agreed.begin()
     agreed.reach(world.fence)
     folder = checkpoint_at(tmp_path, 9)
     world.held = {0: 9}
@@ -333,3 +335,13 @@ def test_a_topic_that_is_made_again_while_nothing_comes_is_noticed(tmp_path: Pat
             agreed.check()
     with world.gate, pytest.raises(TransientError, match="made again"):
         agreed.check()  # traffic that never pauses hides nothing
+
+
+def test_a_topic_that_is_made_again_while_the_sink_is_opened_is_noticed(tmp_path: Path) -> None:
+    """The sink may have asked before it was."""
+    world = World({0: 9}, {0: (0, 9)})
+    agreed = agreement(world, tmp_path)
+    world.topic = "second"
+    agreed.reach(world.fence)
+    with pytest.raises(TransientError, match="made again"):
+        agreed.check()

@@ -55,22 +55,26 @@ class Agreement:
     """`earliest` or `latest`, for the first start: one without fence and without checkpoint."""
     on_loss: OnLoss
     _topic_id: str = field(default="", init=False)
-    """As the query's start found it."""
+    """As the query's start found it, before its sink did."""
     _ended_at: dict[int, int] = field(default_factory=dict, init=False)
     """Lowest end of each partition that was seen to end before the fence."""
     _was_silent: bool = field(default=False, init=False)
     """Whether the sink gave the last look no answer."""
 
-    def note_beginning(self) -> None:
-        """Note, before the sink is opened for the first time, where its query is to begin. Raises: TransientError."""
-        side = int(self.starting_offsets == _LATEST)
+    def begin(self) -> None:
+        """Before the sink is opened: note which topic it is, and, the first time, where the query is to begin.
+
+        The sink asks for the topic too: one that is made again between is then seen by `check`.
+        Raises: TransientError, PermanentError.
+        """
+        self._topic_id, side = self.positions.topic_id(), int(self.starting_offsets == _LATEST)
         self.checkpoint.note_beginning(
             self.topic.topic, lambda: {number: bound[side] for number, bound in self.positions.bounds().items()}
         )
 
     def reach(self, await_fence: Callable[[], Fence]) -> str:
         """Where a new checkpoint would begin. Raises: DataLossError, TransientError."""
-        self._topic_id, self._was_silent = self.positions.topic_id(), False
+        self._was_silent = False
         fence = await_fence()
         bounds = self.positions.bounds()  # after the fence, which only moves where the topic has got to
         self._check_end(fence, bounds)

@@ -9,11 +9,12 @@ The contract every sink keeps, whatever it writes to:
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from engagement.errors import GapError
 from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.transform.changes import ChangeRows, Changes
 
@@ -60,6 +61,16 @@ def merge_dead_letters(summaries: Sequence[PartitionSummary]) -> dict[str, int]:
     return dict(total)
 
 
+def check_topic(sink: str, opened_with: str, ask: Callable[[], str]) -> None:
+    """Hold the topic whose fence is about to move against the one there is, once the rows have been read.
+
+    One that was made again has other rows at the same offsets. They would be taken for rows of the former topic, and
+    come a second time once the query has started on the new one. Raises: GapError, which starts it; TransientError.
+    """
+    if ask() != opened_with:
+        raise GapError(f"{sink}: the topic was deleted and made again")
+
+
 class Sink(Protocol):
     """A destination of the changes of one Kafka topic."""
 
@@ -95,7 +106,7 @@ class Sink(Protocol):
         """Write what `changes` holds of `ranges` and move the fence to their ends, partition by partition.
 
         With `final` unset a partition that meets an unknown content writes nothing and reports the ids;
-        with it set such rows are written with their flag. Raises: TransientSinkError, PermanentSinkError.
+        with it set such rows are written with their flag. Raises: TransientSinkError, PermanentSinkError, GapError.
         """
         ...
 

@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame
 
 from engagement.errors import TransientSinkError
 from engagement.identity import BatchIdentity, Fence, OffsetRange
-from engagement.sinks.base import CommitTimes, PartitionSummary
+from engagement.sinks.base import CommitTimes, PartitionSummary, check_topic
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.faults import SINK
 from engagement.sinks.bigquery.fence import FenceRow, Written
@@ -66,6 +66,7 @@ class WarehouseSink:
         """`letters` takes what BigQuery refuses."""
         self._options = options
         self._ask_topic_id = topic_id
+        self._topic_id = ""
         self._visible = visible
         self._clock = clock
         self._letters = letters
@@ -79,9 +80,9 @@ class WarehouseSink:
     def open(self) -> None:
         """Make dataset, tables and views, or check those that are there. Raises: TransientError, PermanentSinkError."""
         self.close()
-        topic_id = self._ask_topic_id()
+        self._topic_id = self._ask_topic_id()
         WarehouseTables(self._rest, self._options).prepare()
-        self._keeper = FenceKeeper(self.ledger(self._rest, self._options), topic_id, lambda: uuid4().hex)
+        self._keeper = FenceKeeper(self.ledger(self._rest, self._options), self._topic_id, lambda: uuid4().hex)
 
     def fence(self) -> Fence:
         """Next offset per partition, once it is certain. Raises: TransientSinkError; GapError once it is gone."""
@@ -113,6 +114,7 @@ class WarehouseSink:
             # In one task: an event without a content has no key, so both copies may be here, in two partitions.
             asking = replace(plan, versions_there=self._rest.text("versions_there"))
             tasks = self._write(changes.in_one_task(), asking)
+        check_topic(SINK, self._topic_id, self._ask_topic_id)
         refused = [row for task in tasks for row in task.refused]
         if refused:
             # Before the fence moves: a crash in between adds the same letters again, and none twice.

@@ -18,7 +18,7 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from engagement.identity import BatchIdentity, Fence, OffsetRange
-from engagement.sinks.base import CommitTimes, PartitionSummary
+from engagement.sinks.base import CommitTimes, PartitionSummary, check_topic
 from engagement.sinks.delta.fence import DeltaFence
 from engagement.sinks.delta.files import Folder
 from engagement.sinks.delta.letters import add_letter_files
@@ -94,7 +94,7 @@ class LakeSink:
     ) -> list[PartitionSummary]:
         """Write what the tables lack of these ranges.
 
-        Raises: TransientSinkError, also when another driver wrote meanwhile.
+        Raises: TransientSinkError, also when another driver wrote meanwhile; GapError.
         """
         log = self.log(self.events)
         before = self._fence(log)
@@ -110,6 +110,7 @@ class LakeSink:
             spans = [(report.summary.partition, report.span) for report in reports]
             if may_repeat(spans, before.places):
                 reports = self._without_repeats(reports, plan)
+            check_topic(SINK, self._topic_id, self._ask_topic_id)
             letters = [file for report in reports for file in report.letters]
             add_letter_files(self._spark, self.dead_letters, letters)
         after = before.after(ranges, last_places(spans))
