@@ -7,7 +7,7 @@ against a scrape of the running demo.
 from dataclasses import dataclass
 
 from engagement.monitoring import catalogue as m
-from engagement.monitoring.rules import LEAST_ROWS, PROMISE_SECONDS, SLOT_LAG_BYTES
+from engagement.monitoring.rules import HELD_UP_SECONDS, LEAST_ROWS, PROMISE_SECONDS, SLOT_LAG_BYTES
 
 ERROR_SHARE = 0.01
 BURST_ROWS = 100
@@ -93,6 +93,10 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         "SourceSilent", f"{m.SOURCE_SILENCE.sample} > 10", "critical",
         "The connector has written nothing for {{ $value | humanizeDuration }}, not even its heartbeat",
+    ),
+    Alert(
+        "TransactionHangs", f"{m.OPEN_TRANSACTION.sample} > {HELD_UP_SECONDS:g}", "critical",
+        "A transaction has been open for {{ $value | humanizeDuration }}; nothing that was written after it is read",
     ),
     Alert(
         "NoData", f'sum(increase({m.READ_ROWS.sample}{{sink="redis"}}[5m])) == 0', "warning",

@@ -94,6 +94,9 @@ SLOT_LAG = _gauge("replication_slot_lag_bytes", "WAL that the connector has not 
 SLOT_RETAINED = _gauge("replication_slot_retained_bytes", "WAL that PostgreSQL keeps for the slot.")
 CONNECT_TASKS = _gauge("connect_tasks", "Connectors and tasks by state.", "kind", "state")
 SOURCE_SILENCE = _gauge("source_silence_seconds", "Time since the connector last wrote anything, heartbeats included.")
+OPEN_TRANSACTION = _gauge(
+    "open_transaction_seconds", "How long an open transaction has held up those who read the events' topic."
+)
 PROCESS_MEMORY = _gauge("process_memory_bytes", "Resident memory of a process with its children.", "process")
 API_RESPONSES = _counter("api_responses", "API answers by HTTP status code.", "code")
 MEASURES_AGE = _gauge("measures_age_seconds", "Time since a process last wrote what it measures.", "process")

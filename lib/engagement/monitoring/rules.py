@@ -26,6 +26,8 @@ QUIET_SECONDS = 10.0
 """The connector's heartbeat comes every 3 s, so three are missing."""
 SILENT_SECONDS = 30.0
 """Longer than the connector needs to come back after its worker or PostgreSQL was killed."""
+HELD_UP_SECONDS = 60.0
+"""Longer than Kafka leaves a transaction open whose producer died (Connect's transaction.timeout.ms)."""
 STALE_SECONDS = 8.0
 """The job writes its status every second; a process silent for so long is taken for dead."""
 STUCK_SECONDS = 90.0
@@ -55,6 +57,11 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "kafka": {
         "no topic": Rule(UNHEALTHY, "the topic does not exist"),
         "no leader": Rule(UNHEALTHY, "{count} partitions have no leader"),
+        "held up": Rule(
+            DEGRADED,
+            "a transaction has been open for {seconds:.0f} s: nothing that was written after it is read "
+            "(`kafka-transactions.sh find-hanging` names it)",
+        ),
     },
     "connect": {
         "no connector": Rule(UNHEALTHY, "our connector is not registered"),

@@ -5,17 +5,27 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import requests
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka import admin as kafka_admin
 
-from engagement.monitoring.catalogue import CONNECT_TASKS, SOURCE_SILENCE
+from engagement.monitoring.catalogue import CONNECT_TASKS, OPEN_TRANSACTION, SOURCE_SILENCE
 from engagement.monitoring.health import ProbeError, Reading
 from engagement.monitoring.measures import Measured, measured
 from engagement.monitoring.probes import ANSWER_SECONDS, PAUSE_SECONDS, explain, not_yet
-from engagement.monitoring.rules import QUIET_SECONDS, SILENT_SECONDS, Found, healthy, verdict
+from engagement.monitoring.rules import (
+    HELD_UP_SECONDS,
+    QUIET_SECONDS,
+    SILENT_SECONDS,
+    Found,
+    healthy,
+    verdict,
+)
 
 HEARTBEAT_TOPIC = "__debezium-heartbeat.engagement"
 """Debezium's name for it: `topic.heartbeat.prefix` and `topic.prefix` of conf/debezium/engagement.json."""
+
+Place = tuple[str, int]
+"""Topic and partition."""
 
 
 class KafkaProbe:
@@ -32,7 +42,7 @@ class KafkaProbe:
             "socket.timeout.ms": str(ANSWER_SECONDS * 1000),
         }
         self._topic = topic
-        self._pulse = Pulse(monotonic)
+        self._pulse, self._open = Pulse(monotonic), OpenTransactions(monotonic)
         self._client: kafka_admin.AdminClient | None = None
 
     def check(self) -> Sequence[Reading]:
@@ -47,10 +57,13 @@ class KafkaProbe:
                 for name in (self._topic, HEARTBEAT_TOPIC)
                 if name in metadata.topics
             }
-            kafka = judge_topic(leaders.get(self._topic, []), len(metadata.brokers))
+            ends, own = self._ends(leaders), leaders.get(self._topic, [])
+            committed = self._ends({self._topic: own}, IsolationLevel.READ_COMMITTED)
+            held_up = self._open.seconds({place: (offset, ends[place]) for place, offset in committed.items()})
+            kafka = judge_topic(own, len(metadata.brokers), held_up)
             if HEARTBEAT_TOPIC not in leaders:
                 return [kafka, healthy("source", reason="not watched: there is no heartbeat topic")]
-            silence = self._pulse.silence(self._ends(leaders))
+            silence = self._pulse.silence(sum(ends.values()))  # it grows with whatever the connector writes
         except KafkaException as error:
             raise ProbeError(explain(error)) from error
         return [kafka, judge_source(silence)]
@@ -59,17 +72,26 @@ class KafkaProbe:
         """Drop the client; librdkafka closes its connections with it."""
         self._client = None
 
-    def _ends(self, leaders: Mapping[str, Sequence[int]]) -> int:
-        """Sum of all end offsets: it grows with whatever the connector writes."""
+    def _ends(
+        self,
+        leaders: Mapping[str, Sequence[int]],
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> dict[Place, int]:
+        """Where the partitions end that have a leader."""
         assert self._client is not None  # noqa: S101 - for the type checker
         spec: Any = kafka_admin  # its own package does not list OffsetSpec as public
         asked = {
             TopicPartition(topic, partition): spec.OffsetSpec.latest()
             for topic, partitions in leaders.items()
-            for partition in range(len(partitions))
+            for partition, leader in enumerate(partitions)
+            if leader >= 0
         }
-        answers = self._client.list_offsets(asked, request_timeout=ANSWER_SECONDS)
-        return sum(answer.result(ANSWER_SECONDS).offset for answer in answers.values())
+        if not asked:
+            return {}
+        answers = self._client.list_offsets(asked, isolation_level=isolation, request_timeout=ANSWER_SECONDS)
+        return {
+            (place.topic, place.partition): answer.result(ANSWER_SECONDS).offset for place, answer in answers.items()
+        }
 
 
 class Pulse:
@@ -87,6 +109,25 @@ class Pulse:
         return now - self._seen[1]
 
 
+class OpenTransactions:
+    """How long readers of committed messages have stood still before what is written and not committed."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._seen: dict[Place, tuple[int, float]] = {}
+
+    def seconds(self, ends: Mapping[Place, tuple[int, int]]) -> float:
+        """Of the partition where it is longest; `ends`: where committed messages end, and where all do."""
+        now = self._monotonic()
+        waiting = {place: committed for place, (committed, end) in ends.items() if committed < end}
+        before = {place: self._seen.get(place, (committed, now)) for place, committed in waiting.items()}
+        self._seen = {
+            place: (committed, before[place][1] if before[place][0] == committed else now)
+            for place, committed in waiting.items()
+        }
+        return max((now - since for _, since in self._seen.values()), default=0.0)
+
+
 def judge_source(silent_seconds: float) -> Reading:
     """Judge the connector by how long it has written nothing at all."""
     found = Found({"silent_seconds": round(silent_seconds, 1)}, (measured(SOURCE_SILENCE, silent_seconds),))
@@ -97,13 +138,18 @@ def judge_source(silent_seconds: float) -> Reading:
     return healthy("source", found)
 
 
-def judge_topic(leaders: Sequence[int], brokers: int) -> Reading:
-    """Judge the topic by the leaders of its partitions (-1: none), empty when there is no topic."""
-    found = Found({"brokers": brokers, "partitions": len(leaders)})
+def judge_topic(leaders: Sequence[int], brokers: int, held_up_seconds: float = 0.0) -> Reading:
+    """Judge the topic by the leaders of its partitions (-1: none), empty when there is no topic, and by its readers."""
+    details = {"brokers": brokers, "partitions": len(leaders)}
+    found = Found(details, (measured(OPEN_TRANSACTION, held_up_seconds),))
     headless = sum(leader < 0 for leader in leaders)
     if not leaders:
         return verdict("kafka", "no topic", found)
-    return verdict("kafka", "no leader", found, count=headless) if headless else healthy("kafka", found)
+    if headless:
+        return verdict("kafka", "no leader", found, count=headless)
+    if held_up_seconds > HELD_UP_SECONDS:
+        return verdict("kafka", "held up", found, seconds=held_up_seconds)
+    return healthy("kafka", found)
 
 
 class ConnectProbe:
