@@ -273,6 +273,41 @@ def test_a_topic_that_has_grown_past_the_fence_again_is_told_with_the_command_th
     assert "reconcile --repair" in told
 
 
+def went_back(root: Path) -> Path:
+    """A checkpoint whose query had taken 9 when Spark saw the topic end at 6."""
+    folder = checkpoint_at(root, 9)
+    (folder / "offsets" / "1").write_text(f"v1\n{{}}\n{json.dumps({'events': {'0': 6}})}")
+    return folder
+
+
+def test_a_topic_that_lost_its_newest_messages_and_grew_again_before_the_next_start_is_told_of_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = went_back(tmp_path)
+    world = World({0: 9}, {0: (0, 30)})
+    agreed = agreement(world, tmp_path)
+    for _ in range(2):
+        agreed.begin()
+        assert json.loads(agreed.reach(world.fence)) == {"events": {"0": 9}}
+    assert not folder.exists()
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "events-0 [6, 9)" in told
+    assert "reconcile --repair" in told
+
+
+@pytest.mark.parametrize(("topic", "fence"), [("first", {}), ("first", {0: 6}), ("second", {0: 20})])
+def test_a_plan_that_goes_back_says_nothing_of_another_topic_or_of_a_sink_that_takes_it_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, topic: str, fence: dict[int, int]
+) -> None:
+    went_back(tmp_path)
+    world = World(fence, {0: (0, 30)})
+    agreed = agreement(world, tmp_path)
+    world.topic = topic
+    agreed.begin()
+    assert json.loads(agreed.reach(world.fence)) == {"events": {"0": fence.get(0, 0)}}
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 @pytest.mark.parametrize("fence", [{}, {0: 3}])
 def test_a_sink_that_takes_again_what_the_topic_lost_lacks_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, fence: dict[int, int]

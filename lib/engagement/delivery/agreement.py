@@ -12,7 +12,8 @@ The fence is the truth, the other two are compared with it, two numbers per part
   opened at all, for so long that messages aged out, what lies beside the checkpoint says where its query was to begin.
 * the topic ends before the fence: Kafka lost its newest messages, or is still finding them. If it does not find them,
   new ones take offsets that count as delivered. Offsets do not tell the two apart, so once the topic has grown past the
-  fence the query goes on, and a person is told what to compare.
+  fence the query goes on, and a person is told what to compare. It may have grown that far before anybody looks here:
+  where Spark saw it meanwhile, the checkpoint's newest plan goes back to where the topic had ended.
 """
 
 import logging
@@ -58,6 +59,8 @@ class Agreement:
     """As the query's start found it, before its sink did."""
     _ended_at: dict[int, int] = field(default_factory=dict, init=False)
     """Lowest end of each partition that was seen to end before the fence."""
+    _is_same_topic: bool = field(default=True, init=False)
+    """Whether the start before, if there was one, found the same topic."""
     _was_silent: bool = field(default=False, init=False)
     """Whether the sink gave the last look no answer."""
 
@@ -67,7 +70,9 @@ class Agreement:
         The sink asks for the topic too: one that is made again between is then seen by `check`.
         Raises: TransientError, PermanentError.
         """
-        self._topic_id, side = self.positions.topic_id(), int(self.starting_offsets == _LATEST)
+        former, self._topic_id = self._topic_id, self.positions.topic_id()
+        self._is_same_topic = former in ("", self._topic_id)
+        side = int(self.starting_offsets == _LATEST)
         self.checkpoint.note_beginning(
             self.topic.topic, lambda: {number: bound[side] for number, bound in self.positions.bounds().items()}
         )
@@ -139,6 +144,8 @@ class Agreement:
 
     def _check_end(self, fence: Fence, bounds: Bounds) -> None:
         topic, name = self.topic.topic, self.sink.name
+        for tail in self.checkpoint.lost_tails(topic) if self._is_same_topic else ():
+            self._ended_at[tail.partition] = min(tail.start, self._ended_at.get(tail.partition, tail.start))
         if ends := beyond_end(fence, bounds):
             lowest = {number: min(end, self._ended_at.get(number, end)) for number, end in ends.items()}
             self._ended_at |= lowest

@@ -150,6 +150,16 @@ class Checkpoint:
         except (OSError, UnicodeDecodeError, ContractError):
             return {}
 
+    def lost_tails(self, topic: str) -> list[OffsetRange]:
+        """What Kafka had lost when the newest micro-batch was planned: Spark plans to a topic's end, also backwards."""
+        batches = self._logged_batches("offsets")
+        try:
+            planned = self.planned_ranges(batches[-1]) if batches else []
+        except ContractError:
+            return []
+        back = [part for part in planned if part.topic == topic and part.end < part.start]
+        return [OffsetRange(topic, part.partition, part.end, part.start) for part in back]
+
     def was_used(self) -> bool:
         """Whether this query has run before, also if its folder was set aside and nothing came of the next start."""
         return self.path.exists() or self._aside(1).exists()
