@@ -6,12 +6,13 @@ On a terminal lines are for people; elsewhere (a file, a pipe, a service manager
 Importing this module changes nothing; only `set_up_logging` touches the logging tree, and a library never calls it.
 """
 
+import ipaddress
 import json
 import logging
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, TextIO
 
 from engagement.settings.urls import MASK
@@ -21,12 +22,23 @@ _SHORTEST_SECRET = 4
 
 LogFormat = Literal["auto", "json", "console"]
 CONTEXT = ("query", "batch_id", "sink")
-_QUERY_THREAD = "query-"
-"""Threads of the streaming job carry their query's name behind it."""
+_SINK_THREAD = re.compile(r"query-(.+)|(redis)-(?:keeper|rebuild)")
+"""Threads of the streaming job that are a query's, which is named after its sink, or work beside it for the board."""
 
 _USER = "<user>"
 _ADDRESS = "<address>"
-_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+
+
+def _masked(found: re.Match[str]) -> str:
+    """An IPv6 address but loopback and the wildcard; what only looks like one (a time) stays."""
+    try:
+        address = ipaddress.IPv6Address(found[0])
+    except ValueError:
+        return found[0]
+    return found[0] if address.is_loopback or address.is_unspecified else _ADDRESS
+
+
+_PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     # scheme://user:password@host
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+(@)", re.IGNORECASE), rf"\1{MASK}\2"),
     (re.compile(r"\b((?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]+", re.IGNORECASE), rf"\1{MASK}"),
@@ -42,7 +54,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL), MASK),
     (re.compile(r"""(\buser_?id["']?\s*[=:]\s*["']?)[0-9A-Fa-f][0-9A-Fa-f-]{7,}""", re.IGNORECASE), rf"\1{_USER}"),
     # IPv4 but loopback and the wildcard, which say nothing about a person and much about a fault.
-    (re.compile(r"(?<![\d.])(?!127\.|0\.0\.0\.0)(?:\d{1,3}\.){3}\d{1,3}(?![\d.])"), _ADDRESS),
+    (re.compile(r"(?<![\d.])(?!127\.|0\.0\.0\.0)(?:\d{1,3}\.){3}\d{1,3}(?!\.?\d)"), _ADDRESS),
+    (re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:]|\.\d)"), _masked),
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u2028\u2029]")
 
@@ -87,8 +100,10 @@ class JsonFormatter(RedactingFormatter):
         moment = f"{self.formatTime(record, self.datefmt)}.{record.msecs:03.0f}Z"
         said: dict[str, object] = {"ts": moment, "level": record.levelname, "logger": record.name}
         said |= {name: getattr(record, name) for name in CONTEXT if hasattr(record, name)}
-        if (record.threadName or "").startswith(_QUERY_THREAD):
-            said.setdefault("query", str(record.threadName).removeprefix(_QUERY_THREAD))
+        if thread := _SINK_THREAD.match(record.threadName or ""):
+            said.setdefault("sink", thread[1] or thread[2])
+            if thread[1]:
+                said.setdefault("query", thread[1])
         said["message"] = redact(record.getMessage(), self._secrets)
         if record.exc_info:
             said["exception"] = redact(self.formatException(record.exc_info), self._secrets)

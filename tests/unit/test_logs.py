@@ -35,6 +35,10 @@ def log() -> Iterator[io.StringIO]:
         ("user_id=0fcf1fb8-8a1b-4d63-a2f3-3f4c2b1a0d9e", "0fcf1fb8"),
         ('{"user_id": "0fcf1fb8-8a1b-4d63-a2f3-3f4c2b1a0d9e"}', "0fcf1fb8"),
         ("client 203.0.113.9 asked", "203.0.113.9"),
+        ('connection to server at "db" (2001:db8::5), port 5432 failed', "2001:db8"),
+        ("[2001:DB8:0:0:8:800:200C:417A]:6379 refused", "200C:417A"),
+        ("from ::ffff:203.0.113.9.", "203.0.113.9"),
+        ("fe80::1%eth0 is away", "fe80::1"),
         ("-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----", "MIIE"),
     ],
 )
@@ -49,6 +53,8 @@ def test_secrets_and_personal_data_are_recognised_by_their_form(text: str, hidde
         "content_id=0fcf1fb8-8a1b-4d63-a2f3-3f4c2b1a0d9e is unknown",
         "lib-ng 1.2.3 at http://localhost:8083/connectors",
         "offset 12345678 of partition 3",
+        'connection to server at "localhost" (::1), port 5432 failed',
+        "listening on [::]:8080 since 12:34:56, letter engagement-events:0:1234:decode",
     ],
 )
 def test_what_helps_to_find_a_fault_stays(text: str) -> None:
@@ -106,7 +112,17 @@ def test_a_line_of_a_querys_thread_names_the_query(lines: io.StringIO) -> None:
     thread = threading.Thread(target=log.info, args=("started",), name="query-warehouse")
     thread.start()
     thread.join()
-    assert json.loads(lines.getvalue())["query"] == "warehouse"
+    said = json.loads(lines.getvalue())
+    assert (said["query"], said["sink"]) == ("warehouse", "warehouse")
+
+
+@pytest.mark.parametrize("name", ["redis-keeper", "redis-rebuild_0"])
+def test_a_line_of_a_thread_beside_the_query_of_the_board_names_its_sink(lines: io.StringIO, name: str) -> None:
+    thread = threading.Thread(target=logging.getLogger("engagement.x").info, args=("swept",), name=name)
+    thread.start()
+    thread.join()
+    said = json.loads(lines.getvalue())
+    assert (said["sink"], "query" in said) == ("redis", False)
 
 
 def test_json_hides_secrets_users_and_addresses_and_no_data_can_forge_a_line(lines: io.StringIO) -> None:
