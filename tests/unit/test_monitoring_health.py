@@ -310,6 +310,11 @@ def test_a_slot_is_judged(slots: list[dict[str, object]], expected: HealthStatus
     assert judge_slots(slots, "engagement").status is expected
 
 
+@pytest.mark.parametrize("slots", [[], [slot(wal_status="lost", lag_bytes=None, active=False)]])
+def test_a_slot_that_is_gone_is_told_with_where_the_way_back_is_written(slots: list[dict[str, object]]) -> None:
+    assert "README, Troubleshooting" in judge_slots(slots, "engagement").reason
+
+
 @pytest.mark.parametrize(
     ("connector", "tasks", "expected"),
     [

@@ -49,8 +49,16 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "no answer": Rule(UNHEALTHY, "what the probe found: connection refused, no answer within 3 s, …"),
     },
     "replication_slot": {
-        "absent": Rule(UNHEALTHY, "our logical replication slot is not there"),
-        "lost": Rule(UNHEALTHY, "the slot is lost: rows are missing, and a new snapshot is needed"),
+        "absent": Rule(
+            UNHEALTHY,
+            "our logical replication slot is not there; if it was dropped, the connector will not make it again: "
+            "README, Troubleshooting, says how it does",
+        ),
+        "lost": Rule(
+            UNHEALTHY,
+            "the slot is lost: rows are missing, and the connector will not go on by itself: "
+            "README, Troubleshooting, says how it does",
+        ),
         "unread": Rule(DEGRADED, "nobody reads the slot"),
         "behind": Rule(DEGRADED, "the reader is more than 1 GiB behind"),
     },
