@@ -304,6 +304,7 @@ class FakeSpark:
         """As a query starts."""
         self._checkpoint.lock()
         self._runner.begin()
+        self._agreement.begin()
         self._sink.open(self._topic.topic_id())
         begin = self._agreement.reach(self._sink.fence)
         if not self.folder.exists():
