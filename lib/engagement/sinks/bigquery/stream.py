@@ -69,7 +69,7 @@ class PendingStream:
             return {}
         if not self.name:
             self.name = _tried(self._create)
-        pieces = [piece for piece, _ in self._pieces(rows)]
+        pieces = list(self._pieces(rows))
         try:
             self._place(pieces)
         except RowsRefusedError:
@@ -124,9 +124,9 @@ class PendingStream:
             first += piece.num_rows
         return refused
 
-    def _pieces(self, rows: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, bytes]]:
+    def _pieces(self, rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         for start in range(0, rows.num_rows, self._options.rows_per_request):
-            yield from _serialized(rows.slice(start, self._options.rows_per_request))
+            yield from _parted(rows.slice(start, self._options.rows_per_request))
 
     def _send(self, requests: list[types.AppendRowsRequest]) -> None:
         # The library adds the stream's name to this call's metadata in its own writer only.
@@ -162,17 +162,17 @@ def commit(options: WarehouseOptions, streams: tuple[str, ...]) -> Answer:
     return Answer.GONE if types.StorageError.StorageErrorCode.STREAM_NOT_FOUND in codes else Answer.REFUSED
 
 
-def _serialized(rows: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, bytes]]:
-    """Rows and their bytes, halved until a request can hold them."""
-    data = rows.serialize().to_pybytes()
-    if len(data) <= MAX_REQUEST_BYTES:
-        yield rows, data
+def _parted(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Rows, halved until a request can hold them."""
+    size = pa.ipc.get_record_batch_size(rows)  # what they take as bytes, without making these
+    if size <= MAX_REQUEST_BYTES:
+        yield rows
     elif rows.num_rows == 1:
-        raise PermanentSinkError(SINK, f"a row of {len(data)} bytes is larger than a request may be")
+        raise PermanentSinkError(SINK, f"a row of {size} bytes is larger than a request may be")
     else:
         half = rows.num_rows // 2
-        yield from _serialized(rows.slice(0, half))
-        yield from _serialized(rows.slice(half))
+        yield from _parted(rows.slice(0, half))
+        yield from _parted(rows.slice(half))
 
 
 def _check(answer: types.AppendRowsResponse) -> None:
