@@ -28,7 +28,7 @@ class InProcess:
 
     logs: dict[int, list[tuple[int, list[Row]]]]
 
-    def each_partition(self, task: Task, _schema: str) -> "Collected":
+    def each_partition(self, task: Task, _schema: pa.Schema) -> "Collected":
         batches = [to_batch(messages, partition) for partition, messages in self.logs.items() if messages]
         return Collected([SparkRow(**row) for batch in task(batches) for row in batch.to_pylist()])
 

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from py4j.java_gateway import JVMView
 from pyspark.sql import SparkSession
@@ -64,7 +65,7 @@ def test_planning_a_pass_through_python_looks_no_class_up_by_a_short_name(
     asked: list[str] = []
     answer = JVMView.__getattr__
     monkeypatch.setattr(JVMView, "__getattr__", lambda view, name: asked.append(name) or answer(view, name))
-    changes.each_partition(iter, "n BIGINT")
+    changes.each_partition(iter, pa.schema([("n", pa.int64())]))
     assert asked  # by whole names, which costs Java a look
     assert [name for name in asked if "." not in name] == []
 

@@ -6,6 +6,7 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -30,6 +31,8 @@ from engagement.transform.changes import Changes
 from engagement.workers import Workers
 
 pytestmark = pytest.mark.spark
+
+ROWS = pa.schema([("rows", pa.int64())])
 
 
 def _mixed(spark: SparkSession) -> Changes:
@@ -59,7 +62,7 @@ def test_the_plan_goes_through_python_once_and_neither_joins_nor_shuffles(spark:
     mixed = _mixed(spark)
     changes = mixed.frame()
     kept = changes.where((F.col("kind") == "change") & (F.col("content_id") == CONTENT_ID) & (F.col("effect") == 1))
-    written = mixed.each_partition(frames.count_rows, "rows BIGINT")
+    written = mixed.each_partition(frames.count_rows, ROWS)
     for frame in (changes, kept, written):
         plan = _physical_plan(frame)
         assert plan.count("MapInArrow ") == 1
@@ -69,8 +72,17 @@ def test_the_plan_goes_through_python_once_and_neither_joins_nor_shuffles(spark:
 
 def test_a_sinks_task_sees_what_the_frame_holds(spark: SparkSession) -> None:
     mixed = _mixed(spark)
-    counted = mixed.each_partition(frames.count_rows, "rows BIGINT").collect()
+    counted = mixed.each_partition(frames.count_rows, ROWS).collect()
     assert sum(r["rows"] for r in counted) == mixed.frame().count()
+
+
+def test_a_sinks_task_answers_in_the_columns_of_its_schema(spark: SparkSession) -> None:
+    place = pa.struct([("partition", pa.int32()), ("offset", pa.int64())])
+    kinds = [pa.string(), pa.bool_(), pa.float64(), pa.map_(pa.string(), pa.int64()), pa.list_(place)]
+    schema = pa.schema([(f"c{number}", kind) for number, kind in enumerate(kinds)])
+    places = "ARRAY<STRUCT<partition: INT, offset: BIGINT>>"
+    expected = T.StructType.fromDDL(f"c0 STRING, c1 BOOLEAN, c2 DOUBLE, c3 MAP<STRING, BIGINT>, c4 {places}")
+    assert _mixed(spark).each_partition(frames.count_rows, schema).schema == expected
 
 
 def test_changes_of_some_partitions_leave_the_others_out(spark: SparkSession) -> None:
@@ -160,7 +172,7 @@ def test_shared_contents_that_are_collected_within_a_call_to_spark_leave_it_alon
 def test_sinks_that_give_way_have_workers_of_a_lower_priority(spark: SparkSession) -> None:
     def niceness(workers: Workers) -> int:
         changes = replace(_mixed(spark), workers=workers)
-        (row,) = changes.each_partition(frames.own_niceness, "niceness INT").collect()
+        (row,) = changes.each_partition(frames.own_niceness, pa.schema([("niceness", pa.int32())])).collect()
         return int(row.niceness)
 
     assert niceness(Workers.GIVE_WAY) - niceness(Workers.FIRST) == Workers.GIVE_WAY.value

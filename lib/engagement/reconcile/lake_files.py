@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from engagement.reconcile.compare import Slices, Sums
 from engagement.sinks.delta.files import Folder
@@ -30,8 +31,7 @@ _MOST_READINGS = 4
 _BATCH_ROWS = 50_000
 _COLUMNS = ("event_id", "version", "op", "content_id", "user_id", "event_type", "event_ts", "duration_ms", "device")
 DELETION = "d"
-_SUMS_DDL = "bucket bigint, events bigint, high bigint, low bigint, extra bigint"
-_SUMS = pa.schema([(name.split()[0], pa.int64()) for name in _SUMS_DDL.split(", ")])
+_SUMS = pa.schema([(name, pa.int64()) for name in ("bucket", "events", "high", "low", "extra")])
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def sums_of_files(spark: SparkSession, tasks: Sequence[RangeTask], reading: Read
     work = partial(_sum_up, tasks=tuple(tasks), reading=reading)
     numbered = spark.range(0, len(tasks), 1, len(tasks)) if tasks else spark.range(0)
     found: dict[int, Sums] = {}
-    for row in numbered.mapInArrow(work, _SUMS_DDL).collect():
+    for row in numbered.mapInArrow(work, from_arrow_schema(_SUMS)).collect():
         had = found.get(row.bucket, Sums())
         found[row.bucket] = Sums(had.events + row.events, had.high + row.high, had.low + row.low, had.extra + row.extra)
     return found

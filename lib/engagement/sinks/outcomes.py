@@ -26,11 +26,6 @@ OUTCOME_FIELDS = (
     ("dead_letters", pa.map_(pa.string(), pa.int64())),
     ("commit_times_ms", pa.map_(pa.int64(), pa.int64())),
 )
-OUTCOME_DDL = (
-    "partition BIGINT, read BIGINT, delivered BIGINT, truncations BIGINT, tombstones BIGINT, moves BIGINT, "
-    "already_delivered BIGINT, repeats BIGINT, dead_letters MAP<STRING,BIGINT>, commit_times_ms MAP<BIGINT,BIGINT>"
-)
-"""OUTCOME_FIELDS in Spark's words."""
 
 
 @dataclass
@@ -147,7 +142,7 @@ def has_own_time(changes: pa.RecordBatch) -> pa.Array:
 
 
 def to_summary(row: Mapping[str, Any]) -> PartitionSummary:
-    """Read a collected row of OUTCOME_DDL (`row.asDict()` of Spark, or Arrow's to_pylist); its range is not known."""
+    """Read a collected row of OUTCOME_FIELDS (`asDict()` of Spark's, or Arrow's to_pylist); its range is not known."""
     own = {name: row[name] for name, _ in OUTCOME_FIELDS}
     own["dead_letters"], own["commit_times_ms"] = dict(own["dead_letters"]), dict(own["commit_times_ms"])
     return PartitionSummary(start=0, end=0, **own)

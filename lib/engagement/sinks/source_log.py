@@ -18,8 +18,6 @@ SPAN_FIELDS = (
     ("in_order", pa.bool_()),
     ("replays", pa.bool_()),
 )
-SPAN_DDL = "first_place ARRAY<BIGINT>, last_place ARRAY<BIGINT>, in_order BOOLEAN, replays BOOLEAN"
-"""SPAN_FIELDS in Spark's words."""
 _NOWHERE, _BEYOND = (-1, -1), (2**63, 2**63)
 
 
@@ -65,7 +63,7 @@ def _edge(commits: pa.Array, own: pa.Array, edge: Any) -> Place:  # noqa: ANN401
 
 
 def from_row(row: Mapping[str, Any]) -> LogSpan:
-    """Read a collected row of SPAN_DDL."""
+    """Read a collected row of SPAN_FIELDS."""
     first, last = (None if row[name] is None else tuple(row[name]) for name in ("first_place", "last_place"))
     return LogSpan(first, last, row["in_order"], row["replays"])
 

@@ -28,7 +28,7 @@ from engagement.sinks.bigquery.faults import SINK
 from engagement.sinks.bigquery.jobs import run_job
 from engagement.sinks.bigquery.rest import CALL_SECONDS, Parameter, Rest
 from engagement.sinks.bigquery.rows import ROWS
-from engagement.sinks.bigquery.staging import STAGED_DDL, STAGING, StagingPlan, stage
+from engagement.sinks.bigquery.staging import STAGED, STAGING, StagingPlan, stage
 from engagement.sinks.bigquery.tables import WarehouseTables
 from engagement.sinks.spark_faults import spark_translated
 from engagement.transform.instant import from_micros, to_micros
@@ -93,7 +93,7 @@ class WarehouseLoader:
         processed_us = to_micros(self._clock())
         plan = StagingPlan(self._options, str(staging.reference), _name(chunk, staging), processed_us)
         with spark_translated(SINK):
-            return chunk.changes.each_partition(stage(plan), STAGED_DDL).collect()
+            return chunk.changes.each_partition(stage(plan), STAGED).collect()
 
     def _insert(self, chunk: Chunk, staging: bigquery.Table, tasks: list[Row]) -> int:
         values = ", ".join(f"parse_json({_JSON}) as {_JSON}" if name == _JSON else name for name in ROWS.names)

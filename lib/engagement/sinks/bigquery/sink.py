@@ -29,7 +29,7 @@ from engagement.sinks.bigquery.fence import FenceRow, Written
 from engagement.sinks.bigquery.ledger import BigQueryLedger
 from engagement.sinks.bigquery.protocol import FenceKeeper, Ledger
 from engagement.sinks.bigquery.rest import Rest
-from engagement.sinks.bigquery.summary import SUMMARY_DDL, TaskSummary, from_rows
+from engagement.sinks.bigquery.summary import SUMMARY_SCHEMA, TaskSummary, from_rows
 from engagement.sinks.bigquery.tables import WarehouseTables
 from engagement.sinks.bigquery.writer import WritePlan, make_task
 from engagement.sinks.outcomes import sum_up
@@ -135,7 +135,7 @@ class WarehouseSink:
 
     def _write(self, changes: Changes, plan: WritePlan) -> list[TaskSummary]:
         with spark_translated(SINK):
-            rows = changes.each_partition(make_task(plan, self._options), SUMMARY_DDL).collect()
+            rows = changes.each_partition(make_task(plan, self._options), SUMMARY_SCHEMA).collect()
         tasks = from_rows(row.asDict() for row in rows)
         for task in tasks:
             task.raise_problem()

@@ -25,9 +25,8 @@ from engagement.sinks.bigquery.rows import ROWS, time_bounds, to_rows
 from engagement.sinks.bigquery.tables import EVENTS
 from engagement.sinks.outcomes import count_refused, is_version
 
-STAGED_DDL = "rows bigint, refused bigint, event_from_us bigint, event_to_us bigint"
+STAGED = pa.schema([(name, pa.int64()) for name in ("rows", "refused", "event_from_us", "event_to_us")])
 """One row a task: row versions loaded, dead letters among its rows, bounds of the loaded rows' times."""
-_STAGED = pa.schema([(name.split()[0], pa.int64()) for name in STAGED_DDL.split(", ")])
 STAGING = tuple(bigquery.SchemaField(field.name, "STRING") if field.field_type == "JSON" else field for field in EVENTS)
 """The events' columns; JSON travels as text, which a load job cannot read as anything else."""
 
@@ -45,7 +44,7 @@ class StagingPlan:
 
 
 def stage(plan: StagingPlan) -> "partial[Iterator[pa.RecordBatch]]":
-    """Give the work of one Spark task: changes (contract CHANGES) in, rows of STAGED_DDL out."""
+    """Give the work of one Spark task: changes (contract CHANGES) in, rows of STAGED out."""
     return partial(_stage, plan=plan)
 
 
@@ -65,7 +64,7 @@ def _stage(batches: Iterable[pa.RecordBatch], *, plan: StagingPlan) -> Iterator[
         if rows:
             _load(file, plan)
     summary = [rows, refused, min(bounds, default=None), max(bounds, default=None)]
-    yield pa.RecordBatch.from_arrays([pa.array([value], pa.int64()) for value in summary], schema=_STAGED)
+    yield pa.RecordBatch.from_arrays([pa.array([value], pa.int64()) for value in summary], schema=STAGED)
 
 
 def _load(file: IO[bytes], plan: StagingPlan) -> None:

@@ -10,8 +10,8 @@ from engagement.errors import PermanentSinkError, TransientSinkError
 from engagement.schemas import DeadLetterCode
 from engagement.sinks.base import PartitionSummary
 from engagement.sinks.bigquery.faults import SINK
-from engagement.sinks.outcomes import OUTCOME_DDL, OUTCOME_FIELDS, OutcomeCounts, to_summary
-from engagement.sinks.source_log import SPAN_DDL, SPAN_FIELDS, LogSpan, from_row
+from engagement.sinks.outcomes import OUTCOME_FIELDS, OutcomeCounts, to_summary
+from engagement.sinks.source_log import SPAN_FIELDS, LogSpan, from_row
 
 _REFUSED = pa.struct([("kafka_partition", pa.int64()), ("kafka_offset", pa.int64()), ("detail", pa.string())])
 SUMMARY_SCHEMA = pa.schema(
@@ -26,11 +26,6 @@ SUMMARY_SCHEMA = pa.schema(
         ("refused", pa.list_(_REFUSED)),
     ]
 )
-SUMMARY_DDL = (
-    f"{OUTCOME_DDL}, {SPAN_DDL}, stream STRING, event_from_us BIGINT, event_to_us BIGINT, problem STRING, "
-    "is_permanent BOOLEAN, refused ARRAY<STRUCT<kafka_partition: BIGINT, kafka_offset: BIGINT, detail: STRING>>"
-)
-"""SUMMARY_SCHEMA in Spark's words."""
 
 
 @dataclass
@@ -102,6 +97,6 @@ def to_batch(
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskSummary]:
-    """Read collected rows of SUMMARY_DDL (`row.asDict()` of Spark, or Arrow's to_pylist)."""
+    """Read collected rows of SUMMARY_SCHEMA (`row.asDict()` of Spark, or Arrow's to_pylist)."""
     own = ("stream", "event_from_us", "event_to_us", "problem", "is_permanent", "refused")
     return [TaskSummary(to_summary(row), from_row(row), **{name: row[name] for name in own}) for row in rows]

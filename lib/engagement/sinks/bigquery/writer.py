@@ -40,7 +40,7 @@ class WritePlan:
 
 
 def make_task(plan: WritePlan, options: WarehouseOptions) -> Task:
-    """Give the work of one Spark task: changes in, rows of SUMMARY_DDL out."""
+    """Give the work of one Spark task: changes in, rows of SUMMARY_SCHEMA out."""
     return partial(write_partitions, plan=plan, options=options)
 
 

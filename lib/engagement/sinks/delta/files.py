@@ -26,8 +26,6 @@ _LAST_DAY = 2_932_896
 FILE_FIELD = pa.struct(
     [("path", pa.string()), ("size", pa.int64()), ("day", pa.string()), ("stats", pa.string()), ("at_ms", pa.int64())]
 )
-FILE_DDL = "STRUCT<path: STRING, size: BIGINT, day: STRING, stats: STRING, at_ms: BIGINT>"
-"""FILE_FIELD in Spark's words."""
 
 
 def bounds_property(columns: Sequence[str]) -> tuple[str, str]:

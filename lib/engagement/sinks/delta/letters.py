@@ -24,10 +24,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 
 from engagement.retry import RetryPolicy, Surroundings, call_with_retry
-from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD, FileWriter, Folder
+from engagement.sinks.delta.files import FILE_FIELD, FileWriter, Folder
 from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import DEAD_LETTERS, KAFKA_DATE, LETTER_BOUNDS, LakeTable
 from engagement.sinks.spark_faults import spark_translated
@@ -43,7 +43,6 @@ _PLACE = ("topic", "kafka_partition", "kafka_offset", "stage")
 _KAFKA_US = "kafka_us"
 _KEYS = pa.schema([*((name, LETTER_FILE.field(name).type) for name in _PLACE), (_KAFKA_US, pa.int64())])
 """What a letter is known by; the time in microseconds since 1970, which know no last year."""
-_WRITTEN_DDL = f"files ARRAY<{FILE_DDL}>"
 _WRITTEN = pa.schema([("files", pa.list_(FILE_FIELD))])
 _LOOKS = RetryPolicy(attempts=8, base_seconds=0.2, cap_seconds=2.0)
 """Several sinks and backfills add letters at the same time, and of two that do, one passes."""
@@ -143,7 +142,7 @@ def _lacking(spark: SparkSession, table: LakeTable, files: Files, held: pa.Table
 
 def _written(letters: DataFrame, table: LakeTable, at_ms: int) -> Files:
     task = partial(_write, folder=Folder(table.path), at_ms=at_ms)
-    rows = letters.select(*LETTER_FILE.names).mapInArrow(task, _WRITTEN_DDL).collect()
+    rows = letters.select(*LETTER_FILE.names).mapInArrow(task, from_arrow_schema(_WRITTEN)).collect()
     return [file.asDict() for row in rows for file in row.files]
 
 

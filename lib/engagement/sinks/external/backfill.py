@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from engagement.errors import TransientSinkError
 from engagement.retry import RetryPolicy, Surroundings, call_with_retry
@@ -40,7 +41,7 @@ from engagement.sinks.external.deliveries import (
 from engagement.sinks.external.gate import GateState
 from engagement.sinks.external.lane import Status
 from engagement.sinks.external.options import SINK, ExternalOptions
-from engagement.sinks.external.outcomes import DDL, Part, from_rows
+from engagement.sinks.external.outcomes import SCHEMA, Part, from_rows
 from engagement.sinks.external.receiver import GateObserver, Receiver, Waiting
 from engagement.sinks.external.sink import BUDGET_SECONDS
 from engagement.sinks.external.task import SendPlan
@@ -136,7 +137,8 @@ class ExternalLoader:
         with spark_translated(SINK):
             due = self._due(chunk, seen)
             task = make_chunk_task(ChunkPlan(send, self._rate), self._options)
-            (part,) = from_rows(row.asDict(recursive=True) for row in due.mapInArrow(task, DDL).collect())
+            rows = due.mapInArrow(task, from_arrow_schema(SCHEMA)).collect()
+            (part,) = from_rows(row.asDict(recursive=True) for row in rows)
             self._record(chunk, part)
             return _Round(part, int(seen.get["versions"]), int(seen.get["refused"]))
 

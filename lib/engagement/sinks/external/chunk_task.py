@@ -61,7 +61,7 @@ class Rate:
 
 
 def make_chunk_task(plan: ChunkPlan, options: ExternalOptions) -> Task:
-    """Give the work of the task: changes in, one row of outcomes.DDL out."""
+    """Give the work of the task: changes in, one row of outcomes.SCHEMA out."""
     return partial(send_chunk, plan=plan, options=options)
 
 

@@ -102,7 +102,7 @@ def _in_order(versions: DataFrame) -> DataFrame:
 
 
 def make_moved_task(plan: SendPlan, options: ExternalOptions) -> Task:
-    """Give the work of the one task: versions in order in, rows of outcomes.DDL out, one per partition."""
+    """Give the work of the one task: versions in order in, rows of outcomes.SCHEMA out, one per partition."""
     return partial(send_in_order, plan=plan, options=options)
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from engagement.identity import OffsetRange
 from engagement.schemas import DeadLetterCode
 from engagement.sinks.base import PartitionSummary
-from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD
+from engagement.sinks.delta.files import FILE_FIELD
 from engagement.sinks.external.lane import Halt, Outcome, Status
 from engagement.sinks.external.lanes import LaneResult
 from engagement.sinks.external.trip import Tally
@@ -45,14 +45,6 @@ SCHEMA = pa.schema(
     ]
 )
 """A row per partition; what belongs to the task as a whole stands in the first of them."""
-DDL = (
-    f"{', '.join(f'{name} BIGINT' for name in (*_NUMBERS, *_TALLY))}, "
-    "dead_letters MAP<STRING,BIGINT>, commit_times_ms MAP<BIGINT,BIGINT>, "
-    "rejected ARRAY<STRUCT<kafka_partition: INT, kafka_offset: BIGINT, http_status: INT, attempts: INT>>, "
-    f"held ARRAY<STRUCT<{', '.join(f'{field.name}: BIGINT' for field in HELD_FIELD)}>>, ahead ARRAY<BIGINT>, "
-    f"halt STRING, pause BOOLEAN, retry_after_seconds DOUBLE, files ARRAY<{FILE_DDL}>"
-)
-"""SCHEMA in Spark's words."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +104,7 @@ def to_batch(
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Part]:
-    """Read collected rows of DDL (`row.asDict(recursive=True)` of Spark, or Arrow's to_pylist)."""
+    """Read collected rows of SCHEMA (`row.asDict(recursive=True)` of Spark, or Arrow's to_pylist)."""
     return [_part(dict(row)) for row in rows]
 
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from engagement.errors import TransientSinkError
 from engagement.identity import BatchIdentity, Fence, OffsetRange
@@ -30,7 +31,7 @@ from engagement.sinks.external.lane import Halt
 from engagement.sinks.external.ledger import DeliveryLedger, Standing, done_beyond
 from engagement.sinks.external.moved import Elsewhere, make_moved_task, reunite
 from engagement.sinks.external.options import SINK, ExternalOptions
-from engagement.sinks.external.outcomes import DDL, Part, from_rows, sum_up, tally_of
+from engagement.sinks.external.outcomes import SCHEMA, Part, from_rows, sum_up, tally_of
 from engagement.sinks.external.receiver import GateObserver, Receiver, Waiting
 from engagement.sinks.external.task import SendPlan, make_task
 from engagement.sinks.external.trip import Tally
@@ -144,7 +145,7 @@ class ExternalSink:
         self._beyond = done_beyond(before, ranges, ())
         with spark_translated(SINK):
             task = make_task(self._plan(before, ranges, identity), self._options)
-            parts = _parts(changes.each_partition(task, DDL))
+            parts = _parts(changes.each_partition(task, SCHEMA))
         self._ledger.record(before, changes.messages, parts, ranges, identity)
         return parts
 
@@ -164,7 +165,7 @@ class ExternalSink:
         with spark_translated(SINK):
             together = reunite(changes, ranges, before.fence.next_offsets, held, self._elsewhere)
             task = make_moved_task(self._plan(before, ranges, identity), self._options)
-            parts = _parts(together.versions.mapInArrow(task, DDL))
+            parts = _parts(together.versions.mapInArrow(task, from_arrow_schema(SCHEMA)))
         self._ledger.record(before, together.messages, parts, ranges, identity)
         return parts
 

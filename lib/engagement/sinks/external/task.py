@@ -57,7 +57,7 @@ class SendPlan:
 
 
 def make_task(plan: SendPlan, options: ExternalOptions) -> Task:
-    """Give the work of one Spark task: changes in, rows of outcomes.DDL out."""
+    """Give the work of one Spark task: changes in, rows of outcomes.SCHEMA out."""
     return partial(send_partitions, plan=plan, options=options)
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from engagement.schemas import Kind
 from engagement.sinks.base import Additions, Chunk, Loaded
@@ -29,7 +30,7 @@ from engagement.sinks.delta.letters import add_letter_files
 from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import dead_letters_table
 from engagement.sinks.held import BROADCAST_ROWS, is_version, without
-from engagement.sinks.lake.chunk_files import WRITTEN_DDL, ChunkPlan, write_chunk
+from engagement.sinks.lake.chunk_files import WRITTEN, ChunkPlan, write_chunk
 from engagement.sinks.lake.tables import EVENT_DATE, SINK, events_table, in_days
 from engagement.sinks.spark_faults import spark_translated
 from engagement.transform.instant import to_micros
@@ -88,12 +89,12 @@ class LakeLoader:
         return None if held.isEmpty() else held.distinct()
 
     def _write(self, chunk: Chunk, held: DataFrame | None, log: DeltaLog) -> tuple[int, list[Row]]:
-        """Write what is to be added; how many row versions the chunk has, and rows of WRITTEN_DDL."""
+        """Write what is to be added; how many row versions the chunk has, and rows of WRITTEN."""
         at = to_micros(self._clock())
         plan = ChunkPlan(Folder(self.events.path), Folder(self.dead_letters.path), at, chunk.name)
         may_repeat = "version" in chunk.key  # a source that went back sends a version again under new offsets
         if held is None and not may_repeat:
-            tasks = chunk.changes.each_partition(write_chunk(plan), WRITTEN_DDL).collect()
+            tasks = chunk.changes.each_partition(write_chunk(plan), WRITTEN).collect()
             return sum(task.rows for task in tasks), tasks
         seen = Observation(f"{chunk.name} read")
         versions = F.coalesce(F.count_if(is_version()), F.lit(0)).alias("versions")
@@ -104,7 +105,7 @@ class LakeLoader:
             changes = kept.dropDuplicates([*chunk.key, *_PLACE])
         if held is not None:
             changes = without(changes, held, chunk.key, log.most_rows("event_id", chunk.ids), self.broadcast_rows)
-        tasks = changes.mapInArrow(write_chunk(plan), WRITTEN_DDL).collect()
+        tasks = changes.mapInArrow(write_chunk(plan), from_arrow_schema(WRITTEN)).collect()
         return int(seen.get["versions"]), tasks
 
     def _append(self, log: DeltaLog, tasks: Sequence[Row], chunk: Chunk) -> None:

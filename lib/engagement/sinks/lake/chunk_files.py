@@ -9,18 +9,17 @@ from functools import partial
 
 import pyarrow as pa
 
-from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD, FileWriter, Folder
+from engagement.sinks.delta.files import FILE_FIELD, FileWriter, Folder
 from engagement.sinks.delta.letters import LetterWriter
 from engagement.sinks.lake.letters import to_letters
 from engagement.sinks.lake.tables import EVENT_DATE, to_file_rows
 from engagement.sinks.outcomes import count_refused, is_version
 from engagement.transform.changes import Task
 
-WRITTEN_DDL = f"rows BIGINT, refused BIGINT, files ARRAY<{FILE_DDL}>, letters ARRAY<{FILE_DDL}>"
-"""One row a task: row versions and dead letters among its rows, the files of both."""
-_WRITTEN = pa.schema(
+WRITTEN = pa.schema(
     [("rows", pa.int64()), ("refused", pa.int64()), ("files", pa.list_(FILE_FIELD)), ("letters", pa.list_(FILE_FIELD))]
 )
+"""One row a task: row versions and dead letters among its rows, the files of both."""
 _ANY_PLACE = -(2**63)
 """A row whose id is refused as negative has it as its place."""
 
@@ -38,7 +37,7 @@ class ChunkPlan:
 
 
 def write_chunk(plan: ChunkPlan) -> Task:
-    """Give the work of one Spark task: changes (contract CHANGES) in, rows of WRITTEN_DDL out."""
+    """Give the work of one Spark task: changes (contract CHANGES) in, rows of WRITTEN out."""
     return partial(_write, plan=plan)
 
 
@@ -57,4 +56,4 @@ def _write(batches: Iterable[pa.RecordBatch], *, plan: ChunkPlan) -> Iterator[pa
     writer.finish()
     letters.finish()
     written = {"rows": rows, "refused": refused, "files": writer.files, "letters": letters.files}
-    yield pa.RecordBatch.from_pylist([written], schema=_WRITTEN)
+    yield pa.RecordBatch.from_pylist([written], schema=WRITTEN)

@@ -16,6 +16,7 @@ from functools import partial
 
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from engagement.identity import BatchIdentity, Fence, OffsetRange
 from engagement.sinks.base import CommitTimes, PartitionSummary, check_topic
@@ -26,7 +27,7 @@ from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import LakeTable, dead_letters_table
 from engagement.sinks.delta.upkeep import Upkeep, UpkeepPlan
 from engagement.sinks.lake.tables import EVENT_DATE, EVENTS, SINK, events_table
-from engagement.sinks.lake.writer import REPORT_DDL, TaskReport, WritePlan, make_task, read_reports, write_again
+from engagement.sinks.lake.writer import REPORT, TaskReport, WritePlan, make_task, read_reports, write_again
 from engagement.sinks.outcomes import sum_up
 from engagement.sinks.source_log import last_places, may_repeat
 from engagement.sinks.spark_faults import spark_translated
@@ -127,7 +128,7 @@ class LakeSink:
         """Nothing is held open."""
 
     def _write(self, changes: Changes, plan: WritePlan) -> list[TaskReport]:
-        rows = changes.each_partition(make_task(plan), REPORT_DDL).collect()
+        rows = changes.each_partition(make_task(plan), REPORT).collect()
         return read_reports(row.asDict(recursive=True) for row in rows)
 
     def _without_repeats(self, reports: Sequence[TaskReport], plan: WritePlan) -> list[TaskReport]:
@@ -144,7 +145,7 @@ class LakeSink:
         fresh = events.where(~_is_flat()).dropDuplicates(_VERSION)
         fresh = fresh.join(there.select(*_VERSION), on=_VERSION, how="left_anti")
         kept = fresh.unionByName(events.where(_is_flat())).select(*EVENTS.names)
-        again = kept.mapInArrow(partial(write_again, plan=plan), REPORT_DDL).collect()
+        again = kept.mapInArrow(partial(write_again, plan=plan), from_arrow_schema(REPORT)).collect()
         anew = read_reports(row.asDict(recursive=True) for row in again)
         left = {summary.partition: 0 for summary in (report.summary for report in reports)}
         for report in anew:

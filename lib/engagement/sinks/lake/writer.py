@@ -15,17 +15,16 @@ import pyarrow.compute as pc
 
 from engagement.identity import Fence
 from engagement.sinks.base import PartitionSummary
-from engagement.sinks.delta.files import FILE_DDL, FILE_FIELD, FileWriter, Folder
+from engagement.sinks.delta.files import FILE_FIELD, FileWriter, Folder
 from engagement.sinks.delta.letters import LetterWriter
 from engagement.sinks.lake.letters import to_letters
 from engagement.sinks.lake.tables import EVENT_DATE, EVENT_FILE, to_file_rows
-from engagement.sinks.outcomes import OUTCOME_DDL, OUTCOME_FIELDS, OutcomeCounts, row_versions, to_summary
-from engagement.sinks.source_log import SPAN_DDL, SPAN_FIELDS, LogSpan, from_row
+from engagement.sinks.outcomes import OUTCOME_FIELDS, OutcomeCounts, row_versions, to_summary
+from engagement.sinks.source_log import SPAN_FIELDS, LogSpan, from_row
 from engagement.transform.changes import Task
 from engagement.transform.partitions import by_partition
 
-_REPORT = pa.schema([*OUTCOME_FIELDS, *SPAN_FIELDS, ("files", pa.list_(FILE_FIELD)), ("letters", pa.list_(FILE_FIELD))])
-REPORT_DDL = f"{OUTCOME_DDL}, {SPAN_DDL}, files ARRAY<{FILE_DDL}>, letters ARRAY<{FILE_DDL}>"
+REPORT = pa.schema([*OUTCOME_FIELDS, *SPAN_FIELDS, ("files", pa.list_(FILE_FIELD)), ("letters", pa.list_(FILE_FIELD))])
 """What a task answers: a row per partition; the first of them names the files of all."""
 
 
@@ -63,7 +62,7 @@ class TaskReport:
 
 
 def make_task(plan: WritePlan) -> Task:
-    """Give the work of one Spark task: changes in, rows of REPORT_DDL out."""
+    """Give the work of one Spark task: changes in, rows of REPORT out."""
     return partial(write_partitions, plan=plan)
 
 
@@ -85,7 +84,7 @@ def write_partitions(batches: Iterable[pa.RecordBatch], *, plan: WritePlan) -> I
     rows = [{**counts.row(), **span.row(), "files": [], "letters": []} for counts, span in counted.values()]
     if rows:
         rows[0] |= {"files": writer.files, "letters": letters.files}
-        yield pa.RecordBatch.from_pylist(rows, schema=_REPORT)
+        yield pa.RecordBatch.from_pylist(rows, schema=REPORT)
 
 
 def write_again(batches: Iterable[pa.RecordBatch], *, plan: WritePlan) -> Iterator[pa.RecordBatch]:
@@ -101,9 +100,9 @@ def write_again(batches: Iterable[pa.RecordBatch], *, plan: WritePlan) -> Iterat
     rows = [{**counts.row(), **LogSpan().row(), "files": [], "letters": []} for counts in counted.values()]
     if rows:
         rows[0]["files"] = writer.files
-        yield pa.RecordBatch.from_pylist(rows, schema=_REPORT)
+        yield pa.RecordBatch.from_pylist(rows, schema=REPORT)
 
 
 def read_reports(rows: Iterable[Mapping[str, Any]]) -> list[TaskReport]:
-    """Read collected rows of REPORT_DDL (`row.asDict(recursive=True)` of Spark, or Arrow's to_pylist)."""
+    """Read collected rows of REPORT (`row.asDict(recursive=True)` of Spark, or Arrow's to_pylist)."""
     return [TaskReport(to_summary(row), from_row(row), row["files"], row["letters"]) for row in rows]

@@ -7,7 +7,7 @@ import redis
 
 from engagement.identity import OffsetRange
 from engagement.sinks.redis.client import RedisOptions
-from engagement.sinks.redis.summary import SUMMARY_DDL, TaskSummary, from_rows
+from engagement.sinks.redis.summary import SUMMARY_SCHEMA, TaskSummary, from_rows
 from engagement.sinks.redis.writer import WritePlan, make_task, write_empty
 from engagement.transform.changes import Changes
 
@@ -25,7 +25,7 @@ class RangeWriter:
         Raises: FenceBehindError, ShardLostError, TransientSinkError: what the first task says that was held up.
         """
         planned = replace(plan, ranges={part.partition: (part.start, part.end) for part in ranges})
-        rows = changes.each_partition(make_task(planned, self.options), SUMMARY_DDL).collect()
+        rows = changes.each_partition(make_task(planned, self.options), SUMMARY_SCHEMA).collect()
         tasks = from_rows(row.asDict() for row in rows)
         written = {task.summary.partition for task in tasks}
         left = [part.partition for part in ranges if part.partition not in written]

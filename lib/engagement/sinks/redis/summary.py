@@ -25,13 +25,6 @@ SUMMARY_SCHEMA = pa.schema(
         ("problem_detail", pa.string()),
     ]
 )
-SUMMARY_DDL = (
-    "partition BIGINT, start BIGINT, end BIGINT, read BIGINT, delivered BIGINT, dead_letters MAP<STRING,BIGINT>, "
-    "truncations BIGINT, tombstones BIGINT, moves BIGINT, already_delivered BIGINT, repeats BIGINT, late BIGINT, "
-    "commit_times_ms MAP<BIGINT,BIGINT>, unknown_content ARRAY<STRING>, snapshots BIGINT, other_database BIGINT, "
-    "problem STRING, problem_detail STRING"
-)
-"""SUMMARY_SCHEMA in Spark's words."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +88,7 @@ def to_batch(task: TaskSummary) -> pa.RecordBatch:
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskSummary]:
-    """Read collected rows of SUMMARY_DDL (`row.asDict()` of Spark, or Arrow's to_pylist)."""
+    """Read collected rows of SUMMARY_SCHEMA (`row.asDict()` of Spark, or Arrow's to_pylist)."""
     return [_from_row(dict(row)) for row in rows]
 
 
