@@ -7,14 +7,14 @@ EngagementError
 ├─ TransientError           worth another try
 │  └─ TransientSinkError    a destination is away or busy, with its own Retry-After
 ├─ PermanentError           another try cannot help
-│  ├─ PermanentSinkError    a destination refused: names what it rejected
+│  ├─ PermanentSinkError    a destination refused
 │  └─ DataLossError         Kafka no longer holds what a sink still needs
 └─ StackError               an embedded service could not start
 
 Lives here: names and the data they carry. Must not live here: decisions about retries or exit codes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -63,16 +63,15 @@ class PermanentError(EngagementError):
 
 
 class PermanentSinkError(PermanentError):
-    """A destination that refused; `rejected` names the rows (empty: it refused the whole batch)."""
+    """A destination that refused."""
 
-    def __init__(self, sink: str, reason: str = "refused", rejected: Sequence[str] = ()) -> None:
+    def __init__(self, sink: str, reason: str = "refused") -> None:
         self.sink = sink
         self.reason = reason
-        self.rejected: tuple[str, ...] = tuple(rejected)
         super().__init__(f"{sink}: {reason}")
 
-    def __reduce__(self) -> tuple[type["PermanentSinkError"], tuple[str, str, tuple[str, ...]]]:
-        return type(self), (self.sink, self.reason, self.rejected)
+    def __reduce__(self) -> tuple[type["PermanentSinkError"], tuple[str, str]]:
+        return type(self), (self.sink, self.reason)
 
 
 class DataLossError(PermanentError):

@@ -4,8 +4,6 @@ Percentages are kept as whole hundredths of a percent and scores as whole units 
 subtracting never drifts and Spark, Redis and the tests cannot round differently.
 """
 
-from decimal import Decimal
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,15 +41,6 @@ def score_units(event_type: str, hundredths: int | None) -> int:
     (100000, 450000, 60000)
     """
     return BASE_TENTHS[event_type] * (FULL_HUNDREDTHS + min(hundredths or 0, FULL_HUNDREDTHS))
-
-
-def points(units: int) -> Decimal:
-    """The exact score in points.
-
-    >>> points(450_000)
-    Decimal('4.5')
-    """
-    return Decimal(units) / UNITS_PER_POINT
 
 
 def pct_hundredths_column(duration_ms: pa.Array, length_seconds: pa.Array) -> pa.Array:

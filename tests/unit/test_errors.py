@@ -18,7 +18,7 @@ ERRORS = [
     ConfigError(["A is wrong", "B is missing"]),
     ContractError("column gone"),
     TransientSinkError("redis", "is loading", retry_after=2.5),
-    PermanentSinkError("external", "refused", rejected=["7"]),
+    PermanentSinkError("external", "refused 7 rows"),
     StackError("kafka", "port taken", Path("logs/kafka.log"), "stop the other broker"),
 ]
 

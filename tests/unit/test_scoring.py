@@ -30,7 +30,3 @@ def test_agrees_with_exact_fractions(event_type: str, duration_ms: int | None, l
     hundredths = scoring.pct_hundredths(duration_ms, length_seconds)
     assert hundredths == (None if expected.pct is None else int(expected.pct * 100))
     assert scoring.score_units(event_type, hundredths) == expected.units
-
-
-def test_points_are_exact() -> None:
-    assert scoring.points(450_000) == Decimal("4.5")

@@ -4,7 +4,7 @@ A side tells, for each range of ids, how many live events it has and the sums of
 Ranges whose sums differ are halved until they are small enough to be looked at id by id.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -43,10 +43,6 @@ class Slices:
         """
         begin = self.first + bucket * self.width
         return begin, min(begin + self.width - 1, self.last)
-
-    def halved(self) -> "Slices":
-        """The same with ranges half as wide; bucket n becomes 2n and 2n + 1."""
-        return Slices(self.first, self.last, self.width // 2)
 
 
 @dataclass(frozen=True)
@@ -186,13 +182,3 @@ def _kind(row: Digest | None, have: Held | None) -> Kind | None:
 def settled(ids: Iterable[int], before: Mapping[int, Digest], after: Mapping[int, Digest]) -> list[int]:
     """Ids whose rows are as they were, or as absent: what changed meanwhile is too young to be judged."""
     return [event_id for event_id in ids if before.get(event_id) == after.get(event_id)]
-
-
-def spans_of(ids: Sequence[int], most: int) -> list[tuple[int, int]]:
-    """Few ranges that hold some ids in order, none with more than `most` ids of them.
-
-    >>> spans_of([1, 2, 3, 900], 2)
-    [(1, 2), (3, 900)]
-    """
-    groups = [ids[at : at + most] for at in range(0, len(ids), most)]
-    return [(group[0], group[-1]) for group in groups]

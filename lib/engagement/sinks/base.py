@@ -134,17 +134,12 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of a chunk, by all attempts at it; counts are row versions, read = written + already_there."""
+    """What became of a chunk, by all attempts at it; counts are row versions: what was not written was there before."""
 
     read: int
     written: int
     dead_letters: int = 0
     """Rows beside these that were refused."""
-
-    @property
-    def already_there(self) -> int:
-        """Rows that the destination held before."""
-        return self.read - self.written
 
 
 class Additions:

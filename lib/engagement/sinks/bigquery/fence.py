@@ -51,7 +51,7 @@ class FenceRow:
     next_offsets: Fence
     token: str
     """Changes with every step, so that a step is taken from exactly the state that was read."""
-    claim: Claim | None = field(default=None)
+    claim: Claim | None = None
     places: Mapping[int, Place] = field(default_factory=dict)
     """Partition -> the farthest place in the source's log whose changes were claimed for the table."""
 

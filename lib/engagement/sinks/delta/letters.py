@@ -26,7 +26,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 
-from engagement.retry import RetryPolicy, Surroundings, call_with_retry
+from engagement.retry import RetryPolicy, call_with_retry
 from engagement.sinks.delta.files import FILE_FIELD, FileWriter, Folder
 from engagement.sinks.delta.log import DeltaLog
 from engagement.sinks.delta.tables import DEAD_LETTERS, KAFKA_DATE, LETTER_BOUNDS, LakeTable
@@ -104,7 +104,7 @@ def add_letter_files(spark: SparkSession, table: LakeTable, files: Files, *, of_
             log.append_next(lacking, APP, json.dumps({"letters": sum(_stats(file)["numRecords"] for file in lacking)}))
 
     if files:
-        call_with_retry(look_and_add, _LOOKS, Surroundings())
+        call_with_retry(look_and_add, _LOOKS)
 
 
 def _held(log: DeltaLog, files: Files, *, of_rows: bool) -> pa.Table:

@@ -25,7 +25,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from engagement.errors import TransientSinkError
-from engagement.retry import RetryPolicy, Surroundings, call_with_retry
+from engagement.retry import RetryPolicy, call_with_retry
 from engagement.schemas import TABLE_TOPIC, Kind
 from engagement.sinks.base import Additions, Chunk, Loaded
 from engagement.sinks.delta.letters import add_letters
@@ -181,8 +181,7 @@ class ExternalLoader:
             letters = rejected_letters(messages, [*one_each.values()], chunk.name)
             add_letters(self._spark, self.dead_letters, letters, to_micros(now) // 1000, of_rows=True)
         if part.files:
-            append = partial(self._append, chunk.name, part)
-            call_with_retry(append, _COMMITS, Surroundings())
+            call_with_retry(partial(self._append, chunk.name, part), _COMMITS)
         act = str(uuid4())
         self._delivered.add(chunk, act, part.delivered)
         self._rejected.add(chunk, act, len(part.rejected))

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import msgpack
 
-UNITS_PER_POINT = 100_000
+from engagement.scoring import UNITS_PER_POINT
+
 _HUNDREDTH = Decimal("0.01")
 
 
