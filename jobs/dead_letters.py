@@ -20,7 +20,7 @@ from engagement.dead_letters.selection import TRANSFORM
 from engagement.dead_letters.table import LetterTable
 from engagement.dead_letters.topic import ReplayTopic
 from engagement.errors import ConfigError
-from engagement.session import PROJECT
+from engagement.project import PROJECT
 from engagement.settings import Settings
 from engagement.sinks.external.options import SINK as EXTERNAL
 from engagement.streaming.external import external_options

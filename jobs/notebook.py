@@ -5,7 +5,7 @@ import os
 import sys
 
 from engagement.command import Command, Context, main, positive_int
-from engagement.session import PROJECT
+from engagement.project import PROJECT
 
 FOLDER = PROJECT / "notebooks"
 FIRST = "explore_engagement.ipynb"

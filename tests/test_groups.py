@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-from engagement.session import PROJECT
+from engagement.project import PROJECT
 
 _TESTS_OF_A_GROUP = "tests/e2e/test_oracle.py"
 

@@ -17,6 +17,7 @@ from types import FrameType
 
 from engagement.errors import ConfigError, EngagementError
 from engagement.logs import redact, set_up_logging
+from engagement.project import PROJECT
 from engagement.settings import Resolved, Settings, SettingsFiles, config_lines, resolve, secret_values
 
 OK = 0
@@ -186,8 +187,7 @@ def hold_off_signals() -> None:
 
 def project_folder() -> Path:
     """Return the folder of this checkout; the current one when the package is installed elsewhere."""
-    checkout = Path(__file__).resolve().parents[2]
-    return checkout if (checkout / "conf").is_dir() else Path.cwd()
+    return PROJECT if (PROJECT / "conf").is_dir() else Path.cwd()
 
 
 def _number(text: str, least: float, kind: type[int] | type[float]) -> float:

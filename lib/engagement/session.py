@@ -15,7 +15,8 @@ from typing import Any
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
-PROJECT = Path(__file__).resolve().parents[2]
+from engagement.project import PROJECT
+
 CONF = PROJECT / "conf"
 
 _ENFORCED = {

@@ -15,7 +15,7 @@ from engagement.embedded.bigquery import BigQuery
 from engagement.embedded.postgres import Postgres
 from engagement.embedded.site import Site
 from engagement.embedded.spark import prepared_session
-from engagement.session import PROJECT
+from engagement.project import PROJECT
 
 _CHANGES = {
     # One JVM runs all tests, and so compiles more than a job does.

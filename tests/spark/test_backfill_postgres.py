@@ -22,7 +22,7 @@ from tests.e2e.support.world import host_environment
 from engagement.backfill.build import now
 from engagement.backfill.sources import TableSource
 from engagement.command import main
-from engagement.session import PROJECT
+from engagement.project import PROJECT
 from engagement.settings import SettingsFiles
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.history import EventsTable, Span

@@ -22,10 +22,10 @@ from engagement.backfill.build import events_of, now
 from engagement.backfill.sources import TableSource
 from engagement.embedded.bigquery import BigQuery
 from engagement.errors import TransientError
+from engagement.project import PROJECT
 from engagement.reconcile.build import Parts, build_comparison, lake_mender, mend, prepare, refused_early
 from engagement.reconcile.compare import Findings, Kind
 from engagement.reconcile.sides import TableSide
-from engagement.session import PROJECT
 from engagement.settings import Settings
 from engagement.sinks.bigquery.rest import Rest
 from engagement.sinks.external.deliveries import deliveries_table

@@ -17,10 +17,10 @@ from tests.spark.warehouse import drop_dataset, settings_of_a_place
 
 from engagement.backfill.build import catalogue_of, events_of, now
 from engagement.embedded.bigquery import BigQuery
+from engagement.project import PROJECT
 from engagement.reconcile.build import Parts, prepare
 from engagement.reconcile.compare import Slices, Sums
 from engagement.reconcile.sides import LakeSide, TableSide, WarehouseSide
-from engagement.session import PROJECT
 from engagement.settings import Settings
 from engagement.sinks.bigquery.rest import Parameter, Rest
 from engagement.sinks.lake.tables import EVENTS, events_table

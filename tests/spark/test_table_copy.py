@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from psycopg2.extensions import connection as Connection
 
+from engagement.project import PROJECT
 from engagement.schemas import ROW_COLUMNS
-from engagement.session import PROJECT
 from engagement.sources.table_copy import COLUMNS, copy_rows
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(120)]

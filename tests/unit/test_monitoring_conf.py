@@ -11,7 +11,8 @@ import yaml
 from tests.prometheus.expressions import dashboard_expressions, metric_names, rule_expressions
 
 from engagement.monitoring.catalogue import METRICS
-from engagement.monitoring.conf_files import PROJECT, conf_files
+from engagement.monitoring.conf_files import conf_files
+from engagement.project import PROJECT
 
 EXPORTED = {
     name for metric in METRICS.values() for name in {metric.sample, metric.name + "_sum", metric.name + "_count"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engagement.session import PROJECT
+from engagement.project import PROJECT
 
 SAYS = "import os, sys; print(os.environ['LAKE_PATH'], *sys.argv[1:], sep='\\n')"
 

@@ -11,7 +11,7 @@ from google.api_core import exceptions as google
 from google.cloud.bigquery import Table
 
 from engagement.errors import PermanentSinkError, TransientSinkError
-from engagement.session import PROJECT
+from engagement.project import PROJECT
 from engagement.sinks.base import Chunk
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.jobs import run_job

@@ -21,7 +21,7 @@ from engagement.delivery.content import ContentHandle
 from engagement.embedded.spark import prepared_session
 from engagement.errors import ConfigError
 from engagement.identity import Fence
-from engagement.session import PROJECT
+from engagement.project import PROJECT
 from engagement.settings import Settings
 from engagement.sinks.base import Loader, Sink
 from engagement.sinks.bigquery.load import WarehouseLoader

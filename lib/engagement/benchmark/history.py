@@ -17,8 +17,8 @@ from engagement.backfill.build import TABLES, Request, build_backfills, events_o
 from engagement.backfill.progress import Audience
 from engagement.benchmark.bench import Bench, MeasuredReport
 from engagement.errors import ConfigError, EngagementError, TransientError
+from engagement.project import PROJECT
 from engagement.reconcile.build import Parts, build_comparison
-from engagement.session import PROJECT
 from engagement.settings import Settings
 from engagement.sources.history import Span
 

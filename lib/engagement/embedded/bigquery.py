@@ -10,6 +10,7 @@ import requests
 from engagement.embedded.process import ProcessSpec
 from engagement.embedded.service import Service
 from engagement.embedded.site import LOOPBACK, Site, loopback_session, port_answers
+from engagement.project import LIBRARY
 from engagement.settings.sections import EMULATOR_PROJECT
 from engagement.settings.services import EMULATOR, PROJECT
 
@@ -17,7 +18,6 @@ USUAL_PORT = 9050
 USUAL_GRPC_PORT = 9060
 DATASET = "engagement"
 ANSWER_SECONDS = 10.0
-LIBRARY = Path(__file__).resolve().parents[2]
 
 
 class BigQuery(Service):

@@ -15,10 +15,11 @@ from engagement.embedded.process import ProcessSpec
 from engagement.embedded.service import Service
 from engagement.embedded.site import LOOPBACK, Site, loopback_session, port_answers
 from engagement.errors import StackError
+from engagement.project import PROJECT
 
 USUAL_PORT = 8083
 CONNECTOR = "engagement"
-CONNECTOR_FILE = Path(__file__).resolve().parents[3] / "conf" / "debezium" / "engagement.json"
+CONNECTOR_FILE = PROJECT / "conf" / "debezium" / "engagement.json"
 REST_SECONDS = 30.0
 TASK_SECONDS = 90.0
 POLL_SECONDS = 0.2

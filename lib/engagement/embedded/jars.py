@@ -22,9 +22,10 @@ from filelock import FileLock
 
 from engagement.embedded.java import find_java, proxy_options
 from engagement.errors import StackError
+from engagement.project import PROJECT
 
 SETS = ("spark", "kafka", "debezium")
-LOCK_FILE = Path(__file__).resolve().parents[3] / "conf" / "jars.lock"
+LOCK_FILE = PROJECT / "conf" / "jars.lock"
 STAMP = ".lock-sha256"
 DOWNLOAD_SECONDS = 600.0
 ARCHIVE = "tar.gz"

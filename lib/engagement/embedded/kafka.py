@@ -19,6 +19,7 @@ from engagement.embedded.process import ProcessSpec
 from engagement.embedded.service import Service
 from engagement.embedded.site import LOOPBACK, port_answers
 from engagement.errors import StackError
+from engagement.project import PROJECT
 
 USUAL_PORT = 9092
 USUAL_CONTROLLER_PORT = 9093
@@ -32,7 +33,7 @@ ADMIN_SECONDS = 10.0
 TOPIC_SECONDS = 60.0
 # In the C locale Java can open no file whose name, or whose folder's, is not ASCII.
 JAVA_ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}
-LOG_CONFIG = Path(__file__).resolve().parents[3] / "conf" / "debezium" / "log4j2.properties"
+LOG_CONFIG = PROJECT / "conf" / "debezium" / "log4j2.properties"
 SERVER = {
     "process.roles": "broker,controller",
     "node.id": "1",

@@ -21,6 +21,7 @@ from engagement.embedded.process import ProcessSpec, write_private
 from engagement.embedded.service import Service
 from engagement.embedded.site import LOOPBACK, Site
 from engagement.errors import StackError
+from engagement.project import PROJECT
 
 USUAL_PORT = 5432
 DATABASE = "engagement"
@@ -28,7 +29,7 @@ OWNER = "engagement"
 SUPERUSER = "postgres"
 REPLICATION_USER = "debezium"
 UNPRIVILEGED = "nobody"
-SQL = Path(__file__).resolve().parents[3] / "sql" / "postgres"
+SQL = PROJECT / "sql" / "postgres"
 INITDB_SECONDS = 120.0
 CONNECT_SECONDS = 5
 # Where root keeps the data when `nobody` cannot reach the project (a clone under /root).

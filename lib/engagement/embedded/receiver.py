@@ -3,7 +3,6 @@
 import base64
 import os
 import sys
-from pathlib import Path
 from typing import ClassVar
 
 import requests
@@ -11,11 +10,11 @@ import requests
 from engagement.embedded.process import ProcessSpec
 from engagement.embedded.service import Service
 from engagement.embedded.site import LOOPBACK, Site, loopback_session
+from engagement.project import LIBRARY
 from engagement.settings.services import RECEIVER
 
 USUAL_PORT = 8090
 ANSWER_SECONDS = 5.0
-LIBRARY = Path(__file__).resolve().parents[2]
 
 
 class Receiver(Service):

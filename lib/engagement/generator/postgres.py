@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
-from pathlib import Path
 from random import Random
 from typing import TypeVar
 
@@ -17,11 +16,12 @@ from engagement.errors import EngagementError, PermanentError, TransientError
 from engagement.generator.catalogue import ContentRow
 from engagement.generator.events import EventRow
 from engagement.generator.store import Batch, Stop, Written
+from engagement.project import PROJECT
 
 LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-_SQL_FOLDER = Path(__file__).resolve().parents[3] / "sql" / "generator"
+_SQL_FOLDER = PROJECT / "sql" / "generator"
 _CONNECT_SECONDS = 5
 _RETRY_SECONDS = (0.2, 0.6)
 _COMMITTED = "committed"

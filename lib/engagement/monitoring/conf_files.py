@@ -10,8 +10,8 @@ import yaml
 
 from engagement.monitoring.alerts import rule_file
 from engagement.monitoring.dashboards import dashboard_json
+from engagement.project import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[3]
 _HEAD = "# Written by `python -m engagement.monitoring.conf_files` from lib/engagement/monitoring/alerts.py.\n"
 
 

@@ -27,6 +27,7 @@ from engagement.demo.reference import expected_board
 from engagement.errors import ConfigError, TransientError, first_line
 from engagement.monitoring.catalogue import DRIFT_ROWS, RECONCILED
 from engagement.monitoring.measures import Measures
+from engagement.project import PROJECT
 from engagement.reconcile.board import BoardComparison, BoardDrift, Numbers
 from engagement.reconcile.compare import Findings, Kind
 from engagement.reconcile.receiver import DeliveriesSide, remembered_span
@@ -34,7 +35,6 @@ from engagement.reconcile.repair import Mender
 from engagement.reconcile.run import LETTERS, Comparison, Part, SinkSide
 from engagement.reconcile.sides import LakeSide, TableSide, WarehouseSide
 from engagement.schemas import TABLE_TOPIC, DeadLetterCode
-from engagement.session import PROJECT
 from engagement.settings import Settings
 from engagement.sinks.base import Loader
 from engagement.sinks.bigquery.mending import drop_copies

@@ -24,8 +24,9 @@ from engagement.logs import writes_json
 from engagement.monitoring.board import StatusBoard
 from engagement.monitoring.listener import ProgressListener, listen
 from engagement.monitoring.measures import Measures
+from engagement.project import PROJECT
 from engagement.schemas import DeadLetterCode
-from engagement.session import PROJECT, forget_sockets
+from engagement.session import forget_sockets
 from engagement.settings import Settings
 from engagement.sinks.base import Sink
 from engagement.sinks.bigquery.sink import WarehouseSink

@@ -1,6 +1,6 @@
 """Settings as the sinks and the source take them; what they hold travels to Spark's tasks."""
 
-from engagement.session import PROJECT
+from engagement.project import PROJECT
 from engagement.settings import BigQuerySettings, KafkaSettings, RedisSettings
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.redis.client import RedisOptions
