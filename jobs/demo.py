@@ -73,12 +73,11 @@ def run(context: Context) -> int:
         display: Display = LineDisplay(say)
         if sys.stdout.isatty():
             display = cleanup.enter_context(LiveDisplay(Console()))
-        sql = context.files.project / "sql"
-        warehouse = Warehouse(warehouse_options(settings.bigquery), sql / "bigquery")
+        warehouse = Warehouse(warehouse_options(settings.bigquery))
         cleanup.callback(warehouse.close)
         plan = DemoPlan(
             context.args.rate, context.args.duration, float(environment.get("ENGAGEMENT_SETUP_SECONDS", 0)),
-            sql / "reference", warehouse, began,
+            context.files.project / "sql" / "reference", warehouse, began,
         )  # fmt: skip
         report = Demo(plan, stack, children, settings, display).run(context.stop)
     if report is None:

@@ -23,7 +23,7 @@ from engagement.sinks.external.deliveries import deliveries_table
 from engagement.sinks.lake.tables import SINK, events_table
 from engagement.sinks.redis.client import connect
 from engagement.sinks.redis.reader import ContentStats, EngagementReader, RankedContent
-from engagement.streaming.options import WAREHOUSE_SQL, redis_options, warehouse_options
+from engagement.streaming.options import redis_options, warehouse_options
 
 APP_ID = "engagement-notebook"
 _TOP_COLUMNS = dict.fromkeys(column.name for kind in (RankedContent, ContentStats) for column in fields(kind))
@@ -93,7 +93,7 @@ class Exploration:
             raise ConfigError([not_set("BIGQUERY_PROJECT_ID", self.stack_counts)])
         until = end or datetime.now(UTC).date() + timedelta(days=1)
         since = start or until - timedelta(days=7)
-        reader = WarehouseReader(warehouse_options(self.settings.bigquery), WAREHOUSE_SQL)
+        reader = WarehouseReader(warehouse_options(self.settings.bigquery))
         try:
             found = reader.stats(since, until)
         finally:

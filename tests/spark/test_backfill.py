@@ -19,7 +19,7 @@ from tests.builders import LSN, Message, created, envelope, message, row
 from tests.spark import frames
 from tests.spark.history import READ, History, Seed
 from tests.spark.tables import rows_of
-from tests.spark.warehouse import IDENTITY, NOW, SQL, CrashError, Warehouse, part
+from tests.spark.warehouse import IDENTITY, NOW, CrashError, Warehouse, part
 
 from engagement import schemas
 from engagement.backfill.ledger import Ledger, Planned
@@ -102,7 +102,7 @@ class Bank:
         self.sink.deliver(changes, _ranges(messages, first), IDENTITY, final=True)
 
     def loader(self) -> WarehouseLoader:
-        loader = WarehouseLoader(self.warehouse.options, SQL, lambda: self.lock, lambda: READ)
+        loader = WarehouseLoader(self.warehouse.options, lambda: self.lock, lambda: READ)
         loader.open()
         return loader
 
@@ -394,7 +394,7 @@ class DyingRest(Rest):
     """Dies before or after a statement."""
 
     def __init__(self, warehouse: Warehouse, statement: str, *, before: bool) -> None:
-        super().__init__(warehouse.options, SQL)
+        super().__init__(warehouse.options)
         self._statement, self._before = statement, before
 
     def text(self, statement: str, **names: str) -> str:

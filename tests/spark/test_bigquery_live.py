@@ -16,7 +16,7 @@ from uuid import uuid4
 import pytest
 from pyspark.sql import SparkSession
 from tests.builders import Message, created, envelope, message, row
-from tests.spark.warehouse import SQL, Dataset, part
+from tests.spark.warehouse import Dataset, part
 
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.fence import Answer
@@ -64,7 +64,7 @@ def test_rows_arrive_once_and_views_show_the_newest(live: Dataset) -> None:
     live.deliver(live.driver(lambda: datetime.now(UTC)), sent, part(0, 5))
     assert sorted((r["event_id"], r["op"]) for r in live.events()) == [(1, "c"), (1, "u"), (2, "c"), (2, "d"), (3, "c")]
     assert sorted((r["event_id"], r["duration_ms"]) for r in live.rows("current_events")) == [(1, 60_000), (3, 30_000)]
-    (day,) = WarehouseReader(live.options, SQL).stats(now.date(), now.date() + timedelta(days=1))
+    (day,) = WarehouseReader(live.options).stats(now.date(), now.date() + timedelta(days=1))
     assert (day.events, day.play) == (2, 2)
 
 
@@ -82,7 +82,7 @@ def test_a_commit_that_is_sent_again_is_refused_and_its_rows_are_found(live: Dat
     sink.ledger = Recording
     sink.open()
     live.deliver(sink, placed([created(id=9)], now, first=0, partition=7), part(0, 1, partition=7))
-    ledger = BigQueryLedger(Rest(live.options, SQL), live.options)
+    ledger = BigQueryLedger(Rest(live.options), live.options)
     assert ledger.commit(seen[-1]) in {Answer.REFUSED, Answer.GONE}
     unknown = f"{live.options.table_path}/streams/none"
     assert ledger.commit((unknown,)) in {Answer.GONE, Answer.REFUSED}

@@ -55,7 +55,7 @@ class Place:
     def __init__(self, spark: SparkSession, database: Connection, settings: Settings) -> None:
         self.spark, self.database, self.settings = spark, database, settings
         self.parts = Parts(settings, spark, None, lambda _: None, lambda: None, threading.Event(), _KEEPERS)
-        self.rest = Rest(warehouse_options(settings.bigquery), PROJECT / "sql" / "bigquery")
+        self.rest = Rest(warehouse_options(settings.bigquery))
         self.events = self.rest.quoted(settings.bigquery.table_id)
         self.lake = events_table(settings.paths.lake_path)
         self.deliveries = deliveries_table(settings.paths.lake_path)

@@ -17,7 +17,6 @@ from tests.spark.warehouse import drop_dataset, settings_of_a_place
 
 from engagement.backfill.build import catalogue_of, events_of, now
 from engagement.embedded.bigquery import BigQuery
-from engagement.project import PROJECT
 from engagement.reconcile.build import Parts, prepare
 from engagement.reconcile.compare import Slices, Sums
 from engagement.reconcile.sides import LakeSide, TableSide, WarehouseSide
@@ -98,7 +97,7 @@ class Place:
         self.spark, self.settings = spark, settings
         self.table = TableSide(spark, events_of(settings), catalogue_of(settings, spark), None, now)
         self.lake = events_table(settings.paths.lake_path)
-        self.rest = Rest(warehouse_options(settings.bigquery), PROJECT / "sql" / "bigquery")
+        self.rest = Rest(warehouse_options(settings.bigquery))
 
     def fill(self, events: Sequence[Event]) -> None:
         prepare(

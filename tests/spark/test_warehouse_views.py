@@ -139,7 +139,7 @@ def test_the_hourly_trends_add_up_every_kind_s_hour(warehouse: Warehouse) -> Non
 
 
 def reader_of(warehouse: Warehouse, now: datetime) -> WarehouseReader:
-    return WarehouseReader(warehouse.options, SQL, lambda: now)
+    return WarehouseReader(warehouse.options, lambda: now)
 
 
 def test_stats_give_every_day_of_a_range_and_no_other(warehouse: Warehouse) -> None:

@@ -162,7 +162,7 @@ class Dataset:
 
     def __init__(self, spark: SparkSession, options: WarehouseOptions) -> None:
         self.spark, self.options, self.topic_id = spark, options, "first"
-        self.rest = Rest(self.options, SQL)
+        self.rest = Rest(self.options)
         self.letters = NoLetters()
         self.visible: list[Sequence[CommitTimes]] = []
 
@@ -173,7 +173,7 @@ class Dataset:
         options: WarehouseOptions | None = None,
     ) -> WarehouseSink:
         options = options or self.options
-        sink = WarehouseSink(options, SQL, lambda: self.topic_id, self.visible.append, clock, self.letters)
+        sink = WarehouseSink(options, lambda: self.topic_id, self.visible.append, clock, self.letters)
         sink.ledger = ledger or sink.ledger
         sink.open()
         return sink

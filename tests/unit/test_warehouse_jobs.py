@@ -11,7 +11,6 @@ from google.api_core import exceptions as google
 from google.cloud.bigquery import Table
 
 from engagement.errors import PermanentSinkError, TransientSinkError
-from engagement.project import PROJECT
 from engagement.sinks.base import Chunk
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.jobs import run_job
@@ -129,7 +128,7 @@ def test_what_is_refused_is_not_tried_again_by_itself() -> None:
 def test_what_was_inserted_into_a_table_that_is_gone_is_inserted_into_the_next_one() -> None:
     """The staging table outlives a backfill that was killed before it took it away."""
     service = Service(Job(), Job())
-    loader = WarehouseLoader(WarehouseOptions("p", "d"), PROJECT / "sql" / "bigquery", nullcontext, lambda: NOW)
+    loader = WarehouseLoader(WarehouseOptions("p", "d"), nullcontext, lambda: NOW)
     loader._rest._client = cast("Any", service)
     nothing: Any = None
     chunk = Chunk("chunk_0", nothing, ("event_id",))

@@ -44,7 +44,7 @@ from engagement.sources.kafka import KafkaTopic, TopicPositions
 from engagement.streaming.build import refused_rows
 from engagement.streaming.changes import TopicHistory
 from engagement.streaming.external import external_options
-from engagement.streaming.options import WAREHOUSE_SQL, kafka_topic, redis_options, warehouse_options
+from engagement.streaming.options import kafka_topic, redis_options, warehouse_options
 
 SOURCES = ("postgres", "lake", "kafka")
 TABLES = ("warehouse", "lake")
@@ -148,7 +148,7 @@ def loader_of(
         options, rate = external_options(settings.external), settings.external.backfill_rate
         return ExternalLoader(spark, lake, options, rate, Teller(say), waiting)
     guard = partial(events_of(settings).exclusively, "engagement backfill into the warehouse")
-    return WarehouseLoader(warehouse_options(settings.bigquery), WAREHOUSE_SQL, guard, now)
+    return WarehouseLoader(warehouse_options(settings.bigquery), guard, now)
 
 
 def catalogue_of(settings: Settings, spark: SparkSession) -> ContentCatalogue:
@@ -180,9 +180,7 @@ def common_fence(settings: Settings, sinks: Sequence[str], spark: SparkSession) 
         topic_id = positions.topic_id
         ask: dict[str, Callable[[], Fence]] = {
             "lake": lambda: _fence_of(LakeSink(spark, LakeOptions(lake), topic_id, _nobody, now)),
-            "warehouse": lambda: _fence_of(
-                WarehouseSink(warehouse, WAREHOUSE_SQL, topic_id, _nobody, now, refused_rows(settings))
-            ),
+            "warehouse": lambda: _fence_of(WarehouseSink(warehouse, topic_id, _nobody, now, refused_rows(settings))),
             RECEIVER: lambda: _delivered(deliveries_table(lake), topic_id()),
         }
         fences = [ask[name]() for name in sinks if name in ask]

@@ -82,8 +82,8 @@ class WarehouseProbe:
 class Warehouse:
     """One dataset, asked through the API that anybody would use; opens nothing before it is asked."""
 
-    def __init__(self, options: WarehouseOptions, sql: Path) -> None:
-        self._rest = Rest(options, sql)
+    def __init__(self, options: WarehouseOptions) -> None:
+        self._rest = Rest(options)
 
     def visible(self, event_ids: Sequence[int]) -> set[int]:
         """Those of some events that a query finds. Raises: TransientSinkError."""

@@ -49,7 +49,7 @@ from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.client import connect
 from engagement.sinks.spark_faults import spark_translated
 from engagement.sources.history import LogPosition, Span
-from engagement.streaming.options import WAREHOUSE_SQL, redis_options, warehouse_options
+from engagement.streaming.options import redis_options, warehouse_options
 
 RANKING = "redis"
 SINKS = (*KEEPERS, RANKING)
@@ -190,7 +190,7 @@ def publish(settings: Settings, drift: Mapping[str, Mapping[str, int]]) -> None:
 
 
 def _rest(settings: Settings) -> Rest:
-    return Rest(warehouse_options(settings.bigquery), WAREHOUSE_SQL)
+    return Rest(warehouse_options(settings.bigquery))
 
 
 def _expected(settings: Settings, first: int, end: int) -> Numbers:

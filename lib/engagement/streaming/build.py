@@ -44,7 +44,7 @@ from engagement.streaming.batches import SLOW_BATCH, flushes, postings
 from engagement.streaming.changes import TopicChanges, TopicElsewhere, TopicHistory
 from engagement.streaming.external import external_options, measure_breaker, measure_requests
 from engagement.streaming.job import PROCESS, RunningQuery, StatusWriter, StreamingJob
-from engagement.streaming.options import WAREHOUSE_SQL, kafka_topic, redis_options, warehouse_options
+from engagement.streaming.options import kafka_topic, redis_options, warehouse_options
 from engagement.streaming.report import QueryReport
 from engagement.workers import Workers
 
@@ -177,9 +177,8 @@ def _warehouse_query(shared: _Shared) -> RunningQuery:
     settings = shared.settings.bigquery
 
     def make(report: QueryReport) -> Sink:
-        sql, options = WAREHOUSE_SQL, warehouse_options(settings)
-        letters = refused_rows(shared.settings)
-        return WarehouseSink(options, sql, shared.positions.topic_id, report.visible, _now, letters)
+        options, letters = warehouse_options(settings), refused_rows(shared.settings)
+        return WarehouseSink(options, shared.positions.topic_id, report.visible, _now, letters)
 
     return _slow_query(shared, "warehouse", make, *flushes(settings))
 

@@ -1,12 +1,9 @@
 """Settings as the sinks and the source take them; what they hold travels to Spark's tasks."""
 
-from engagement.project import PROJECT
 from engagement.settings import BigQuerySettings, KafkaSettings, RedisSettings
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.redis.client import RedisOptions
 from engagement.sources.kafka import KafkaTopic
-
-WAREHOUSE_SQL = PROJECT / "sql" / "bigquery"
 
 
 def kafka_topic(settings: KafkaSettings) -> KafkaTopic:

@@ -16,7 +16,6 @@ statement runs under a lock (`guard`), since BigQuery does not hold one INSERT a
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from google.cloud import bigquery
@@ -46,12 +45,11 @@ class WarehouseLoader:
     def __init__(
         self,
         options: WarehouseOptions,
-        sql: Path,
         guard: Callable[[], AbstractContextManager[None]],
         clock: Callable[[], datetime],
     ) -> None:
         self._options = options
-        self._rest = Rest(options, sql)
+        self._rest = Rest(options)
         self._guard = guard
         self._clock = clock
         self._added = Additions()

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.rest import Parameter, Rest
@@ -45,11 +44,9 @@ class WarehouseReader:
     def __init__(
         self,
         options: WarehouseOptions,
-        sql: Path,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`sql`: the folder sql/bigquery of the project."""
-        self._rest = Rest(options, sql)
+        self._rest = Rest(options)
         self._clock = clock
 
     def stats(self, start: date, end: date) -> list[DayStats]:

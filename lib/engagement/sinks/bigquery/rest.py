@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import bigquery
 
 from engagement.errors import TransientSinkError
+from engagement.project import PROJECT
 from engagement.sinks.bigquery.client import WarehouseOptions, credentials
 from engagement.sinks.bigquery.faults import translated
 
@@ -20,6 +20,7 @@ VIEWS = ("current_events", "daily_engagement_summary", "hourly_engagement_trends
 CALL_SECONDS = 30.0
 STATEMENT_SECONDS = 120.0
 _PAGE_ROWS = 20_000
+_SQL = PROJECT / "sql" / "bigquery"
 _NO_RETRY: Any = None
 """By themselves the client's calls are tried again for minutes; here the engine does that, and sees why."""
 
@@ -40,9 +41,8 @@ class Answered:
 class Rest:
     """One connection; opens nothing before its first call. Raises: TransientSinkError, PermanentSinkError."""
 
-    def __init__(self, options: WarehouseOptions, sql: Path) -> None:
+    def __init__(self, options: WarehouseOptions) -> None:
         self._options = options
-        self._sql = sql
         self._client: bigquery.Client | None = None
 
     @property
@@ -98,7 +98,7 @@ class Rest:
     def text(self, statement: str, **names: str) -> str:
         """A file of sql/bigquery with its tables named."""
         own = {name: self.quoted(name) for name in (FENCE, *VIEWS)}
-        template = (self._sql / f"{statement}.sql").read_text(encoding="utf-8")
+        template = (_SQL / f"{statement}.sql").read_text(encoding="utf-8")
         text = template.format(events=self.quoted(self._options.table), fence=own[FENCE], **{**own, **names})
         return text.strip()
 

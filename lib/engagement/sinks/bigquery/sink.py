@@ -14,7 +14,6 @@ micro-batch; readers see a commit whole or not at all.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -57,7 +56,6 @@ class WarehouseSink:
     def __init__(
         self,
         options: WarehouseOptions,
-        sql: Path,
         topic_id: Callable[[], str],
         visible: Callable[[Sequence[CommitTimes]], None],
         clock: Callable[[], datetime],
@@ -70,7 +68,7 @@ class WarehouseSink:
         self._visible = visible
         self._clock = clock
         self._letters = letters
-        self._rest = Rest(options, sql)
+        self._rest = Rest(options)
         self._keeper: FenceKeeper | None = None
         self.ledger: Callable[[Rest, WarehouseOptions], Ledger] = BigQueryLedger
         """How the fence and commits are reached; a test puts its faults between."""

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
@@ -71,7 +70,7 @@ def _load(file: IO[bytes], plan: StagingPlan) -> None:
     file.seek(0)
     digest = hashlib.sha256(file.read()).hexdigest()[:16]
     context = TaskContext.get()
-    rest = Rest(plan.options, Path())
+    rest = Rest(plan.options)
     try:
         name = f"{plan.name}_{context.partitionId() if context else 0}_{digest}"
         run_job(rest.client, name, lambda job_id: _start(rest.client, file, plan.table, job_id))

@@ -8,7 +8,6 @@ travel in the summary row, since an exception would lose its type between task a
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -66,7 +65,7 @@ def write_partitions(
 def _repeat_filter(plan: WritePlan, options: WarehouseOptions) -> RepeatFilter | None:
     if not plan.versions_there:
         return None
-    rest = Rest(options, Path())
+    rest = Rest(options)
     return RepeatFilter(lambda rows: versions_there(rest, plan.versions_there, rows, time_bounds(rows)))
 
 
