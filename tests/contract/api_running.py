@@ -19,10 +19,11 @@ from redis import Redis
 
 from engagement.monitoring.api import ApiParts, Told, create_app
 from engagement.monitoring.board import BatchRecord, StatusBoard
+from engagement.monitoring.client import redis_client
 from engagement.monitoring.health import Clocks, HealthMonitor
 from engagement.monitoring.measures import Measures
 from engagement.monitoring.probes import RedisProbe
-from engagement.monitoring.server import address, listen, redis_client, serve_until
+from engagement.monitoring.server import address, listen, serve_until
 from engagement.settings import RedisSettings
 from engagement.sinks.redis.keys import content_stats, recent_events
 from engagement.sinks.redis.meta import MetaWriter

@@ -20,7 +20,7 @@ from tests.contract.api_running import (
 )
 
 from engagement.monitoring.board import StatusBoard
-from engagement.monitoring.server import redis_client
+from engagement.monitoring.client import redis_client
 from engagement.monitoring.status import STATUS_KEY
 from engagement.settings import RedisSettings
 from engagement.sinks.redis.keys import content_stats

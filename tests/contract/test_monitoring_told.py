@@ -13,12 +13,12 @@ from engagement.backfill.command import audience_of
 from engagement.backfill.progress import Progress
 from engagement.errors import TransientError
 from engagement.monitoring.board import StatusBoard
+from engagement.monitoring.client import redis_client
 from engagement.monitoring.health import Clocks, ComponentHealth
 from engagement.monitoring.live import live_queries
 from engagement.monitoring.measures import Measures, read_measures
 from engagement.monitoring.metrics import MetricsInput, metric_families, to_prometheus
 from engagement.monitoring.probes import RedisProbe
-from engagement.monitoring.server import redis_client
 from engagement.reconcile.build import publish
 from engagement.settings import RedisSettings, Settings
 from engagement.sinks.external.gate import GateState

@@ -9,8 +9,8 @@ from functools import partial
 from engagement.backfill.build import KEEPERS, Request, build_backfills, recount_board, start_spark
 from engagement.backfill.progress import Audience, Outcome, table
 from engagement.errors import EngagementError
+from engagement.monitoring.client import redis_client
 from engagement.monitoring.measures import Measures
-from engagement.monitoring.server import redis_client
 from engagement.settings import Settings
 
 Say = Callable[[str], None]

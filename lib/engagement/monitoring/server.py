@@ -10,13 +10,11 @@ from time import monotonic, sleep
 
 import uvicorn
 from fastapi import FastAPI
-from redis import BlockingConnectionPool, Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from engagement.dead_letters.table import LetterTable
 from engagement.errors import EngagementError
 from engagement.monitoring.api import ApiParts, Told
+from engagement.monitoring.client import redis_client
 from engagement.monitoring.destination_probes import (
     ExternalProbe,
     LakeProbe,
@@ -30,7 +28,7 @@ from engagement.monitoring.measures import Measures
 from engagement.monitoring.probes import PostgresProbe, RedisProbe
 from engagement.monitoring.reader_probe import ReaderProbe
 from engagement.monitoring.source_probes import ConnectProbe, KafkaProbe
-from engagement.settings import BigQuerySettings, RedisSettings, Settings
+from engagement.settings import BigQuerySettings, Settings
 from engagement.sinks.redis.reader import EngagementReader
 
 LOG = logging.getLogger("engagement.monitoring")
@@ -40,28 +38,8 @@ CONNECTOR = Path("conf/debezium/engagement.json")
 NEWEST_SQL = Path("sql/postgres/newest_event.sql")
 PROCESS = "serve"
 """This process's name among those that measure."""
-REDIS_SECONDS = 1.0
 SHUTDOWN_SECONDS = 3
 LOOK_SECONDS = 0.5
-
-
-def redis_client(redis: RedisSettings) -> Redis:
-    """Return a client that gives up after a second and connects again by itself; opens nothing yet."""
-    url = redis.url.get_secret_value()
-    # A socket file knows no TCP options, and its connection refuses them.
-    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": redis.socket_keepalive}
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=redis.max_connections,
-        timeout=REDIS_SECONDS,
-        socket_timeout=REDIS_SECONDS,
-        socket_connect_timeout=REDIS_SECONDS,
-        # One more try at once: a kept connection may have died with the Redis before this one.
-        retry=Retry(NoBackoff(), 1),
-        decode_responses=True,
-        **keepalive,
-    )
-    return Redis(connection_pool=pool)
 
 
 def build_parts(settings: Settings, project: Path, embedded: Collection[str] = ()) -> ApiParts:

@@ -9,7 +9,6 @@ from functools import partial
 from uuid import uuid4
 
 import psycopg2
-import redis
 from psycopg2.extensions import connection as Connection
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -26,6 +25,7 @@ from engagement.backfill.build import (
 from engagement.demo.reference import expected_board
 from engagement.errors import ConfigError, TransientError, first_line
 from engagement.monitoring.catalogue import DRIFT_ROWS, RECONCILED
+from engagement.monitoring.client import redis_client
 from engagement.monitoring.measures import Measures
 from engagement.project import PROJECT
 from engagement.reconcile.board import BoardComparison, BoardDrift, Numbers
@@ -176,15 +176,14 @@ def publish(settings: Settings, drift: Mapping[str, Mapping[str, int]]) -> None:
 
     Of sinks that are not named, what was told before stays.
     """
-    url = settings.redis.url.get_secret_value()
-    if not url:
+    if not settings.redis.url.get_secret_value():
         return
     measures = Measures(PROCESS, by_sink=True)
     for sink, found in drift.items():
         for kind in (*Kind, UNCOUNTED):
             measures.set(DRIFT_ROWS, found.get(kind, 0), sink=sink, kind=str(kind))
         measures.set(RECONCILED, now().timestamp(), sink=sink)
-    with closing(redis.Redis.from_url(url)) as client:
+    with closing(redis_client(settings.redis)) as client:
         if not measures.flush(client, force=True):
             raise TransientError("Redis does not answer, so nobody is told what differs")
 

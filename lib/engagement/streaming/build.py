@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 from pyspark.sql import SparkSession
-from redis import Redis
 
 from engagement.delivery.agreement import OnLoss
 from engagement.delivery.checkpoint import Checkpoint
@@ -22,6 +21,7 @@ from engagement.embedded.spark import prepared_session
 from engagement.errors import ConfigError
 from engagement.logs import writes_json
 from engagement.monitoring.board import StatusBoard
+from engagement.monitoring.client import redis_client
 from engagement.monitoring.listener import ProgressListener, listen
 from engagement.monitoring.measures import Measures
 from engagement.project import PROJECT
@@ -54,7 +54,6 @@ SINKS = ("redis", "warehouse", "external", "lake")
 _APP_ID = "engagement"
 _RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, *[1.0] * 60)
 _RESTART_DELAYS_SECONDS = (0.5, 1.0, 2.0, 5.0)
-_STATUS_TIMEOUT_SECONDS = 2.0
 _PY4J_LOG = "py4j.clientserver"
 _TURN_SECONDS = 2.0
 """Longest wait of a slow sink for another one; they take turns of one to three seconds."""
@@ -102,15 +101,10 @@ def build_job(
     measures = Measures(PROCESS)
     context = _Shared(settings, spark, topic, positions, catalogue, measures, stop, Turns(_TURN_SECONDS), skip_lost)
     queries = [builders[name](context) for name in sinks]
-    status = Redis.from_url(
-        settings.redis.url.get_secret_value(),
-        socket_timeout=_STATUS_TIMEOUT_SECONDS,
-        socket_connect_timeout=_STATUS_TIMEOUT_SECONDS,
-    )
     listener = ProgressListener({each.query.name: each.board for each in queries})
     for session in {id(each.session): each.session for each in queries}.values():
         listen(session, listener)
-    writer = StatusWriter(status, measures)
+    writer = StatusWriter(redis_client(settings.redis), measures)
     job = StreamingJob(queries, positions, writer, settings.processing.content_refresh_seconds, stop)
     job.tidy = partial(forget_sockets, spark)
     listener.listening = job.measuring.is_set
