@@ -1,14 +1,13 @@
 """Settings to a runnable comparison, and what becomes of its findings."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
 
-import psycopg2
 from psycopg2.extensions import connection as Connection
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -23,7 +22,7 @@ from engagement.backfill.build import (
     recount_board,
 )
 from engagement.demo.reference import expected_board
-from engagement.errors import ConfigError, TransientError, first_line
+from engagement.errors import ConfigError, TransientError
 from engagement.monitoring.catalogue import DRIFT_ROWS, RECONCILED
 from engagement.monitoring.client import redis_client
 from engagement.monitoring.measures import Measures
@@ -49,6 +48,7 @@ from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.client import connect
 from engagement.sinks.spark_faults import spark_translated
 from engagement.sources.history import LogPosition, Span
+from engagement.sources.postgres import connected
 from engagement.streaming.options import redis_options, warehouse_options
 
 RANKING = "redis"
@@ -209,13 +209,8 @@ def refused_early(parts: Parts, first: int, end: int) -> set[tuple[str, int]]:
         return {(content_id, second) for content_id, second in cursor.fetchall()}
 
 
-@contextmanager
-def _database(settings: Settings) -> Iterator[Connection]:
-    try:
-        with closing(psycopg2.connect(settings.postgres.database_url.get_secret_value())) as database:
-            yield database
-    except psycopg2.Error as error:
-        raise TransientError(f"PostgreSQL does not answer: {first_line(error)}") from error
+def _database(settings: Settings) -> AbstractContextManager[Connection]:
+    return connected(settings.postgres.database_url.get_secret_value(), "reconcile")
 
 
 def _moment(seconds: int) -> datetime:

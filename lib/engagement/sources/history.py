@@ -14,14 +14,12 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg2
-from psycopg2.extensions import connection as Connection
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from engagement.errors import TransientError, first_line
 from engagement.schemas import TABLE_ROWS
 from engagement.sources.content import JdbcAddress, reading
+from engagement.sources.postgres import connected
 from engagement.sources.table_copy import COLUMNS, CopiedRows
 from engagement.transform.instant import to_micros
 
@@ -29,7 +27,7 @@ _FETCH_ROWS = 10_000
 """Rows a JDBC reader holds at once; by itself PostgreSQL's driver would hold them all."""
 _IDS = 500
 """Ids that one reader looks up."""
-_CONNECT_SECONDS = 5
+_NAME = "backfill"
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,7 @@ class EventsTable:
     @contextmanager
     def exclusively(self, what: str) -> Iterator[None]:
         """Hold a lock of that name among all users of this database; waits for it, and it goes with the connection."""
-        with self._connected() as database, database.cursor() as cursor:
+        with connected(self._url, _NAME) as database, database.cursor() as cursor:
             cursor.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (what,))
             yield
 
@@ -175,28 +173,9 @@ class EventsTable:
         return (self._sql / f"{statement}.sql").read_text(encoding="utf-8")
 
     def _run(self, text: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
-        with self._connected() as database, database.cursor() as cursor:
+        with connected(self._url, _NAME) as database, database.cursor() as cursor:
             cursor.execute(text, parameters)
             return cursor.fetchall()
-
-    @contextmanager
-    def _connected(self) -> Iterator[Connection]:
-        try:
-            database = psycopg2.connect(
-                self._url,
-                connect_timeout=_CONNECT_SECONDS,
-                application_name="engagement-backfill",
-                options="-c timezone=UTC",
-            )
-            try:
-                database.autocommit = True
-                yield database
-            finally:
-                database.close()
-        except psycopg2.Error as error:
-            raise TransientError(
-                f"PostgreSQL (DATABASE_URL) did not answer as it should: {first_line(error)}"
-            ) from error
 
 
 def _within(span: Span) -> str:
