@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 from datetime import UTC, datetime
+from functools import partial
 from getpass import getuser
 from pathlib import Path
 from socket import gethostname
@@ -24,6 +25,7 @@ from engagement.project import PROJECT
 from engagement.settings import Settings
 from engagement.sinks.external.options import SINK as EXTERNAL
 from engagement.streaming.external import external_options
+from engagement.streaming.options import content_query
 
 DEFAULT_LIMIT = 20
 
@@ -95,8 +97,8 @@ def destinations(settings: Settings) -> dict[str, Destination]:
     if kafka.bootstrap_servers:
         found[TRANSFORM] = ReplayTopic(kafka.topic, kafka.client_properties(), time.monotonic)
     if external.url and database_url:
-        query = (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()
-        found[EXTERNAL] = ReceiverReplays(external_options(external), lambda: read_contents(database_url, query))
+        contents = partial(read_contents, database_url, content_query())
+        found[EXTERNAL] = ReceiverReplays(external_options(external), contents)
     return found
 
 

@@ -19,13 +19,13 @@ from tests.builders import CONTENT_ID
 from tests.e2e.support.processes import JobProcess, await_that
 from tests.e2e.support.world import host_environment
 
-from engagement.backfill.build import now
 from engagement.backfill.sources import TableSource
 from engagement.command import main
 from engagement.project import PROJECT
 from engagement.settings import SettingsFiles
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.history import EventsTable, Span
+from engagement.streaming.options import content_query, now
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
@@ -64,8 +64,7 @@ def table(database_url: str) -> EventsTable:
 
 
 def source_of(spark: SparkSession, table: EventsTable, url: str, span: Span = SPAN) -> TableSource:
-    query = (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()
-    catalogue = ContentCatalogue(spark, JdbcAddress.from_database_url(url), query)
+    catalogue = ContentCatalogue(spark, JdbcAddress.from_database_url(url), content_query())
     return TableSource(spark, table, catalogue, span, CHUNK_ROWS, now, threading.Event(), lambda _: None)
 
 

@@ -18,7 +18,7 @@ from tests.builders import CONTENT_ID
 from tests.contract.receiving import Receiving
 from tests.spark.warehouse import drop_dataset, settings_of_a_place
 
-from engagement.backfill.build import events_of, now
+from engagement.backfill.build import events_of
 from engagement.backfill.sources import TableSource
 from engagement.embedded.bigquery import BigQuery
 from engagement.errors import TransientError
@@ -33,7 +33,7 @@ from engagement.sinks.lake.mending import LakeMender
 from engagement.sinks.lake.tables import events_table
 from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.history import EventsTable, LogPosition, Span
-from engagement.streaming.options import warehouse_options
+from engagement.streaming.options import content_query, now, warehouse_options
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
@@ -95,8 +95,7 @@ class Place:
 
 
 def contents_of(spark: SparkSession, database_url: str) -> ContentCatalogue:
-    query = (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()
-    return ContentCatalogue(spark, JdbcAddress.from_database_url(database_url), query)
+    return ContentCatalogue(spark, JdbcAddress.from_database_url(database_url), content_query())
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from tests.builders import CONTENT_ID
 from tests.spark.warehouse import drop_dataset, settings_of_a_place
 
-from engagement.backfill.build import catalogue_of, events_of, now
+from engagement.backfill.build import events_of
 from engagement.embedded.bigquery import BigQuery
 from engagement.reconcile.build import Parts, prepare
 from engagement.reconcile.compare import Slices, Sums
@@ -24,7 +24,7 @@ from engagement.settings import Settings
 from engagement.sinks.bigquery.rest import Parameter, Rest
 from engagement.sinks.lake.tables import EVENTS, events_table
 from engagement.sources.history import Span
-from engagement.streaming.options import warehouse_options
+from engagement.streaming.options import catalogue_of, now, warehouse_options
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
 
@@ -38,13 +37,12 @@ from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.client import connect
 from engagement.sinks.redis.ranges import RangeWriter
 from engagement.sinks.redis.rebuild import BoardRebuild
-from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.history import EventsTable, Span
 from engagement.sources.kafka import KafkaTopic, TopicPositions
 from engagement.streaming.build import refused_rows
 from engagement.streaming.changes import TopicHistory
 from engagement.streaming.external import external_options
-from engagement.streaming.options import kafka_topic, redis_options, warehouse_options
+from engagement.streaming.options import catalogue_of, kafka_topic, now, redis_options, warehouse_options
 
 SOURCES = ("postgres", "lake", "kafka")
 TABLES = ("warehouse", "lake")
@@ -151,12 +149,6 @@ def loader_of(
     return WarehouseLoader(warehouse_options(settings.bigquery), guard, now)
 
 
-def catalogue_of(settings: Settings, spark: SparkSession) -> ContentCatalogue:
-    """The contents in PostgreSQL."""
-    address = JdbcAddress.from_database_url(settings.postgres.database_url.get_secret_value())
-    return ContentCatalogue(spark, address, (PROJECT / "sql" / "postgres" / "read_content.sql").read_text())
-
-
 def recount_board(settings: Settings, spark: SparkSession) -> None:
     """Count the live ranking again from Kafka, beside the running one, and swap it in.
 
@@ -201,11 +193,6 @@ def _delivered(deliveries: LakeTable, topic_id: str) -> Fence:
     deliveries.prepare()
     fence, _ = DeltaLog(deliveries).fence(topic_id)
     return fence.next_offsets if fence else {}
-
-
-def now() -> datetime:
-    """The wall clock, aware."""
-    return datetime.now(UTC)
 
 
 def _taken_source(

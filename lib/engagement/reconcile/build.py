@@ -15,10 +15,8 @@ from pyspark.sql import functions as F
 from engagement.backfill.build import (
     KEEPERS,
     RECEIVER,
-    catalogue_of,
     events_of,
     loader_of,
-    now,
     recount_board,
 )
 from engagement.demo.reference import expected_board
@@ -49,7 +47,7 @@ from engagement.sinks.redis.client import connect
 from engagement.sinks.spark_faults import spark_translated
 from engagement.sources.history import LogPosition, Span
 from engagement.sources.postgres import connected
-from engagement.streaming.options import redis_options, warehouse_options
+from engagement.streaming.options import catalogue_of, now, redis_options, warehouse_options
 
 RANKING = "redis"
 SINKS = (*KEEPERS, RANKING)

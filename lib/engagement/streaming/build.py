@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 
 from pyspark.sql import SparkSession
@@ -24,7 +23,6 @@ from engagement.monitoring.board import StatusBoard
 from engagement.monitoring.client import redis_client
 from engagement.monitoring.listener import ProgressListener, listen
 from engagement.monitoring.measures import Measures
-from engagement.project import PROJECT
 from engagement.schemas import DeadLetterCode
 from engagement.session import forget_sockets
 from engagement.settings import Settings
@@ -38,13 +36,13 @@ from engagement.sinks.external.sink import ExternalSink
 from engagement.sinks.external.trip import Tally
 from engagement.sinks.lake.sink import LakeOptions, LakeSink
 from engagement.sinks.redis.sink import RedisSink
-from engagement.sources.content import ContentCatalogue, JdbcAddress
+from engagement.sources.content import ContentCatalogue
 from engagement.sources.kafka import BatchSize, KafkaTopic, TopicPositions
 from engagement.streaming.batches import SLOW_BATCH, flushes, postings
 from engagement.streaming.changes import TopicChanges, TopicElsewhere, TopicHistory
 from engagement.streaming.external import external_options, measure_breaker, measure_requests
 from engagement.streaming.job import PROCESS, RunningQuery, StatusWriter, StreamingJob
-from engagement.streaming.options import kafka_topic, redis_options, warehouse_options
+from engagement.streaming.options import catalogue_of, kafka_topic, now, redis_options, warehouse_options
 from engagement.streaming.report import QueryReport
 from engagement.workers import Workers
 
@@ -94,9 +92,7 @@ def build_job(
     spark = prepared_session("engagement-stream", spark_options, master, json_logs=json_logs)
     topic = kafka_topic(settings.kafka)
     positions = TopicPositions(topic)
-    query = (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()
-    address = JdbcAddress.from_database_url(settings.postgres.database_url.get_secret_value())
-    catalogue = ContentCatalogue(spark, address, query)
+    catalogue = catalogue_of(settings, spark)
     builders = {"redis": _redis_query, "warehouse": _warehouse_query, "external": _external_query, "lake": _lake_query}
     measures = Measures(PROCESS)
     context = _Shared(settings, spark, topic, positions, catalogue, measures, stop, Turns(_TURN_SECONDS), skip_lost)
@@ -113,7 +109,7 @@ def build_job(
 
 def refused_rows(settings: Settings) -> RefusedRows:
     """Where rows go that BigQuery refuses."""
-    return RefusedRows(settings.paths.lake_path, "warehouse", DeadLetterCode.E_WAREHOUSE_REJECT, _now)
+    return RefusedRows(settings.paths.lake_path, "warehouse", DeadLetterCode.E_WAREHOUSE_REJECT, now)
 
 
 @dataclass(frozen=True)
@@ -172,7 +168,7 @@ def _warehouse_query(shared: _Shared) -> RunningQuery:
 
     def make(report: QueryReport) -> Sink:
         options, letters = warehouse_options(settings), refused_rows(shared.settings)
-        return WarehouseSink(options, shared.positions.topic_id, report.visible, _now, letters)
+        return WarehouseSink(options, shared.positions.topic_id, report.visible, now, letters)
 
     return _slow_query(shared, "warehouse", make, *flushes(settings))
 
@@ -185,8 +181,8 @@ def _external_query(shared: _Shared) -> RunningQuery:
     sinks: list[ExternalSink] = []
 
     def make(report: QueryReport) -> Sink:
-        ledger = DeliveryLedger(shared.spark, settings.paths.lake_path, upkeep, _now)
-        waiting = Waiting(shared.stop.wait, shared.stop.is_set, _now)
+        ledger = DeliveryLedger(shared.spark, settings.paths.lake_path, upkeep, now)
+        waiting = Waiting(shared.stop.wait, shared.stop.is_set, now)
         options, topic_id = external_options(settings.external), shared.positions.topic_id
         elsewhere = TopicElsewhere(shared.topic, shared.positions)
         sinks.append(ExternalSink(options, ledger, topic_id, elsewhere, report, waiting))
@@ -204,7 +200,7 @@ def _lake_query(shared: _Shared) -> RunningQuery:
     def make(report: QueryReport) -> Sink:
         upkeep = UpkeepPlan(settings.lake.compact_files, settings.lake.retention_hours)
         lake = LakeOptions(settings.paths.lake_path, upkeep)
-        return LakeSink(shared.spark, lake, shared.positions.topic_id, report.visible, _now)
+        return LakeSink(shared.spark, lake, shared.positions.topic_id, report.visible, now)
 
     return _slow_query(shared, "lake", make, settings.lake.interval_seconds, BatchSize(SLOW_BATCH))
 
@@ -226,10 +222,6 @@ def _slow_query(
     )
     query = _query(shared, make(report), content, report, plan, Workers.GIVE_WAY)
     return RunningQuery(query, content, board, shared.spark, lambda: None)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _query(

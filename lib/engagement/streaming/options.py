@@ -1,8 +1,14 @@
-"""Settings as the sinks and the source take them; what they hold travels to Spark's tasks."""
+"""Settings as the sinks and the sources take them; what options hold travels to Spark's tasks."""
 
-from engagement.settings import BigQuerySettings, KafkaSettings, RedisSettings
+from datetime import UTC, datetime
+
+from pyspark.sql import SparkSession
+
+from engagement.project import PROJECT
+from engagement.settings import BigQuerySettings, KafkaSettings, RedisSettings, Settings
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.redis.client import RedisOptions
+from engagement.sources.content import ContentCatalogue, JdbcAddress
 from engagement.sources.kafka import KafkaTopic
 
 
@@ -15,6 +21,17 @@ def kafka_topic(settings: KafkaSettings) -> KafkaTopic:
         settings.spark_options(),
         settings.client_properties(),
     )
+
+
+def content_query() -> str:
+    """How the contents are asked for."""
+    return (PROJECT / "sql" / "postgres" / "read_content.sql").read_text()
+
+
+def catalogue_of(settings: Settings, spark: SparkSession) -> ContentCatalogue:
+    """The contents in PostgreSQL."""
+    address = JdbcAddress.from_database_url(settings.postgres.database_url.get_secret_value())
+    return ContentCatalogue(spark, address, content_query())
 
 
 def redis_options(settings: RedisSettings) -> RedisOptions:
@@ -42,3 +59,8 @@ def warehouse_options(settings: BigQuerySettings) -> WarehouseOptions:
         emulator=settings.emulator_host,
         emulator_grpc=settings.emulator_grpc,
     )
+
+
+def now() -> datetime:
+    """The wall clock, aware."""
+    return datetime.now(UTC)
