@@ -18,6 +18,7 @@ from pyarrow import csv
 
 from engagement.transform.changes import transform_rows
 from engagement.transform.content import Contents
+from engagement.transform.table import repeated
 
 _TIME = pa.timestamp("us", "UTC")
 _TYPES = {
@@ -54,7 +55,7 @@ class CopiedRows:
 
     def _as_read(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """In: COLUMNS. Out: TABLE_ROWS."""
-        read = pa.repeat(pa.scalar(self.read_us, pa.int64()), rows.num_rows).view(_TIME)
+        read = repeated(self.read_us, _TIME, rows.num_rows)
         return pa.RecordBatch.from_arrays([*rows.columns, read], [*COLUMNS, "read_ts"])
 
 

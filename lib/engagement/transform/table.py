@@ -127,7 +127,7 @@ def _text_bytes(rows: pa.RecordBatch) -> pa.Array:
 
 def _by_columns(rows: pa.RecordBatch) -> pa.RecordBatch:
     count = rows.num_rows
-    columns = {name: _repeated(value, kind, count) for name, (value, kind) in _CONSTANT.items()}
+    columns = {name: repeated(value, kind, count) for name, (value, kind) in _CONSTANT.items()}
     columns |= {
         "kafka_ts": rows.column("read_ts").cast(_TIME),
         "event_id": rows.column("id"),
@@ -137,5 +137,6 @@ def _by_columns(rows: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([columns[name] for name in IMAGES.names], IMAGES.names)
 
 
-def _repeated(value: object, kind: pa.DataType, count: int) -> pa.Array:
+def repeated(value: object, kind: pa.DataType, count: int) -> pa.Array:
+    """A column of one value, which may be None."""
     return pa.nulls(count, kind) if value is None else pa.repeat(pa.scalar(value, kind), count)

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engagement.sinks.bigquery.json_value import to_json_value
+from engagement.transform.table import repeated
 
 _TEXT, _LONG, _TIME = pa.string(), pa.int64(), pa.timestamp("us", "UTC")
 _NUMERIC = pa.decimal128(38, 9)
@@ -54,7 +55,7 @@ def to_rows(versions: pa.RecordBatch, processed_us: int) -> pa.RecordBatch:
 
 def _column(versions: pa.RecordBatch, field: pa.Field, processed_us: int) -> pa.Array:
     if field.name == "processed_timestamp":
-        return pa.array([processed_us], _LONG).take(pa.array([0] * len(versions), pa.int32())).view(_TIME)
+        return repeated(processed_us, _TIME, len(versions))
     column = versions.column(_NAMES.get(field.name, field.name))
     if field.name == "raw_payload":
         return pa.array([to_json_value(text) for text in column.to_pylist()], _TEXT)

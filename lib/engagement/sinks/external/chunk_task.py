@@ -19,6 +19,7 @@ from engagement.sinks.external.outcomes import to_batch
 from engagement.sinks.external.task import SendPlan, lane_plan, lane_world, write_outcomes
 from engagement.sinks.outcomes import OutcomeCounts, row_versions
 from engagement.transform.changes import Task
+from engagement.transform.table import repeated
 
 TABLE_PARTITION = 0
 """Where rows of PostgreSQL's table stand in place of Kafka's partition, with their id in place of an offset."""
@@ -91,7 +92,7 @@ def send_chunk(
 
 def _placed(changes: pa.RecordBatch) -> pa.RecordBatch:
     """Rows that stand at their event. In and out: CHANGES."""
-    partition = pa.array([TABLE_PARTITION], pa.int32()).take(pa.array([0] * changes.num_rows, pa.int32()))
+    partition = repeated(TABLE_PARTITION, pa.int32(), changes.num_rows)
     places = {"kafka_partition": partition, "kafka_offset": changes.column("event_id")}
     names = changes.schema.names
     return pa.RecordBatch.from_arrays([places.get(name, changes.column(name)) for name in names], names)

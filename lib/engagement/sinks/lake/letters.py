@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 from engagement.schemas import Kind
 from engagement.sinks.delta.letters import LETTER_FILE
 from engagement.transform.enrich import DECODE_STAGE
+from engagement.transform.table import repeated
 
 _NEW = "new"
 
@@ -29,4 +30,4 @@ def to_letters(changes: pa.RecordBatch, following: int, batch_id: str) -> pa.Rec
 def _column(rows: pa.RecordBatch, field: pa.Field, given: dict[str, object]) -> pa.Array:
     if field.name not in given:
         return rows.column(field.name).cast(field.type)
-    return pa.array([given[field.name]], field.type).take(pa.array([0] * len(rows), pa.int32()))
+    return repeated(given[field.name], field.type, len(rows))

@@ -11,6 +11,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from engagement.schemas import ENRICHED_EVENT
 from engagement.sinks.delta.files import EVENT_BOUNDS, bounds_property
 from engagement.sinks.delta.tables import FENCED, LakeTable
+from engagement.transform.table import repeated
 
 SINK = "lake"
 EVENT_DATE = "event_date"
@@ -38,9 +39,10 @@ def in_days(first: datetime, last: datetime) -> Column:
 
 def to_file_rows(changes: pa.RecordBatch, processed_us: int) -> pa.RecordBatch:
     """Row versions as the table's files hold them. In: CHANGES. Out: EVENT_FILE. Rows: 1 -> 1."""
-    processed = pa.array([processed_us], pa.int64()).take(pa.array([0] * len(changes), pa.int32()))
     columns = [
-        processed.view(field.type) if field.name == "processed_ts" else changes.column(field.name).cast(field.type)
+        repeated(processed_us, field.type, len(changes))
+        if field.name == "processed_ts"
+        else changes.column(field.name).cast(field.type)
         for field in EVENT_FILE
     ]
     return pa.RecordBatch.from_arrays(columns, schema=EVENT_FILE)
