@@ -140,7 +140,7 @@ def test_chunks_keep_messages_whole_and_in_order(pieces: int) -> None:
 
 def test_partitions_of_one_task_are_told_apart() -> None:
     parts = [to_batch([(1, [image(Event(1), Origin())])], partition) for partition in (3, 3, 5)]
-    found = [(number, sum(piece.num_rows for piece in pieces)) for number, pieces in by_partition(parts)]
+    found = [(n, sum(piece.num_rows for piece in pieces)) for n, pieces in by_partition([to_batch([]), *parts])]
     assert found == [(3, 2), (5, 1)]
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 
 def by_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, Iterator[pa.RecordBatch]]]:
-    """Give each run of rows of one Kafka partition, in the order in which they come."""
+    """Give each run of rows of one Kafka partition, in the order in which they come; batches may be empty."""
     pieces = ((piece.column("kafka_partition")[0].as_py(), piece) for batch in batches for piece in _pure(batch))
     for partition, group in groupby(pieces, key=lambda item: item[0]):
         yield int(partition), (piece for _, piece in group)

@@ -51,7 +51,7 @@ def write_partitions(
     problem: TransientSinkError | PermanentSinkError | None = None
     repeats = _repeat_filter(plan, options)
     try:
-        for partition, changes in by_partition(batch for batch in batches if batch.num_rows):
+        for partition, changes in by_partition(batches):
             counts = counted.setdefault(partition, PartitionCounts(partition))
             for batch in changes:
                 _write(batch, counts, stream, plan, repeats)

@@ -68,7 +68,7 @@ def send_partitions(
     counted: dict[int, OutcomeCounts] = {}
     held = HeldBack()
     with closing(Lanes(lane_plan(plan, options), lane_world(options))) as lanes:
-        for partition, changes in by_partition(batch for batch in batches if batch.num_rows):
+        for partition, changes in by_partition(batches):
             counts = counted.setdefault(partition, OutcomeCounts(partition))
             for batch in changes:
                 _send(batch, counts, lanes, held, plan, options)

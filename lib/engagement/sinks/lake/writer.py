@@ -70,7 +70,7 @@ def write_partitions(batches: Iterable[pa.RecordBatch], *, plan: WritePlan) -> I
     """Write what comes; nothing when nothing comes. Raises: OSError."""
     writer, letters = plan.writer(), plan.letter_writer()
     counted = dict[int, tuple[OutcomeCounts, LogSpan]]()
-    for partition, changes in by_partition(batch for batch in batches if batch.num_rows):
+    for partition, changes in by_partition(batches):
         counts, span = counted.setdefault(partition, (OutcomeCounts(partition), LogSpan()))
         following = plan.fence.get(partition, 0)
         for batch in changes:

@@ -64,7 +64,7 @@ def write_partitions(
 ) -> Iterator[pa.RecordBatch]:
     """Write every partition that comes, one summary row each; a range without rows gives none (`write_empty`)."""
     client = client_for(options)
-    for number, rows in by_partition(batch for batch in batches if batch.num_rows):
+    for number, rows in by_partition(batches):
         yield to_batch(PartitionWriter(client, options, plan, number).write(rows))
 
 
