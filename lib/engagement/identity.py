@@ -3,7 +3,7 @@
 Pure values only; nothing here knows Spark, Kafka clients or sinks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 Fence = Mapping[int, int]
@@ -29,6 +29,15 @@ class OffsetRange:
 
     def __str__(self) -> str:
         return f"{self.topic}-{self.partition} [{self.start}, {self.end})"
+
+
+def spans(ranges: Sequence[OffsetRange]) -> dict[int, tuple[int, int]]:
+    """Partition -> its range's first offset, and one past the last.
+
+    >>> spans([OffsetRange("events", 2, 5, 9)])
+    {2: (5, 9)}
+    """
+    return {part.partition: (part.start, part.end) for part in ranges}
 
 
 @dataclass(frozen=True)

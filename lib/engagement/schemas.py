@@ -40,6 +40,10 @@ class Kind(StrEnum):
     """A `d` whose row lives on under another key: Redis takes it back, every other sink skips it."""
 
 
+SNAPSHOT = "r"
+"""`op` of a row that a snapshot read. Such rows all name the place where it was taken, and no time of their own."""
+DELETION = "d"
+"""`op` of a row's deletion."""
 TRUNCATE = "t"
 """`op` of the dead letter that says that the table was emptied: no message follows for the rows that it held."""
 EVENT_TYPES = ("play", "pause", "finish", "click")

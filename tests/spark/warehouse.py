@@ -30,7 +30,6 @@ from engagement.sinks.bigquery.sink import WarehouseSink
 
 NOW = datetime(2026, 11, 23, 15, 0, 1, tzinfo=UTC)
 IDENTITY = BatchIdentity("app", "generation", 3)
-SQL = Path(__file__).resolve().parents[2] / "sql" / "bigquery"
 TOPIC = "engagement-events"
 Result = TypeVar("Result")
 

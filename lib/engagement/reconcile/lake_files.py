@@ -19,6 +19,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from engagement.reconcile.compare import Slices, Sums
+from engagement.schemas import DELETION
 from engagement.sinks.delta.files import Folder
 from engagement.transform.digest import digest_halves, micros_of
 
@@ -30,7 +31,6 @@ _MOST_READINGS = 4
 """How often the average row may be read; to skip a row of a file costs a quarter of what it costs to sum it up."""
 _BATCH_ROWS = 50_000
 _COLUMNS = ("event_id", "version", "op", "content_id", "user_id", "event_type", "event_ts", "duration_ms", "device")
-DELETION = "d"
 _SUMS = pa.schema([(name, pa.int64()) for name in ("bucket", "events", "high", "low", "extra")])
 
 

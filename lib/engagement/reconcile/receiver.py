@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from engagement.reconcile.delta_side import DeltaSide
-from engagement.reconcile.lake_files import DELETION
+from engagement.schemas import DELETION
 from engagement.sources.history import Span
 
 _END = datetime(9999, 12, 31, tzinfo=UTC)

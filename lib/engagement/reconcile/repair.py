@@ -23,7 +23,7 @@ from pyspark.sql import functions as F
 from engagement.errors import TransientError
 from engagement.reconcile.compare import Findings, Held, Kind
 from engagement.reconcile.run import LETTERS
-from engagement.schemas import CHANGES
+from engagement.schemas import CHANGES, DELETION
 from engagement.schemas import Kind as Outcome
 from engagement.sinks.base import Chunk, Loader
 from engagement.small_frames import small_frame
@@ -96,7 +96,7 @@ class Mender:
         known = {
             "kind": F.lit(str(Outcome.CHANGE)),
             "is_version": F.lit(True),
-            "op": F.lit("d"),
+            "op": F.lit(DELETION),
             "version": F.col("version"),
             "event_id": F.col("event_id"),
             "event_ts": F.col("event_ts"),

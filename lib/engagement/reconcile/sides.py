@@ -12,8 +12,8 @@ from pyspark.sql import functions as F
 
 from engagement.reconcile.compare import Digest, Held, Slices, Sums
 from engagement.reconcile.delta_side import DeltaSide, any_of, held_of, times_us
-from engagement.reconcile.lake_files import DELETION, Reading, plan_tasks, sums_of_files
-from engagement.schemas import Kind
+from engagement.reconcile.lake_files import Reading, plan_tasks, sums_of_files
+from engagement.schemas import DELETION, Kind
 from engagement.sinks.bigquery.rest import ListParameter, Parameter, Rest
 from engagement.sinks.delta.files import Folder
 from engagement.sinks.delta.log import DeltaLog

@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 
 from engagement.errors import ContractError
 from engagement.identity import OffsetRange
-from engagement.schemas import TRUNCATE, Kind
+from engagement.schemas import SNAPSHOT, TRUNCATE, Kind
 from engagement.sinks.base import PartitionSummary
 
 COMMIT_STEP_MS = 100
-SNAPSHOT = "r"
-"""Rows of a snapshot all name the place where it was taken, and no time of their own."""
+ANY_PLACE = -(2**63)
+"""Below every offset: a row of the table whose id is refused as negative has it as its place."""
 
 NONE: pa.Array = pa.array([], pa.int64())
 """No offsets."""

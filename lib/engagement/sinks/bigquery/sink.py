@@ -20,7 +20,7 @@ from uuid import uuid4
 from pyspark.sql import DataFrame
 
 from engagement.errors import TransientSinkError
-from engagement.identity import BatchIdentity, Fence, OffsetRange
+from engagement.identity import BatchIdentity, Fence, OffsetRange, spans
 from engagement.sinks.base import CommitTimes, PartitionSummary, check_topic
 from engagement.sinks.bigquery.client import WarehouseOptions
 from engagement.sinks.bigquery.faults import SINK
@@ -104,10 +104,10 @@ class WarehouseSink:
         if before.missing(ranges):
             raise TransientSinkError(SINK, "its fence lies before the rows on offer; what is between comes first")
         processed_us = to_micros(self._clock())
-        plan = WritePlan(_spans(ranges), before.next_offsets, processed_us)
+        plan = WritePlan(spans(ranges), before.next_offsets, processed_us)
         tasks = self._write(changes, plan)
-        spans = [(task.summary.partition, task.span) for task in tasks]
-        if may_repeat(spans, before.places):
+        log_spans = [(task.summary.partition, task.span) for task in tasks]
+        if may_repeat(log_spans, before.places):
             # The source went back, or a dead letter is sent again: anew, and asking. The first streams are never named.
             # In one task: an event without a content has no key, so both copies may be here, in two partitions.
             asking = replace(plan, versions_there=self._rest.text("versions_there"))
@@ -120,7 +120,7 @@ class WarehouseSink:
         after = before.after(ranges)
         # Without a step there is no row to add, and the claim would be one of nothing.
         if after != before.next_offsets:
-            before = keeper.move(before, after, _written(tasks, processed_us, identity), last_places(spans))
+            before = keeper.move(before, after, _written(tasks, processed_us, identity), last_places(log_spans))
         self._known = before
         summaries = _summaries(tasks, ranges)
         self._visible([summary.commit_times_ms for summary in summaries])
@@ -143,10 +143,6 @@ class WarehouseSink:
         if self._keeper is None:
             raise TransientSinkError(SINK, "is not open")
         return self._keeper
-
-
-def _spans(ranges: Sequence[OffsetRange]) -> dict[int, tuple[int, int]]:
-    return {part.partition: (part.start, part.end) for part in ranges}
 
 
 def _written(tasks: Sequence[TaskSummary], processed_us: int, identity: BatchIdentity) -> Written:

@@ -17,13 +17,12 @@ from engagement.sinks.external.lanes import Lanes
 from engagement.sinks.external.options import ExternalOptions
 from engagement.sinks.external.outcomes import to_batch
 from engagement.sinks.external.task import SendPlan, lane_plan, lane_world, write_outcomes
-from engagement.sinks.outcomes import OutcomeCounts, row_versions
+from engagement.sinks.outcomes import ANY_PLACE, OutcomeCounts, row_versions
 from engagement.transform.changes import Task
 from engagement.transform.table import repeated
 
 TABLE_PARTITION = 0
 """Where rows of PostgreSQL's table stand in place of Kafka's partition, with their id in place of an offset."""
-_ANY_PLACE = -(2**63)
 _LEAST_SLEEP_SECONDS = 0.01
 
 
@@ -77,8 +76,8 @@ def send_chunk(
     with closing(Lanes(lane_plan(plan.send, options), world)) as lanes:
         for batch in (batch for batch in batches if batch.num_rows):
             placed = _placed(batch)
-            counts.add(placed, _ANY_PLACE)
-            for event in to_events(row_versions(placed, _ANY_PLACE), options.installation):
+            counts.add(placed, ANY_PLACE)
+            for event in to_events(row_versions(placed, ANY_PLACE), options.installation):
                 if left or lanes.stopped or not rate.wait(deadline):
                     left.append(event.version)
                 else:

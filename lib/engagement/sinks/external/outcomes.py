@@ -8,13 +8,13 @@ from typing import Any
 import pyarrow as pa
 
 from engagement.identity import OffsetRange
-from engagement.schemas import DeadLetterCode
+from engagement.schemas import SNAPSHOT, DeadLetterCode
 from engagement.sinks.base import PartitionSummary
 from engagement.sinks.delta.files import FILE_FIELD
 from engagement.sinks.external.lane import Halt, Outcome, Status
 from engagement.sinks.external.lanes import LaneResult
 from engagement.sinks.external.trip import Tally
-from engagement.sinks.outcomes import COMMIT_STEP_MS, SNAPSHOT, OutcomeCounts
+from engagement.sinks.outcomes import COMMIT_STEP_MS, OutcomeCounts
 
 REJECTED_FIELD = pa.struct(
     [

@@ -24,7 +24,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from engagement.errors import TransientSinkError
-from engagement.identity import BatchIdentity, Fence, OffsetRange
+from engagement.identity import BatchIdentity, Fence, OffsetRange, spans
 from engagement.sinks.base import CommitTimes, PartitionSummary
 from engagement.sinks.external.gate import GateState
 from engagement.sinks.external.lane import Halt
@@ -175,7 +175,7 @@ class ExternalSink:
             topic=ranges[0].topic,
             topic_id=self._ledger.topic_id,
             batch_id=str(identity),
-            ranges={part.partition: (part.start, part.end) for part in ranges},
+            ranges=spans(ranges),
             fence=before.fence.next_offsets,
             done=before.done,
             budget_seconds=BUDGET_SECONDS,

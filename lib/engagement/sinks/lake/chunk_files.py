@@ -13,15 +13,13 @@ from engagement.sinks.delta.files import FILE_FIELD, FileWriter, Folder
 from engagement.sinks.delta.letters import LetterWriter
 from engagement.sinks.lake.letters import to_letters
 from engagement.sinks.lake.tables import EVENT_DATE, to_file_rows
-from engagement.sinks.outcomes import count_refused, is_version
+from engagement.sinks.outcomes import ANY_PLACE, count_refused, is_version
 from engagement.transform.changes import Task
 
 WRITTEN = pa.schema(
     [("rows", pa.int64()), ("refused", pa.int64()), ("files", pa.list_(FILE_FIELD)), ("letters", pa.list_(FILE_FIELD))]
 )
 """One row a task: row versions and dead letters among its rows, the files of both."""
-_ANY_PLACE = -(2**63)
-"""A row whose id is refused as negative has it as its place."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def _write(batches: Iterable[pa.RecordBatch], *, plan: ChunkPlan) -> Iterator[pa
         count = count_refused(batch)
         if count:
             refused += count
-            letters.add(to_letters(batch, _ANY_PLACE, plan.name))
+            letters.add(to_letters(batch, ANY_PLACE, plan.name))
     writer.finish()
     letters.finish()
     written = {"rows": rows, "refused": refused, "files": writer.files, "letters": letters.files}

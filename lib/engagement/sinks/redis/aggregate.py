@@ -8,14 +8,12 @@ they stand for: see replays.py. Outside a rebuild both are only reported, which 
 
 from collections.abc import Callable
 
-from engagement.schemas import TRUNCATE
+from engagement.schemas import DELETION, SNAPSHOT, TRUNCATE
 from engagement.sinks.redis.delta import BUCKET_US, MINUTE_US, Delta, Outcomes, Share
 from engagement.sinks.redis.replays import ReplayBook
 from engagement.sinks.redis.rows import Rows
 from engagement.sinks.redis.shard import Position, ShardState
 
-SNAPSHOT = "r"
-DELETE = "d"
 COMMIT_TIME_STEP_MS = 10
 
 _NO_ID = 0  # stands for a missing event id in Position.ids; real ids are above 0
@@ -151,7 +149,7 @@ class ShardAggregator:
             delta.refused[str(event_id)] = rows.event_us[i]
         if not rows.is_version[i] or event_id is None:
             return
-        if rows.ops[i] == DELETE:
+        if rows.ops[i] == DELETION:
             self._forget_refusal(delta, event_id)
         if rows.kinds[i] == "change":
             delta.fresh.append(i)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import redis
 
-from engagement.identity import OffsetRange
+from engagement.identity import OffsetRange, spans
 from engagement.sinks.redis.client import RedisOptions
 from engagement.sinks.redis.summary import SUMMARY_SCHEMA, TaskSummary, from_rows
 from engagement.sinks.redis.writer import WritePlan, make_task, write_empty
@@ -24,7 +24,7 @@ class RangeWriter:
 
         Raises: FenceBehindError, ShardLostError, TransientSinkError: what the first task says that was held up.
         """
-        planned = replace(plan, ranges={part.partition: (part.start, part.end) for part in ranges})
+        planned = replace(plan, ranges=spans(ranges))
         rows = changes.each_partition(make_task(planned, self.options), SUMMARY_SCHEMA).collect()
         tasks = from_rows(row.asDict() for row in rows)
         written = {task.summary.partition for task in tasks}
