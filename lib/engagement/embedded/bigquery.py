@@ -5,16 +5,13 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
-import requests
-
 from engagement.embedded.process import ProcessSpec
 from engagement.embedded.service import Service
-from engagement.embedded.site import LOOPBACK, Site, loopback_session, port_answers
+from engagement.embedded.site import LOOPBACK, Site, http_answers, loopback_session, port_answers
 from engagement.project import LIBRARY
 from engagement.settings.sections import EMULATOR_PROJECT
 from engagement.settings.services import EMULATOR, PROJECT
 
-USUAL_PORT = 9050
 USUAL_GRPC_PORT = 9060
 DATASET = "engagement"
 ANSWER_SECONDS = 10.0
@@ -25,16 +22,12 @@ class BigQuery(Service):
 
     name: ClassVar[str] = "bigquery"
     variable: ClassVar[str] = "BIGQUERY_EMULATOR_HOST"
+    usual_port: ClassVar[int] = 9050
     niceness: ClassVar[int] = 10
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._rest = loopback_session()
-
-    @property
-    def port(self) -> int:
-        """Its REST port on the loopback."""
-        return self.site.port(self.name, USUAL_PORT)
 
     @property
     def grpc_port(self) -> int:
@@ -61,7 +54,7 @@ class BigQuery(Service):
 
     def prepare(self) -> None:
         """Choose its two ports."""
-        self.site.choose_port(self.name, USUAL_PORT)
+        self.site.choose_port(self.name, self.usual_port)
         self.site.choose_port("bigquery_grpc", USUAL_GRPC_PORT)
         self._home.mkdir(parents=True, exist_ok=True)
 
@@ -91,12 +84,8 @@ class BigQuery(Service):
 
     def answers(self) -> bool:
         """Ask whether its database answers; the Write API listens last."""
-        if not port_answers(self.grpc_port):
-            return False
-        try:
-            return self._rest.get(f"http://{LOOPBACK}:{self.port}/readyz", timeout=ANSWER_SECONDS).ok
-        except requests.RequestException:
-            return False
+        readiness = f"http://{LOOPBACK}:{self.port}/readyz"
+        return port_answers(self.grpc_port) and http_answers(self._rest, readiness, ANSWER_SECONDS)
 
     @property
     def _project(self) -> str:

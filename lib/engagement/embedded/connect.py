@@ -13,11 +13,10 @@ from engagement.embedded import kafka, postgres
 from engagement.embedded.jars import debezium_plugin_dir
 from engagement.embedded.process import ProcessSpec
 from engagement.embedded.service import Service
-from engagement.embedded.site import LOOPBACK, Site, loopback_session, port_answers
+from engagement.embedded.site import LOOPBACK, Site, http_answers, loopback_session, port_answers
 from engagement.errors import StackError
 from engagement.project import PROJECT
 
-USUAL_PORT = 8083
 CONNECTOR = "engagement"
 CONNECTOR_FILE = PROJECT / "conf" / "debezium" / "engagement.json"
 REST_SECONDS = 30.0
@@ -58,6 +57,7 @@ class Connect(Service):
 
     name: ClassVar[str] = "connect"
     variable: ClassVar[str] = "KAFKA_CONNECT_URL"
+    usual_port: ClassVar[int] = 8083
     after: ClassVar[tuple[str, ...]] = ("postgres", "kafka")
     start_seconds: ClassVar[float] = 120.0
 
@@ -65,11 +65,6 @@ class Connect(Service):
         super().__init__(site)
         self._kafka = kafka.Kafka(site)
         self._rest = loopback_session()
-
-    @property
-    def port(self) -> int:
-        """Its port on the loopback."""
-        return self.site.port(self.name, USUAL_PORT)
 
     @property
     def url(self) -> str:
@@ -86,7 +81,7 @@ class Connect(Service):
 
     def prepare(self) -> None:
         """Write the worker's configuration."""
-        port = self.site.choose_port(self.name, USUAL_PORT)
+        port = self.site.choose_port(self.name, self.usual_port)
         self.folder.mkdir(parents=True, exist_ok=True)
         kafka.write_properties(
             self._config,
@@ -106,12 +101,7 @@ class Connect(Service):
 
     def answers(self) -> bool:
         """Ask the REST interface; it answers once the worker has joined its group."""
-        if not port_answers(self.port):
-            return False
-        try:
-            return self._rest.get(f"{self.url}/connectors", timeout=REST_SECONDS).ok
-        except requests.RequestException:
-            return False
+        return port_answers(self.port) and http_answers(self._rest, f"{self.url}/connectors", REST_SECONDS)
 
     def settle(self) -> None:
         """Register the connector, unless it is there as it should be, and wait until its task runs."""
@@ -153,7 +143,7 @@ class Connect(Service):
         reference = f"${{file:{self.site.secrets_file}:caller_database_password}}"
         user = unquote(url.username or "")
         return _placeholders(
-            url.hostname or LOOPBACK, url.port or postgres.USUAL_PORT, url.path.lstrip("/"), user, reference
+            url.hostname or LOOPBACK, url.port or postgres.Postgres.usual_port, url.path.lstrip("/"), user, reference
         )
 
     @property

@@ -21,7 +21,6 @@ from engagement.embedded.site import LOOPBACK, port_answers
 from engagement.errors import StackError
 from engagement.project import PROJECT
 
-USUAL_PORT = 9092
 USUAL_CONTROLLER_PORT = 9093
 TOPIC = "engagement-events"
 HEARTBEAT_TOPIC = "__debezium-heartbeat.engagement"
@@ -66,11 +65,7 @@ class Kafka(Service):
 
     name: ClassVar[str] = "kafka"
     variable: ClassVar[str] = "KAFKA_BOOTSTRAP_SERVERS"
-
-    @property
-    def port(self) -> int:
-        """Its port on the loopback."""
-        return self.site.port(self.name, USUAL_PORT)
+    usual_port: ClassVar[int] = 9092
 
     @property
     def topic(self) -> str:
@@ -84,13 +79,9 @@ class Kafka(Service):
             "KAFKA_TOPIC_ENGAGEMENT_EVENTS": self.topic,
         }
 
-    def address(self) -> str:
-        """Host and port."""
-        return f"{LOOPBACK}:{self.port}"
-
     def prepare(self) -> None:
         """Write its configuration, and format the storage once."""
-        port = self.site.choose_port(self.name, USUAL_PORT)
+        port = self.site.choose_port(self.name, self.usual_port)
         controller = self.site.choose_port("kafka_controller", USUAL_CONTROLLER_PORT)
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = {

@@ -23,7 +23,6 @@ from engagement.embedded.site import LOOPBACK, Site
 from engagement.errors import StackError
 from engagement.project import PROJECT
 
-USUAL_PORT = 5432
 DATABASE = "engagement"
 OWNER = "engagement"
 SUPERUSER = "postgres"
@@ -65,6 +64,7 @@ class Postgres(Service):
 
     name: ClassVar[str] = "postgres"
     variable: ClassVar[str] = "DATABASE_URL"
+    usual_port: ClassVar[int] = 5432
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -80,11 +80,6 @@ class Postgres(Service):
         mark = hashlib.sha256(str(self.site.home).encode()).hexdigest()[:12]
         return ROOT_FALLBACK / f"engagement-{mark}" / self.name
 
-    @property
-    def port(self) -> int:
-        """Its port on the loopback."""
-        return self.site.port(self.name, USUAL_PORT)
-
     def settings(self) -> dict[str, str]:
         """DATABASE_URL, as the owner of the tables."""
         password = self.site.secret("engagement_password")
@@ -96,7 +91,7 @@ class Postgres(Service):
 
     def prepare(self) -> None:
         """Make the data folder once; write the settings each time."""
-        port = self.site.choose_port(self.name, USUAL_PORT)
+        port = self.site.choose_port(self.name, self.usual_port)
         self.folder.mkdir(parents=True, exist_ok=True)
         for outside in self.purge_folders():
             outside.chmod(0o711)  # for its user to pass, whatever root's umask says

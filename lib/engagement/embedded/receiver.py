@@ -5,15 +5,12 @@ import os
 import sys
 from typing import ClassVar
 
-import requests
-
 from engagement.embedded.process import ProcessSpec
 from engagement.embedded.service import Service
-from engagement.embedded.site import LOOPBACK, Site, loopback_session
+from engagement.embedded.site import LOOPBACK, Site, http_answers, loopback_session
 from engagement.project import LIBRARY
 from engagement.settings.services import RECEIVER
 
-USUAL_PORT = 8090
 ANSWER_SECONDS = 5.0
 
 
@@ -22,16 +19,12 @@ class Receiver(Service):
 
     name: ClassVar[str] = "receiver"
     variable: ClassVar[str] = "EXTERNAL_SYSTEM_URL"
+    usual_port: ClassVar[int] = 8090
     niceness: ClassVar[int] = 10
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._rest = loopback_session()
-
-    @property
-    def port(self) -> int:
-        """Its port on the loopback."""
-        return self.site.port(self.name, USUAL_PORT)
 
     @property
     def given(self) -> dict[str, str]:
@@ -52,7 +45,7 @@ class Receiver(Service):
 
     def prepare(self) -> None:
         """Choose its port."""
-        self.site.choose_port(self.name, USUAL_PORT)
+        self.site.choose_port(self.name, self.usual_port)
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def spec(self) -> ProcessSpec:
@@ -71,10 +64,7 @@ class Receiver(Service):
 
     def answers(self) -> bool:
         """Ask for its health, which no planned fault touches."""
-        try:
-            return self._rest.get(f"{self.address()}/health", timeout=ANSWER_SECONDS).ok
-        except requests.RequestException:
-            return False
+        return http_answers(self._rest, f"{self.address()}/health", ANSWER_SECONDS)
 
     @property
     def _signing_secret(self) -> str:

@@ -15,7 +15,6 @@ from engagement.embedded.service import Service
 from engagement.embedded.site import LOOPBACK
 from engagement.errors import StackError
 
-USUAL_PORT = 6379
 OLDEST = (6, 2)
 VERSION_SECONDS = 10.0
 ANSWER_SECONDS = 2.0
@@ -39,23 +38,15 @@ class Redis(Service):
 
     name: ClassVar[str] = "redis"
     variable: ClassVar[str] = "REDIS_URL"
-
-    @property
-    def port(self) -> int:
-        """Its port on the loopback."""
-        return self.site.port(self.name, USUAL_PORT)
+    usual_port: ClassVar[int] = 6379
 
     def settings(self) -> dict[str, str]:
         """REDIS_URL."""
         return {"REDIS_URL": f"redis://:{self.site.secret('redis_password')}@{LOOPBACK}:{self.port}/0"}
 
-    def address(self) -> str:
-        """Host and port."""
-        return f"{LOOPBACK}:{self.port}"
-
     def prepare(self) -> None:
         """Write its configuration: in a file, since a command line can be read by everybody."""
-        port = self.site.choose_port(self.name, USUAL_PORT)
+        port = self.site.choose_port(self.name, self.usual_port)
         self.folder.mkdir(parents=True, exist_ok=True)
         password = self.site.secret("redis_password")
         folder = str(self.folder).replace("\\", "\\\\").replace('"', '\\"')

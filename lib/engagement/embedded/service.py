@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from engagement.embedded.process import POLL_SECONDS, ProcessSpec, Supervised, rss_mib
-from engagement.embedded.site import Site
+from engagement.embedded.site import LOOPBACK, Site
 from engagement.errors import StackError
 
 Progress = Callable[[str], None]
@@ -37,6 +37,7 @@ class Service(ABC):
 
     name: ClassVar[str]
     variable: ClassVar[str]
+    usual_port: ClassVar[int]
     after: ClassVar[tuple[str, ...]] = ()
     start_seconds: ClassVar[float] = 60.0
     niceness: ClassVar[int] = 0
@@ -51,10 +52,6 @@ class Service(ABC):
         """Name the settings through which clients reach it."""
 
     @abstractmethod
-    def address(self) -> str:
-        """Name it for people, without secrets."""
-
-    @abstractmethod
     def prepare(self) -> None:
         """Choose ports and write the files that it starts from."""
 
@@ -65,6 +62,10 @@ class Service(ABC):
     @abstractmethod
     def answers(self) -> bool:
         """Ask it, the way a client would, whether it works."""
+
+    def address(self) -> str:
+        """Name it for people, without secrets."""
+        return f"{LOOPBACK}:{self.port}"
 
     def settle(self) -> None:  # noqa: B027 - optional, so not abstract
         """Make what must exist in it before clients come; repeated on every `up`."""
@@ -92,6 +93,11 @@ class Service(ABC):
     def external_note(self) -> str:
         """Say why it is not ours to start."""
         return f"as {next(iter(self.given))} says"
+
+    @property
+    def port(self) -> int:
+        """Its port on the loopback."""
+        return self.site.port(self.name, self.usual_port)
 
     @property
     def folder(self) -> Path:

@@ -157,3 +157,11 @@ def port_answers(port: int, seconds: float = 1.0) -> bool:
     except OSError:
         return False
     return True
+
+
+def http_answers(session: requests.Session, url: str, seconds: float) -> bool:
+    """Whether what is asked for is there."""
+    try:
+        return session.get(url, timeout=seconds).ok
+    except requests.RequestException:
+        return False
