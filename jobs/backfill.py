@@ -9,6 +9,7 @@ from engagement.backfill.command import backfill
 from engagement.backfill.dry_run import dry_run
 from engagement.backfill.request import both, span_of
 from engagement.command import Command, Context, main, names_of
+from engagement.terminal import sayer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,15 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--restart", action="store_true", help="look at every chunk again, also after a run that did not end")
 
 
-def say(text: str) -> None:
-    """One line on the terminal."""
-    sys.stdout.write(f"backfill: {text}\n")
-    sys.stdout.flush()
-
-
 def run(context: Context) -> int:
     """Fill, and say what became of it."""
-    args, settings = context.args, context.settings
+    args, settings, say = context.args, context.settings, sayer("backfill")
     days = settings.backfill.start_date, settings.backfill.end_date
     start, end = (None if day is None else day.isoformat() for day in days)
     span, sinks = both(

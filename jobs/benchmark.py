@@ -12,6 +12,7 @@ from engagement.command import Command, Context, main, positive_float, positive_
 from engagement.embedded.stack import Stack
 from engagement.settings import declared_settings, resolve
 from engagement.streaming import SINKS
+from engagement.terminal import sayer
 
 BENCHMARKS = {
     "drain": (drain.run, "rows that piled up while the streaming job was down, from its start until the sink has them"),
@@ -54,12 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--report", type=writable_file, metavar="FILE", help="write what was measured as JSON")
 
 
-def say(text: str) -> None:
-    """One line on the terminal."""
-    sys.stdout.write(f"benchmark: {text}\n")
-    sys.stdout.flush()
-
-
 def without_services(environment: Mapping[str, str], home: Path) -> dict[str, str]:
     """The caller's variables without addresses: with those of `stack env` rows would go to the tables they name."""
     kept = {name: value for name, value in environment.items() if name.removesuffix("_FILE") not in ADDRESSES}
@@ -78,6 +73,7 @@ def usual_load() -> dict[str, str]:
 def run(context: Context) -> int:
     """Measure on a stack of its own beside the demo's, and remove it."""
     args, home = context.args, context.settings.paths.engagement_home / "benchmark"
+    say = sayer("benchmark")
     own = without_services(context.environment, home)
     every = Stack(home, own)
     stack = Stack(home, own, SERVICES) if args.name in NO_STREAM else every

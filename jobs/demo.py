@@ -12,7 +12,6 @@ from engagement.command import (
     Command,
     Context,
     hold_off_signals,
-    if_heard,
     main,
     positive_float,
     positive_int,
@@ -27,6 +26,7 @@ from engagement.embedded.stack import Stack
 from engagement.errors import ConfigError
 from engagement.settings import resolve
 from engagement.streaming import warehouse_options
+from engagement.terminal import if_heard, sayer
 
 DEFAULT_RATE = 100
 UPDATES_PCT, DELETES_PCT = 5, 2
@@ -40,15 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--report", type=writable_file, metavar="FILE", help="write what was measured as JSON; needs --duration")
 
 
-def say(text: str) -> None:
-    """One line on the terminal."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-
-
 def run(context: Context) -> int:
     """Bring everything up, watch it, take it down; 0 only if an unattended run ended with an exact board."""
-    began = time.monotonic()
+    began, say = time.monotonic(), sayer()
     if context.args.report and context.args.duration is None:
         raise ConfigError(["--report needs --duration: without an end there is nothing to report"])
     check_ranking_size(context.settings.redis.top_size)

@@ -4,10 +4,11 @@ import argparse
 import sys
 
 from engagement.command import Command, Context, main, percentage, positive_float, positive_int
-from engagement.generator import MODES, Generator, Progress, Request
+from engagement.generator import MODES, Generator, Request
 from engagement.generator.plan import HISTORICAL_DAYS_AT_MOST, HISTORICAL_ROWS_PER_DAY
 from engagement.generator.popularity import SHIFT_SECONDS
 from engagement.settings import GenerationSettings
+from engagement.terminal import sayer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,14 +56,9 @@ def run(context: Context) -> None:
         deletes_pct=args.deletes_pct,
         duration_seconds=args.duration,
     )
-    progress = Generator(context.settings, request, report=show).run(context.stop)
-    sys.stdout.write(f"generate: done: {progress}\n")
-
-
-def show(progress: Progress) -> None:
-    """Print one line of progress."""
-    sys.stdout.write(f"generate: {progress}\n")
-    sys.stdout.flush()
+    say = sayer("generate")
+    progress = Generator(context.settings, request, report=say).run(context.stop)
+    say(f"done: {progress}")
 
 
 COMMAND = Command(

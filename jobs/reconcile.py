@@ -8,6 +8,7 @@ from engagement.backfill.request import both, span_of
 from engagement.command import Command, Context, main, names_of, writable_file
 from engagement.reconcile.build import SINKS, sinks_of
 from engagement.reconcile.command import Wanted, reconcile
+from engagement.terminal import sayer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--repair", action="store_true", help="mend what differs: through the same code as a backfill")
 
 
-def say(text: str) -> None:
-    """One line on the terminal."""
-    sys.stdout.write(f"reconcile: {text}\n")
-    sys.stdout.flush()
-
-
 def run(context: Context) -> int:
     """Compare, and exit with 1 if something differs and was not mended."""
     args = context.args
@@ -40,7 +35,7 @@ def run(context: Context) -> int:
         lambda: sinks_of(context.settings, args.sinks),
     )
     wanted = Wanted(span, args.repair, sinks, args.report)
-    return 0 if reconcile(context.settings, wanted, context.spark_options, context.stop, say) else 1
+    return 0 if reconcile(context.settings, wanted, context.spark_options, context.stop, sayer("reconcile")) else 1
 
 
 COMMAND = Command(

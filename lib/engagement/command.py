@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -159,12 +159,6 @@ def writable_file(text: str) -> Path:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"{text!r} cannot be written")
     return path
-
-
-def if_heard(say: Callable[[str], None], text: str) -> None:
-    """Say it where the terminal may be gone: that must not keep services from being stopped."""
-    with suppress(OSError):
-        say(text)
 
 
 def report_config(name: str, error: ConfigError) -> None:

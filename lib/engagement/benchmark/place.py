@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from engagement.command import hold_off_signals, if_heard
+from engagement.command import hold_off_signals
 from engagement.embedded.stack import Stack
 from engagement.errors import StackError, TransientError
+from engagement.terminal import if_heard
 
 _HOLDER = "demo"
 """Who the stack says has it, whichever command that is."""
