@@ -10,6 +10,7 @@ import pytest
 from py4j.protocol import Py4JNetworkError
 from pyspark.sql import SparkSession
 
+from engagement.delivery.agreement import Agreement, OnLoss
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.microbatch import MicroBatchRunner
 from engagement.delivery.queries import QueryParts, QueryPlan, SinkQuery
@@ -18,7 +19,7 @@ from engagement.sinks.base import Sink
 from engagement.sources.kafka import KafkaTopic, TopicPositions
 from engagement.streaming.job import BEAT_SECONDS, RunningQuery, StreamingJob
 
-PLAN = QueryPlan(0, 1, "redis", (0.0,), "earliest")
+PLAN = QueryPlan(0, 1, "redis", (0.0,))
 
 
 class BrokenSink:
@@ -81,10 +82,10 @@ def query_of(
     folder: Path, sink: BrokenSink, states: States, runner: Runner, stop: threading.Event | None = None
 ) -> SinkQuery:
     topic = KafkaTopic("events", "localhost:1", "test")
-    parts = QueryParts(
-        cast("Sink", sink), Checkpoint(folder, "broken"), topic, cast("TopicPositions", Positions()),
-        cast("MicroBatchRunner", runner), states, lambda _: None,
-    )  # fmt: skip
+    theirs = cast("Sink", sink), Checkpoint(folder, "broken"), topic
+    runs = cast("MicroBatchRunner", runner)
+    agreement = Agreement(*theirs, cast("TopicPositions", Positions()), runs, "earliest", OnLoss.STAND_STILL)
+    parts = QueryParts(*theirs, agreement, runs, states, lambda _: None)
     return SinkQuery(cast("SparkSession", None), parts, PLAN, stop or threading.Event())
 
 

@@ -18,7 +18,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from engagement.delivery.agreement import Agreement, OnLoss
+from engagement.delivery.agreement import Agreement
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.microbatch import MicroBatchRunner
 from engagement.errors import (
@@ -31,7 +31,7 @@ from engagement.errors import (
 )
 from engagement.identity import Fence
 from engagement.sinks.base import Sink
-from engagement.sources.kafka import BatchSize, KafkaTopic, TopicPositions
+from engagement.sources.kafka import BatchSize, KafkaTopic
 from engagement.transform.changes import narrow_messages
 
 log = logging.getLogger(__name__)
@@ -56,9 +56,6 @@ class QueryPlan:
     """FAIR scheduler pool, from conf/fair-scheduler.xml."""
     restart_delays_seconds: tuple[float, ...]
     """Waits before the 1st, 2nd … restart in a row; the last one repeats."""
-    starting_offsets: str
-    """`earliest` or `latest`, for a sink that has neither fence nor checkpoint."""
-    on_loss: OnLoss = OnLoss.STAND_STILL
 
 
 class StateObserver(Protocol):
@@ -76,7 +73,7 @@ class QueryParts:
     sink: Sink
     checkpoint: Checkpoint
     topic: KafkaTopic
-    positions: TopicPositions
+    agreement: Agreement
     runner: MicroBatchRunner
     observer: StateObserver
     sleep: Callable[[float], None]
@@ -96,15 +93,6 @@ class SinkQuery:
         """Set once a first start has come to an end, whichever: nobody who let this query go first waits any longer."""
         self.standstill: EngagementError | None = None
         """Why this query alone stands still until somebody mends its sink; it looks once a minute."""
-        self._agreement = Agreement(
-            parts.sink,
-            parts.checkpoint,
-            parts.topic,
-            parts.positions,
-            parts.runner,
-            plan.starting_offsets,
-            plan.on_loss,
-        )
 
     @property
     def name(self) -> str:
@@ -187,7 +175,7 @@ class SinkQuery:
         self._parts.runner.begin()
         self._agreement.begin()
         self._parts.sink.open()
-        starting_offsets = self._agreement.reach(self._await_fence)
+        starting_offsets = self._parts.agreement.reach(self._await_fence)
         self._spark.sparkContext.setLocalProperty("spark.scheduler.pool", self._plan.pool)
         messages = self._parts.topic.stream(self._spark, starting_offsets, self._plan.batch_size)
         try:
@@ -228,7 +216,7 @@ class SinkQuery:
             if waited >= _LOOK_SECONDS:
                 waited = 0
                 try:
-                    self._agreement.check()
+                    self._parts.agreement.check()
                 except EngagementError:
                     self._finish(query)
                     raise

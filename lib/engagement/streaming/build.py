@@ -10,7 +10,7 @@ from functools import partial
 
 from pyspark.sql import SparkSession
 
-from engagement.delivery.agreement import OnLoss
+from engagement.delivery.agreement import Agreement, OnLoss
 from engagement.delivery.checkpoint import Checkpoint
 from engagement.delivery.content import ContentHandle
 from engagement.delivery.microbatch import MicroBatchRunner, Patience
@@ -155,10 +155,10 @@ def _redis_query(shared: _Shared) -> RunningQuery:
         batch_size=BatchSize(settings.processing.batch_size),
         pool="redis",
         restart_delays_seconds=_RESTART_DELAYS_SECONDS,
-        starting_offsets=settings.kafka.auto_offset_reset,
-        on_loss=OnLoss.SKIP,  # Kafka keeps far more than the window, and a board that is counted anew lacks it too
     )
-    query = _query(shared, sink, content, report, plan, Workers.FIRST)
+    changes = TopicChanges(shared.spark, shared.topic, content, report.content_refreshed, Workers.FIRST)
+    # Kafka keeps far more than the window, and a board that is counted anew lacks what is lost, too.
+    query = _query(shared, sink, changes, report, plan, OnLoss.SKIP)
     running = RunningQuery(query, content, board, shared.spark, lambda: sink.write_meta(content.newest.table))
     return replace(running, leads=True)
 
@@ -217,21 +217,22 @@ def _slow_query(
         batch_size=size,
         pool=name,
         restart_delays_seconds=_RESTART_DELAYS_SECONDS,
-        starting_offsets=shared.settings.kafka.auto_offset_reset,
-        on_loss=OnLoss.SKIP_ONCE if name in shared.skip_lost else OnLoss.STAND_STILL,
     )
-    query = _query(shared, make(report), content, report, plan, Workers.GIVE_WAY)
+    changes = TopicChanges(shared.spark, shared.topic, content, report.content_refreshed, Workers.GIVE_WAY)
+    on_loss = OnLoss.SKIP_ONCE if name in shared.skip_lost else OnLoss.STAND_STILL
+    query = _query(shared, make(report), changes, report, plan, on_loss)
     return RunningQuery(query, content, board, shared.spark, lambda: None)
 
 
 def _query(
-    shared: _Shared, sink: Sink, content: ContentHandle, report: QueryReport, plan: QueryPlan, workers: Workers
+    shared: _Shared, sink: Sink, changes: TopicChanges, report: QueryReport, plan: QueryPlan, on_loss: OnLoss
 ) -> SinkQuery:
-    checkpoint = Checkpoint(shared.settings.paths.checkpoint_path, sink.name)
+    settings, topic, positions = shared.settings, shared.topic, shared.positions
+    checkpoint = Checkpoint(settings.paths.checkpoint_path, sink.name)
     patience = Patience(_RETRY_DELAYS_SECONDS, shared.stop.wait, shared.is_stopping, time.monotonic)
-    changes = TopicChanges(shared.spark, shared.topic, content, report.content_refreshed, workers)
     runner = MicroBatchRunner(sink, checkpoint, changes, report, patience, _APP_ID)
-    if workers is Workers.GIVE_WAY:
+    if changes.workers is Workers.GIVE_WAY:
         runner.turn = shared.turns.taken
-    parts = QueryParts(sink, checkpoint, shared.topic, shared.positions, runner, report, time.sleep)
+    agreement = Agreement(sink, checkpoint, topic, positions, runner, settings.kafka.auto_offset_reset, on_loss)
+    parts = QueryParts(sink, checkpoint, topic, agreement, runner, report, time.sleep)
     return SinkQuery(shared.spark, parts, plan, shared.stop)

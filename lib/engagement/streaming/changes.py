@@ -33,7 +33,7 @@ class TopicChanges:
         self._topic = topic
         self._content = content
         self._refreshed = refreshed
-        self._workers = workers
+        self.workers = workers
 
     def messages(self, ranges: Sequence[OffsetRange]) -> DataFrame:
         """Messages of some ranges, as a batch; in a session of their own, as Spark gives each query one."""
@@ -43,8 +43,8 @@ class TopicChanges:
         """What the transform makes of messages with the contents that count now, in as many tasks as they are worth."""
         rows = sum(part.end - part.start for part in ranges)
         compile_for(messages.sparkSession, rows)
-        together = messages.coalesce(-(-rows // _TASK_MESSAGES[self._workers]) or 1)
-        return Changes(together, self._content.current.contents, workers=self._workers)
+        together = messages.coalesce(-(-rows // _TASK_MESSAGES[self.workers]) or 1)
+        return Changes(together, self._content.current.contents, workers=self.workers)
 
     def refresh_content(self) -> None:
         """Take the catalogue as PostgreSQL holds it now."""
