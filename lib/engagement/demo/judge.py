@@ -14,11 +14,12 @@ from redis.exceptions import RedisError
 
 from engagement.demo.lake import compare_lake
 from engagement.demo.patience import Patience
-from engagement.demo.reference import BoardComparison, compare, expected_board, redis_seconds, window_of
+from engagement.demo.reference import BoardComparison, compare, redis_seconds, window_of
 from engagement.demo.versions import VersionComparison
 from engagement.demo.warehouse import Warehouse
 from engagement.errors import EngagementError, TransientError, first_line
 from engagement.settings import Settings
+from engagement.sources.board import expected_board
 
 _REST_LIMIT_SECONDS = 90.0
 _WINDOW_SHARE = 0.25

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
-from psycopg2.extensions import connection as Connection
-from psycopg2.extras import RealDictCursor
 from redis import Redis
 
 _STEP_SECONDS = 10
@@ -49,13 +47,6 @@ def redis_seconds(client: Redis) -> float:
     """The Redis server's clock, which rules the window."""
     seconds, microseconds = client.time()
     return float(seconds) + float(microseconds) / 1e6
-
-
-def expected_board(database: Connection, sql: str, start: datetime, end: datetime) -> dict[str, dict[str, int]]:
-    """content_id -> units, events, play, pause, finish, click, duration_ms, by sql/reference/board.sql."""
-    with database, database.cursor(cursor_factory=RealDictCursor) as cursor:
-        cursor.execute(sql, {"window_start": start, "window_end": end})
-        return {row.pop("content_id"): {name: int(value) for name, value in row.items()} for row in cursor.fetchall()}
 
 
 def compare(expected: Mapping[str, Mapping[str, int]], client: Redis, top_key: str, end: datetime) -> BoardComparison:

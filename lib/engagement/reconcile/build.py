@@ -19,7 +19,6 @@ from engagement.backfill.build import (
     loader_of,
     recount_board,
 )
-from engagement.demo.reference import expected_board
 from engagement.errors import ConfigError, TransientError
 from engagement.monitoring.catalogue import DRIFT_ROWS, RECONCILED
 from engagement.monitoring.client import redis_client
@@ -45,6 +44,7 @@ from engagement.sinks.redis.audit import counted, window_of
 from engagement.sinks.redis.board import RedisBoard
 from engagement.sinks.redis.client import connect
 from engagement.sinks.spark_faults import spark_translated
+from engagement.sources.board import expected_board
 from engagement.sources.history import LogPosition, Span
 from engagement.sources.postgres import connected
 from engagement.streaming.options import catalogue_of, now, redis_options, warehouse_options
