@@ -1,6 +1,6 @@
-"""What a query's start makes agree: the sink's fence, what the topic holds, and where the checkpoint would go on.
+"""Reconciles three positions when a query starts: the sink's fence, the topic's bounds, the checkpoint.
 
-The fence is the truth, the other two are compared with it, two numbers per partition:
+The fence wins:
 
 * the checkpoint would go on beyond the fence: the sink was emptied, restored from a copy, or its topic was made again.
   The checkpoint is set aside; Spark then takes what is between in micro-batches of its usual size. So it is when the
@@ -39,13 +39,14 @@ class OnLoss(Enum):
 
     STAND_STILL = "stand still"
     SKIP_ONCE = "skip once"
-    """Those of the process's start, of which a person has said that the rows are there; not what is lost later."""
+    """Skip what is already lost when the process starts (`--skip-lost`: an operator vouches for those rows); stand
+    still for later losses."""
     SKIP = "skip"
 
 
 @dataclass
 class Agreement:
-    """Of one query; asks nothing before it is asked."""
+    """One query's check at start and once a minute; no I/O before `reach` or `check`."""
 
     sink: Sink
     checkpoint: Checkpoint

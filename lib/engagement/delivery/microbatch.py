@@ -7,8 +7,9 @@ Where a crash can fall, and why the replay repairs it:
   the sink takes what lies above each fence.
 * after `deliver`, before Spark's commit: every fence stands at the end of its range; the replay delivers nothing.
 
-A sink that went back lacks rows before the plan. They are read again and written first. Of more than a micro-batch is
-made for, the query is told: it starts again from the fence (agreement.py), and takes them in pieces.
+A sink that went back lacks rows before the plan; they are read again and written first. If they are more than
+MOST_GAP_ROWS, GapError restarts the query from the fence (agreement.py), and Spark reads them in batches of the usual
+size.
 
 None of this asks whether Spark's batch id was seen before: see identity.py for why it may lie.
 """

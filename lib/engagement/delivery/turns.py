@@ -2,7 +2,7 @@
 
 Triggers fall on multiples of their interval, so every 30 s lake, warehouse and external system are due in the same
 second, and their bursts would meet on the processors that the ranking needs too. A destination that is slow must hold
-up nobody else, though: whoever has waited its patience out goes along beside the one whose turn it is.
+up nobody else, though: a sink that has waited `patience_seconds` starts anyway, beside the one whose turn it is.
 """
 
 import threading

@@ -89,7 +89,10 @@ class Sink(Protocol):
 
     @property
     def backfill_mends(self) -> bool:
-        """Whether a backfill of all history gives it just what it lacks, not what it had before our record begins."""
+        """Whether a backfill of all history is a safe repair.
+
+        False for a sink that forgets old deliveries: it would send them again.
+        """
         ...
 
     def open(self) -> None:
@@ -122,8 +125,8 @@ class Chunk:
     name: str
     """The same for the same piece of the same run, also after a restart; letters, digits and _."""
     changes: ChangeRows
-    """Contract CHANGES, of which dead letters alone have a place in Kafka: the places in a table say how far its stream
-    has got. Nothing has run yet, and it may run more than once."""
+    """Contract CHANGES. Only dead letters carry a Kafka place; rows have NULL there, because a sink derives its
+    stream's fence from those columns. Nothing has run yet, and it may run more than once."""
     key: tuple[str, ...]
     """What tells whether a row is there: event_id (any version of it), or event_id and version."""
     ids: tuple[int, int] | None = None
