@@ -10,7 +10,7 @@ from deltalake import DeltaTable, QueryBuilder
 
 from engagement.backfill.build import RECEIVER, SOURCES, Request, events_of
 from engagement.errors import TransientSinkError, first_line
-from engagement.session import PROJECT
+from engagement.project import PROJECT
 from engagement.settings import Settings
 from engagement.sinks.delta.faults import translated
 from engagement.sinks.lake.tables import SINK, events_table

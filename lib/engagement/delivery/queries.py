@@ -173,7 +173,7 @@ class SinkQuery:
     def _start(self) -> StreamingQuery:
         self._parts.observer.state("starting")
         self._parts.runner.begin()
-        self._agreement.begin()
+        self._parts.agreement.begin()
         self._parts.sink.open()
         starting_offsets = self._parts.agreement.reach(self._await_fence)
         self._spark.sparkContext.setLocalProperty("spark.scheduler.pool", self._plan.pool)

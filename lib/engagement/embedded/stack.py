@@ -201,8 +201,7 @@ class Stack:
     def _locked(self, seconds: float) -> AbstractContextManager[object]:
         if not self.home.is_dir():
             self.home.mkdir(parents=True, exist_ok=True)
-            # Root's PostgreSQL runs as another user, who has to get to its own folder in here.
-            self.home.chmod(0o755)
+            self.home.chmod(0o755)  # root's PostgreSQL runs as another user, who has to get to its own folder in here
         return FileLock(self.home / "stack.lock", timeout=seconds).acquire()
 
     def _without_other_demo(self) -> AbstractContextManager[object]:
