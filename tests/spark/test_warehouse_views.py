@@ -13,13 +13,15 @@ from pyspark.sql import SparkSession
 from tests.builders import BAD_LENGTH_ID, CONTENT_ID, CONTENT_ROWS, NEWSLETTER_ID, Message, envelope, message, row
 from tests.reference.scoring import enrich, half_up
 from tests.spark import frames
-from tests.spark.warehouse import IDENTITY, NOW, SQL, Warehouse, part, start
+from tests.spark.warehouse import IDENTITY, NOW, Warehouse, part, start
 
 from engagement.embedded.bigquery import BigQuery
+from engagement.project import PROJECT
 from engagement.sinks.bigquery.reader import WarehouseReader
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(120)]
 
+REPORTS = PROJECT / "sql" / "bigquery" / "reports"
 LENGTHS = {CONTENT_ID: 60, NEWSLETTER_ID: None, BAD_LENGTH_ID: 0, None: None}
 USERS = [f"9b2d7c10-8f4a-4e0b-a1c3-d5e6f7a8b9c{n}" for n in range(3)]
 TYPES = ("play", "pause", "finish", "click")
@@ -181,7 +183,7 @@ def test_a_content_that_was_renamed_is_called_as_it_is_now(spark: SparkSession, 
     warehouse.close()
 
 
-@pytest.mark.parametrize("report", sorted((SQL / "reports").glob("*.sql")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("report", sorted(REPORTS.glob("*.sql")), ids=lambda path: path.stem)
 def test_every_report_runs(warehouse: Warehouse, report: Path) -> None:
     reported(warehouse, report)
 
@@ -213,7 +215,7 @@ def test_the_delay_of_arrival_is_that_of_new_events_of_the_stream(spark: SparkSe
         f"(4, 'c', 0, null, 'x', 'play', {ago('90 day')}, {now})",
         f"(5, 'c', 5, 5, 'x', 'play', {ago('9 day')}, {ago('8 day')})",
     )
-    (day,) = reported(warehouse, SQL / "reports" / "arrival_delay.sql")
+    (day,) = reported(warehouse, REPORTS / "arrival_delay.sql")
     assert (day["events"], day["median_seconds"], day["p99_seconds"]) == (2, 10, 10)
     warehouse.close()
 
@@ -229,7 +231,7 @@ def test_completion_is_that_of_contents_over_seven_days(spark: SparkSession, big
         *(f"({n}, 'c', 1, {n}, {whose}, '{kind}', {ago(when)}, {ago('0 day')})"
           for n, (whose, kind, when) in enumerate(of_each)),
     )  # fmt: skip
-    (found,) = reported(warehouse, SQL / "reports" / "completion_by_content.sql")
+    (found,) = reported(warehouse, REPORTS / "completion_by_content.sql")
     assert (found["content_id"], found["plays"], found["finishes"]) == (CONTENT_ID, 2, 1)
     assert found["finished_pct"] == 50.0
     warehouse.close()
