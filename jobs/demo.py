@@ -19,8 +19,9 @@ from engagement.command import (
 )
 from engagement.demo.children import Child, child_environment, free_metrics_port
 from engagement.demo.display import LineDisplay, LiveDisplay
+from engagement.demo.plan import DemoPlan
 from engagement.demo.probe import check_ranking_size
-from engagement.demo.run import Demo, DemoPlan, Display
+from engagement.demo.run import Demo, Display
 from engagement.demo.warehouse import Warehouse
 from engagement.embedded.stack import Stack
 from engagement.errors import ConfigError

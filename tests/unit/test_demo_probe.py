@@ -148,6 +148,23 @@ def test_probes_on_their_way_when_redis_goes_away_at_the_end_are_missed() -> Non
     assert ended == pytest.approx(3.0, abs=1.05)
 
 
+@pytest.mark.parametrize("shows", [True, False])
+def test_what_was_on_its_way_counts_after_a_phase_and_not_after_the_warm_up(shows: bool) -> None:
+    for begin, samples in ((FreshnessProbe.forget, 1), (FreshnessProbe.take, 2)):
+        clock, ranking, database = Clock(), Ranking(), Database()
+        stores: tuple[Any, Any] = database, ranking
+        probe = FreshnessProbe(lambda stores=stores: stores[0], stores[1], "top", 0.2, clock)  # type: ignore[misc]
+        turn = probe._commit_next(stores[0], CONTENTS, 0)
+        clock.now = 10.0
+        begin(probe)
+        probe._commit_next(stores[0], CONTENTS, turn)
+        clock.now = 11.0 if shows else 71.0
+        ranking.ranked |= set(database.rows) if shows else set()
+        probe._look()
+        assert sorted(probe.samples()) == ([1.0, 11.0] if shows else [60.0, 60.0])[:samples]
+        assert probe.missed == (0 if shows else samples)
+
+
 def test_the_last_probes_are_waited_for_until_a_minute_is_over_or_somebody_says_stop() -> None:
     clock = Clock()
     probe = FreshnessProbe(lambda: None, Ranking(), "top", 0.2, clock)  # type: ignore[arg-type, return-value]

@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisAwayError
 from engagement.demo.redis_view import RedisView, delivered_per_second
 from engagement.demo.report import Report
 from engagement.monitoring.board import StatusBoard
-from engagement.monitoring.status import QueryStatus, RowTotals
+from engagement.monitoring.status import QueryState, QueryStatus, RowTotals
 
 STARTED = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -37,7 +37,7 @@ class StatusRedis:
 def test_a_redis_that_is_away_shows_nothing_and_ends_nothing() -> None:
     client: Any = AwayRedis()
     view = RedisView(client, "top")
-    assert (view.top(), view.status(), view.status("external")) == (None, None, None)
+    assert (view.top(), view.status(), view.status("external"), view.all_run()) == (None, None, None, False)
 
 
 def test_each_query_says_its_own_and_one_that_has_not_begun_says_nothing() -> None:
@@ -45,6 +45,18 @@ def test_each_query_says_its_own_and_one_that_has_not_begun_says_nothing() -> No
     view = RedisView(client, "top")
     assert [status.sink for status in (view.status(), view.status("external")) if status] == ["redis", "external"]
     assert view.status("lake") is None
+
+
+def test_all_run_once_the_last_query_does() -> None:
+    boards = [StatusBoard("redis"), StatusBoard("lake")]
+    seen = []
+    for state, count in ((QueryState.STARTING, 0), (QueryState.RUNNING, 1), (QueryState.RUNNING, 2)):
+        for board in boards[:count]:
+            board.set_state(state)
+        client: Any = StatusRedis(*boards)
+        seen.append(RedisView(client, "top").all_run())
+    nobody: Any = StatusRedis()
+    assert (seen, RedisView(nobody, "top").all_run()) == ([False, False, True], False)
 
 
 def status(delivered: int, started: datetime = STARTED) -> QueryStatus:

@@ -149,9 +149,7 @@ class OutageBenchmark:
     def _phase(self, probe: FreshnessProbe, seconds: float, name: str) -> list[float]:
         self._bench.say(f"{name}: {seconds:.0f} s")
         self._bench.stop.wait(seconds)
-        samples = probe.samples()
-        probe.forget()
-        return samples
+        return probe.take()
 
     def _await_sent(self, ends: Mapping[int, int], topic_id: str) -> tuple[float, float]:
         """Seconds until the first outcome, and until the last."""

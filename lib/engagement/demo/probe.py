@@ -4,6 +4,7 @@ Nothing here asks the job anything. Each probe is a `finish` event for a content
 no other reason.
 """
 
+import math
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -97,6 +98,8 @@ class FreshnessProbe:
         self._lock = threading.Lock()
         self._seconds: list[float] = []
         self._pending: dict[str, float] = {}
+        self._since = -math.inf
+        """Probes that were committed before count for nothing."""
         self._ended = threading.Event()
         self.missed = 0
         """Probes that did not show within a minute, fell into an outage, or found no content that was not ranked."""
@@ -120,7 +123,7 @@ class FreshnessProbe:
                         self._look()
                         (leave if stop.is_set() else stop).wait(_POLL_SECONDS)
             except (psycopg2.Error, RedisError):
-                self.missed += len(self._pending) + (not stop.is_set())
+                self.missed += sum(map(self._counts, self._pending.values())) + (not stop.is_set())
                 self._pending.clear()
                 stop.wait(1.0)
         self._ended.set()
@@ -166,21 +169,31 @@ class FreshnessProbe:
         scores = self._client.zmscore(self._top_key, contents)
         now = self._clock()
         for content_id, score in zip(contents, scores, strict=True):
-            waited = now - self._pending[content_id]
-            if score is not None:
-                with self._lock:
-                    self._seconds.append(waited)
-            elif waited <= _LOST_AFTER_SECONDS:
+            committed = self._pending[content_id]
+            if score is None and now - committed <= _LOST_AFTER_SECONDS:
                 continue
-            else:
-                self.missed += 1
             del self._pending[content_id]
+            with self._lock:
+                if score is not None and self._counts(committed):
+                    self._seconds.append(now - committed)
+                self.missed += score is None and self._counts(committed)
+
+    def _counts(self, committed: float) -> bool:
+        return committed >= self._since
 
     def forget(self) -> None:
-        """Drop what was measured so far: the warm-up."""
+        """Drop what was measured so far, and what is on its way: the warm-up."""
         with self._lock:
+            self._since, self.missed = self._clock(), 0
             self._seconds.clear()
-        self.missed = 0
+
+    def take(self) -> list[float]:
+        """The samples so far, and begin anew; those on their way belong to what comes next, for it makes them wait."""
+        taken = self.samples()
+        with self._lock:
+            self.missed = 0
+            self._seconds.clear()
+        return taken
 
     def seen(self) -> bool:
         """Whether any probe has been visible yet."""

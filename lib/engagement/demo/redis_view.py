@@ -4,7 +4,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from engagement.errors import TransientSinkError
-from engagement.monitoring.status import QueryStatus, read_book
+from engagement.monitoring.status import QueryState, QueryStatus, read_book
 from engagement.sinks.redis.reader import EngagementReader
 
 _RANKING = "redis"
@@ -31,6 +31,14 @@ class RedisView:
             return read_book(self._client).queries.get(sink)
         except RedisError:
             return None
+
+    def all_run(self) -> bool:
+        """Whether every query that says something runs; False while Redis is away."""
+        try:
+            queries = read_book(self._client).queries.values()
+        except RedisError:
+            return False
+        return bool(queries) and all(query.state is QueryState.RUNNING for query in queries)
 
 
 def delivered_per_second(before: QueryStatus | None, after: QueryStatus | None, seconds: float) -> float | None:

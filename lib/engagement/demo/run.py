@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,11 +19,12 @@ from engagement.demo.external import Committed, ExternalReport, await_sent, meas
 from engagement.demo.judge import Judge
 from engagement.demo.lake import count_dead_letters
 from engagement.demo.patience import Patience
+from engagement.demo.plan import DemoPlan
 from engagement.demo.probe import FreshnessProbe, probe_interval
 from engagement.demo.redis_view import RedisView, delivered_per_second
 from engagement.demo.report import LakeReport, Report, WarehouseReport, package_versions, tree_rss_mib
 from engagement.demo.versions import VersionComparison
-from engagement.demo.warehouse import Warehouse, WarehouseProbe
+from engagement.demo.warehouse import WarehouseProbe
 from engagement.embedded.stack import Stack
 from engagement.errors import EngagementError, StackError
 from engagement.monitoring.status import QueryStatus
@@ -31,24 +32,10 @@ from engagement.settings import Settings
 
 _HEAL_SECONDS = 2.0
 _SHOW_SECONDS = 1.0
-_WARM_UP_SHARE = 0.25
-_WARM_UP_MOST_SECONDS = 60.0
+_BEGIN_SECONDS = 60.0
 _READY_LIMIT_SECONDS = 180.0
 _WAREHOUSE_INTERVAL_SECONDS = 2.0
 _ANSWER_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class DemoPlan:
-    """What the person asked for; `duration_seconds` None = until told to stop."""
-
-    rate: int
-    duration_seconds: float | None
-    setup_seconds: float
-    sql_folder: Path
-    warehouse: Warehouse
-    began: float
-    """Monotonic seconds at which the command's Python started."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +116,12 @@ class Demo:
 
     def _run_to_the_end(self, stop: threading.Event) -> Report | None:
         ready = self._wait_until_ready(stop)
-        self._watch(stop, self._warm_up_seconds())
+        self._warm_up(stop)
         self._probe.forget()
         self._warehouse_probe.forget()
         rows_before = self._newest_event(stop)
         since, began, before = datetime.now(UTC), time.monotonic(), self._view.status()
-        self._watch(stop, None if self._plan.duration_seconds is None else self._plan.duration_seconds)
+        self._watch(stop, self._plan.duration_seconds)
         if stop.is_set() or ready is None:
             return None
         seconds, until = time.monotonic() - began, datetime.now(UTC)
@@ -190,15 +177,15 @@ class Demo:
         self._probe.await_first(stop, _READY_LIMIT_SECONDS, logs)
         return None if stop.is_set() else time.monotonic() - self._started
 
-    def _warm_up_seconds(self) -> float:
-        """The JVM compiles for about a minute, and first micro-batches are several times slower."""
-        if self._plan.duration_seconds is None:
-            return 0.0
-        return min(_WARM_UP_MOST_SECONDS, self._plan.duration_seconds * _WARM_UP_SHARE)
+    def _warm_up(self, stop: threading.Event) -> None:
+        """Until every query has begun, each with much to do, and then for as long as the plan has it."""
+        if self._plan.duration_seconds is not None:
+            self._watch(stop, _BEGIN_SECONDS, until=self._view.all_run)
+            self._watch(stop, self._plan.warm_up_seconds)
 
-    def _watch(self, stop: threading.Event, seconds: float | None) -> None:
+    def _watch(self, stop: threading.Event, seconds: float | None, until: Callable[[], bool] = lambda: False) -> None:
         began = time.monotonic()
-        while not stop.is_set() and (seconds is None or time.monotonic() - began < seconds):
+        while not (stop.is_set() or until()) and (seconds is None or time.monotonic() - began < seconds):
             self._display.show(self._moment())
             stop.wait(_SHOW_SECONDS)
 
