@@ -34,7 +34,8 @@ class World:
         self.taken: dict[int, int] = {}
         self.gate = threading.Lock()
         self.topic = "first"
-        self.answers = True
+        self.answers = self.takes = True
+        self.skips = 0
 
     def fence(self) -> dict[int, int]:
         if not self.answers:
@@ -50,6 +51,9 @@ class World:
         return self.topic
 
     def skip(self, lost: Sequence[OffsetRange]) -> None:
+        if not self.takes:
+            raise TransientError("away")
+        self.skips += bool(lost)
         for part in lost:
             assert part.start == self.held.get(part.partition, part.start)
             self.held[part.partition] = part.end
@@ -119,10 +123,9 @@ def test_where_a_sink_was_to_begin_is_known_however_long_it_refuses_to_be_opened
 ) -> None:
     """A role without a right, on the first day: no checkpoint comes to be, and no fence."""
     world = World({}, {0: (2, 9)})
-    agreement(world, tmp_path, begin).begin()
+    agreement(world, tmp_path, begin)
     world.ends = {0: (6, 20)}
     again = agreement(world, tmp_path, begin)  # another process, much later
-    again.begin()
     if lost:
         with pytest.raises(DataLossError, match=re.escape(f"events-0 {lost}")):
             again.reach(world.fence)
@@ -131,14 +134,46 @@ def test_where_a_sink_was_to_begin_is_known_however_long_it_refuses_to_be_opened
     assert world.held == goes_on
 
 
-def test_a_part_that_aged_out_before_a_late_beginning_leaves_the_other_partitions_where_they_were_to_begin(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("ends", "held"),
+    [
+        ({0: (12, 20), 1: (3, 8)}, {0: 12, 1: 5}),
+        ({0: (12, 20), 1: (6, 8)}, {0: 12, 1: 6}),
+        ({0: (12, 20), 1: (3, 8), 2: (0, 4)}, {0: 12, 1: 5, 2: 0}),
+    ],
+    ids=["one part aged out", "all did", "a partition came meanwhile"],
+)
+def test_a_late_beginning_and_what_aged_out_before_it_are_passed_over_at_once(
+    tmp_path: Path, ends: dict[int, tuple[int, int]], held: dict[int, int]
 ) -> None:
+    """Or a start that broke off between the two would leave a fence, and the rest be taken from its beginning."""
     world = World({}, {0: (0, 9), 1: (0, 5)})
-    agreement(world, tmp_path, "latest").begin()
-    world.ends = {0: (12, 20), 1: (3, 8)}
+    agreement(world, tmp_path, "latest")
+    world.ends = ends
     agreement(world, tmp_path, "latest", OnLoss.SKIP_ONCE).reach(world.fence)
-    assert world.held == {0: 12, 1: 5}
+    assert (world.held, world.skips) == (held, 1)
+
+
+def test_who_vouched_for_what_is_lost_is_not_asked_again_because_the_sink_was_away(tmp_path: Path) -> None:
+    checkpoint_at(tmp_path, 4)
+    world = World({0: 4}, {0: (7, 9)})
+    agreed = agreement(world, tmp_path, on_loss=OnLoss.SKIP_ONCE)
+    world.takes = False
+    with pytest.raises(TransientError, match="away"):
+        agreed.reach(world.fence)
+    world.takes = True
+    agreed.reach(world.fence)
+    assert world.held == {0: 7}
+
+
+@pytest.mark.parametrize("begin", ["earliest", "latest"])
+def test_a_topic_that_was_made_again_while_its_sink_refused_is_taken_whole(tmp_path: Path, begin: str) -> None:
+    world = World({}, {0: (5, 9)})
+    agreement(world, tmp_path, begin)
+    world.topic, world.ends = "second", {0: (0, 4)}
+    agreed = agreement(world, tmp_path, begin)
+    world.ends = {0: (0, 7)}
+    assert json.loads(agreed.reach(world.fence)) == {"events": {"0": 0}}
 
 
 def test_a_sink_that_is_made_anew_long_afterwards_takes_all_there_is(tmp_path: Path) -> None:
@@ -299,11 +334,14 @@ def test_a_topic_that_lost_its_newest_messages_and_grew_again_before_the_next_st
 def test_a_plan_that_goes_back_says_nothing_of_another_topic_or_of_a_sink_that_takes_it_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, topic: str, fence: dict[int, int]
 ) -> None:
-    went_back(tmp_path)
-    world = World(fence, {0: (0, 30)})
+    checkpoint_at(tmp_path, 9)
+    world = World({0: 9}, {0: (0, 9)})
     agreed = agreement(world, tmp_path)
-    world.topic = topic
-    agreed.begin()
+    agreed.reach(world.fence)
+    went_back(tmp_path)
+    world.held, world.ends, world.topic = fence, {0: (0, 30)}, topic
+    for _ in range(2):  # the first start breaks off: the sink is still being filled
+        agreed.begin()
     assert json.loads(agreed.reach(world.fence)) == {"events": {"0": fence.get(0, 0)}}
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 

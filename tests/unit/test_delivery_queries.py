@@ -154,7 +154,7 @@ def test_a_sink_that_is_refused_is_asked_again_and_does_not_end_the_job(tmp_path
     query = query_of(tmp_path, sink, states, Runner(), NoWait())
     query.run()
     assert sink.opened == 3
-    assert Checkpoint(tmp_path, "broken").begun_at("events") == {0: 0}
+    assert Checkpoint(tmp_path, "broken").begun_at("events", "a topic") == {0: 0}
     assert states.seen == ["starting", "failed", "starting", "failed", "starting", "failed"]
 
 

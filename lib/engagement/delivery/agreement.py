@@ -46,7 +46,7 @@ class OnLoss(Enum):
 
 @dataclass
 class Agreement:
-    """One query's check at start and once a minute; no I/O before `reach` or `check`."""
+    """One query's check at start and once a minute; no I/O before `begin`."""
 
     sink: Sink
     checkpoint: Checkpoint
@@ -60,8 +60,8 @@ class Agreement:
     """As the query's start found it, before its sink did."""
     _ended_at: dict[int, int] = field(default_factory=dict, init=False)
     """Lowest end of each partition that was seen to end before the fence."""
-    _is_same_topic: bool = field(default=True, init=False)
-    """Whether the start before, if there was one, found the same topic."""
+    _agreed_on: str = field(default="", init=False)
+    """Id of the topic of the newest start that came to its end here."""
     _was_silent: bool = field(default=False, init=False)
     """Whether the sink gave the last look no answer."""
 
@@ -71,12 +71,14 @@ class Agreement:
         The sink asks for the topic too: one that is made again between is then seen by `check`.
         Raises: TransientError, PermanentError.
         """
-        former, self._topic_id = self._topic_id, self.positions.topic_id()
-        self._is_same_topic = former in ("", self._topic_id)
-        side = int(self.starting_offsets == _LATEST)
-        self.checkpoint.note_beginning(
-            self.topic.topic, lambda: {number: bound[side] for number, bound in self.positions.bounds().items()}
-        )
+        self._topic_id = self.positions.topic_id()
+        noted = self.checkpoint.noted_beginning()
+        if self.checkpoint.was_used() or self._topic_id in noted:
+            return
+        # A topic that was made again meanwhile is taken whole.
+        side = int(self.starting_offsets == _LATEST and not noted)
+        begins = {number: bound[side] for number, bound in self.positions.bounds().items()}
+        self.checkpoint.note_beginning(self._topic_id, begins)
 
     def reach(self, await_fence: Callable[[], Fence]) -> str:
         """Where a new checkpoint would begin. Raises: DataLossError, TransientError."""
@@ -84,18 +86,20 @@ class Agreement:
         fence = await_fence()
         bounds = self.positions.bounds()  # after the fence, which only moves where the topic has got to
         self._check_end(fence, bounds)
-        begun = self.checkpoint.begun_at(self.topic.topic)
-        begins_late = self.starting_offsets == _LATEST and not fence and not self.checkpoint.was_used()
-        if lost := lost_ranges(self.topic.topic, fence or begun, bounds):
-            self._skip(lost)
+        begun = self.checkpoint.begun_at(self.topic.topic, self._topic_id)
+        skipped = {part.partition: part for part in lost_ranges(self.topic.topic, fence or begun, bounds)}
+        if skipped:
+            self._tell_skipped(list(skipped.values()))
+        if self.starting_offsets == _LATEST and not fence and not self.checkpoint.was_used():
+            for number, (begin, end) in bounds.items():
+                # A partition that is newer than the note begins where it does: all in it came later.
+                until = max(begin, min(end, begun.get(number, begin if begun else end)))
+                skipped.setdefault(number, OffsetRange(self.topic.topic, number, begin, until))
+        if skipped:  # at once: a start that broke off between two of them would take the rest for a fence
+            self.runner.skip([skipped[number] for number in sorted(skipped)])
             fence = await_fence()
         if self.on_loss is OnLoss.SKIP_ONCE:
             self.on_loss = OnLoss.STAND_STILL
-        if begins_late:
-            ends = {number: min(end, begun.get(number, end)) for number, (_, end) in bounds.items()}
-            firsts = {number: first for number, (first, _) in bounds.items() if number not in fence}
-            self.runner.skip([OffsetRange(self.topic.topic, at, firsts[at], ends[at]) for at in firsts])
-            fence = await_fence()
         self.runner.taken = fence
         damage = self.checkpoint.damage(self.topic.topic, bounds, fence)
         if damage is not None:
@@ -105,6 +109,7 @@ class Agreement:
                 damage,
                 self.checkpoint.set_aside(),
             )
+        self._agreed_on = self._topic_id
         first = {number: begin for number, (begin, _) in bounds.items()}
         return to_starting_offsets(self.topic.topic, {**first, **fence})
 
@@ -145,7 +150,7 @@ class Agreement:
 
     def _check_end(self, fence: Fence, bounds: Bounds) -> None:
         topic, name = self.topic.topic, self.sink.name
-        for tail in self.checkpoint.lost_tails(topic) if self._is_same_topic else ():
+        for tail in self.checkpoint.lost_tails(topic) if self._agreed_on in ("", self._topic_id) else ():
             self._ended_at[tail.partition] = min(tail.start, self._ended_at.get(tail.partition, tail.start))
         if ends := beyond_end(fence, bounds):
             lowest = {number: min(end, self._ended_at.get(number, end)) for number, end in ends.items()}
@@ -169,12 +174,11 @@ class Agreement:
                 name,
             )
 
-    def _skip(self, lost: Sequence[OffsetRange]) -> None:
+    def _tell_skipped(self, lost: Sequence[OffsetRange]) -> None:
         ranges, name = ", ".join(map(str, lost)), self.sink.name
         if self.on_loss is OnLoss.STAND_STILL:
             raise DataLossError(f"Kafka no longer holds {ranges}, which {name} has yet to take. {_remedy(self.sink)}")
         log.warning("query %s: going on behind %s, which Kafka no longer holds", name, ranges)
-        self.runner.skip(lost)
 
 
 def _remedy(sink: Sink) -> str:

@@ -5,7 +5,6 @@ checkpoint that cannot be true is moved aside and the query starts anew from the
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -115,40 +114,41 @@ class Checkpoint:
         names = (entry.name for entry in (self.path / log).glob("*"))
         return sorted(int(name) for name in names if name.isdigit())
 
-    def note_beginning(self, topic: str, read: Callable[[], Fence]) -> None:
-        """Note where a query that never ran is to begin, unless that is known.
+    def note_beginning(self, topic_id: str, offsets: Fence) -> None:
+        """Note where a query that never ran is to begin, in which topic.
 
         Spark notes it with the first micro-batch, and a sink can refuse to be opened until much has aged out of Kafka.
         Raises: PermanentError when the folder cannot be written.
         """
-        if self.was_used() or topic in self._noted():
-            return
-        text, draft = json.dumps({topic: dict(read())}), self._beginning.with_suffix(".draft")
+        text, draft = json.dumps({topic_id: dict(offsets)}), self._beginning.with_suffix(".draft")
         try:
             draft.write_text(text)
             draft.rename(self._beginning)
         except OSError as error:
             raise PermanentError(f"CHECKPOINT_PATH cannot be written: {error}") from error
 
-    def begun_at(self, topic: str) -> Fence:
+    def noted_beginning(self) -> TopicOffsets:
+        """What was noted, by the topic's id; nothing of a query that has run."""
+        if self.was_used():
+            return {}
+        try:
+            return parse_topic_offsets(self._beginning.read_text())
+        except (OSError, UnicodeDecodeError, ContractError):
+            return {}
+
+    def begun_at(self, topic: str, topic_id: str) -> Fence:
         """Where a query began, or was to begin, of which no micro-batch is noted as done; nothing of any other."""
         if self._logged_batches("commits"):
             return {}
         try:
             return self._start_of(0).get(topic, {})
         except ContractError:
-            return {} if self._aside(1).exists() else self._noted().get(topic, {})
+            return self.noted_beginning().get(topic_id, {})
 
     def forget_beginning(self) -> None:
         """Once a micro-batch is noted as done: the note would outlive this folder, should somebody delete that."""
         if self._beginning.exists() and self._logged_batches("commits"):
             self._beginning.unlink(missing_ok=True)
-
-    def _noted(self) -> TopicOffsets:
-        try:
-            return parse_topic_offsets(self._beginning.read_text())
-        except (OSError, UnicodeDecodeError, ContractError):
-            return {}
 
     def lost_tails(self, topic: str) -> list[OffsetRange]:
         """What Kafka had lost when the newest micro-batch was planned: Spark plans to a topic's end, also backwards."""
