@@ -71,7 +71,8 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "Truncated", f"sum by (sink) (increase({m.TRUNCATIONS.sample}[1h])) > 0", "critical",
-        "engagement_events was truncated, and {{ $labels.sink }} still has its rows; reconcile --repair",
+        "engagement_events was truncated, and {{ $labels.sink }} has its rows; reconcile --repair mends all but "
+        "a ranking",
     ),
     *(_late(sink) for sink in PROMISE_SECONDS),
     Alert(

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import requests
@@ -26,6 +27,8 @@ HEARTBEAT_TOPIC = "__debezium-heartbeat.engagement"
 
 Place = tuple[str, int]
 """Topic and partition."""
+Answers = Mapping[TopicPartition, "Future[Any]"]
+"""Where partitions end, once the brokers have answered."""
 
 
 class KafkaProbe:
@@ -57,8 +60,10 @@ class KafkaProbe:
                 for name in (self._topic, HEARTBEAT_TOPIC)
                 if name in metadata.topics
             }
-            ends, own = self._ends(leaders), leaders.get(self._topic, [])
-            committed = self._ends({self._topic: own}, IsolationLevel.READ_COMMITTED)
+            own = leaders.get(self._topic, [])
+            # Asked at the same time: one answer after the other could take longer than a probe may.
+            asked = self._ask(leaders), self._ask({self._topic: own}, IsolationLevel.READ_COMMITTED)
+            ends, committed = map(_offsets, asked)
             held_up = self._open.seconds({place: (offset, ends[place]) for place, offset in committed.items()})
             kafka = judge_topic(own, len(metadata.brokers), held_up)
             if HEARTBEAT_TOPIC not in leaders:
@@ -72,12 +77,12 @@ class KafkaProbe:
         """Drop the client; librdkafka closes its connections with it."""
         self._client = None
 
-    def _ends(
+    def _ask(
         self,
         leaders: Mapping[str, Sequence[int]],
         isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
-    ) -> dict[Place, int]:
-        """Where the partitions end that have a leader."""
+    ) -> Answers:
+        """Ask where the partitions end that have a leader."""
         assert self._client is not None  # noqa: S101 - for the type checker
         spec: Any = kafka_admin  # its own package does not list OffsetSpec as public
         asked = {
@@ -88,10 +93,11 @@ class KafkaProbe:
         }
         if not asked:
             return {}
-        answers = self._client.list_offsets(asked, isolation_level=isolation, request_timeout=ANSWER_SECONDS)
-        return {
-            (place.topic, place.partition): answer.result(ANSWER_SECONDS).offset for place, answer in answers.items()
-        }
+        return self._client.list_offsets(asked, isolation_level=isolation, request_timeout=ANSWER_SECONDS)
+
+
+def _offsets(answers: Answers) -> dict[Place, int]:
+    return {(place.topic, place.partition): answer.result(ANSWER_SECONDS).offset for place, answer in answers.items()}
 
 
 class Pulse:

@@ -48,8 +48,8 @@ class QueryReport:
             self.alarm(batch.refused.reason)
         if truncations:
             self.alarm(
-                "engagement_events was truncated; what was in it is still here: "
-                "`./spark-submit.sh reconcile --repair` takes it out"
+                "engagement_events was truncated; its rows are still here: `./spark-submit.sh reconcile --repair` "
+                "takes them out of the tables, and the ranking's leave with the window"
             )
 
     def waiting(self, reason: str) -> None:
