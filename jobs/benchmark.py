@@ -36,7 +36,7 @@ ADDRESSES = frozenset({
     *("EXTERNAL_SYSTEM_URL", "EXTERNAL_SYSTEM_TOKEN", "EXTERNAL_SYSTEM_SIGNING_SECRET"),
 })  # fmt: skip
 """What `stack env` names, and what says of a project that it is a real one."""
-EXTENT = ("REDIS_TOP_CONTENT_SIZE", "REDIS_AGGREGATION_WINDOW_MINUTES")
+EXTENT = ("REDIS_TOP_CONTENT_SIZE", "REDIS_AGGREGATION_WINDOW_MINUTES", "REDIS_AGGREGATION_TTL_SECONDS")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

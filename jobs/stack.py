@@ -32,6 +32,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str], files: Settin
     options = _parser().parse_args(arguments)
     try:
         resolved = resolve(environment, files or SettingsFiles(project_folder()))
+        for warning in resolved.warnings:
+            _say(f"warning: {warning}")
         return _run(Stack.of(resolved.settings, resolved.origins), options)
     except ConfigError as error:
         report_config("stack", error)

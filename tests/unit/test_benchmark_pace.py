@@ -42,5 +42,13 @@ def test_a_limit_that_somebody_has_set_for_the_generator_does_not_end_a_benchmar
     assert load_settings(environment, SettingsFiles(tmp_path)).generation == GenerationSettings()
 
 
+def test_a_ranking_of_another_extent_leaves_probes_their_place(tmp_path: Path) -> None:
+    extent = {"REDIS_AGGREGATION_WINDOW_MINUTES": "5", "REDIS_AGGREGATION_TTL_SECONDS": "400"}
+    theirs = {**extent, "REDIS_TOP_CONTENT_SIZE": "10"}
+    files = SettingsFiles(tmp_path)
+    assert load_settings(theirs, files).redis != load_settings({}, files).redis
+    assert load_settings({**theirs, **usual_load()}, files).redis == load_settings({}, files).redis
+
+
 def test_its_example() -> None:
     assert doctest.testmod(pace).failed == 0

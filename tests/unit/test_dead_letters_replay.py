@@ -190,7 +190,9 @@ def test_letters_of_the_warehouse_hold_up_no_others_and_say_what_brings_their_ro
     table, destination = store(tmp_path, [refused, Stored(GOOD, 2)]), MemoryDestination()
     tally = replayer(table, destination).run(NEW, dry_run=dry_run)
     assert (tally.selected, tally.sent, tally.by_warehouse, tally.is_complete) == (2, 1, 1, False)
-    assert "1 were refused by the warehouse and stay (`backfill --sinks warehouse` brings" in str(tally)
+    assert "1 were refused by the warehouse and stay (`backfill --sinks warehouse` brings a new row, `reconcile" in str(
+        tally
+    )
     assert statuses(table) == {1: "new", 2: "new" if dry_run else "replayed"}
 
 

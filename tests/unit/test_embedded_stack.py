@@ -95,7 +95,9 @@ def test_the_command_says_what_is_wrong_and_what_is_the_callers(
 ) -> None:
     (tmp_path / ".env").write_text("REDIS_URL=redis://cache:6379/0\n")
     assert stack_command.main(["status"], {}, SettingsFiles(tmp_path)) == 1
-    assert "as REDIS_URL says" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "as REDIS_URL says" in said.out
+    assert "warning: REDIS_URL is redis:// to another machine" in said.err
     assert stack_command.main(["status"], {"ENGAGEMENT_CONFIG": "prod"}, SettingsFiles(tmp_path)) == 2
     assert "there is no file" in capsys.readouterr().err
 

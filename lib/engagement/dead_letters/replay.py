@@ -111,7 +111,7 @@ class Tally:
             why = "of a table's rows: `backfill` reads them again"
             parts.append(f"{self.elsewhere:,} are of another topic and stay ({why})")
         if self.by_warehouse:
-            why = "`backfill --sinks warehouse` brings the rows once they are mended"
+            why = "`backfill --sinks warehouse` brings a new row, `reconcile --repair` a newer version of one"
             parts.append(f"{self.by_warehouse:,} were refused by the warehouse and stay ({why})")
         if self.refused:
             codes = ", ".join(f"{code} {count:,}" for code, count in self.refused.most_common())

@@ -124,8 +124,8 @@ class Demo:
         self._watch(stop, self._plan.duration_seconds)
         if stop.is_set() or ready is None:
             return None
-        seconds, until = time.monotonic() - began, datetime.now(UTC)
         rows, after = self._newest_event(stop) - rows_before, self._view.status()
+        seconds, until = time.monotonic() - began, datetime.now(UTC)
         rss = self._memory()
         # What is inserted from here on could not be on the board yet when it is compared.
         self._load_ended.set()

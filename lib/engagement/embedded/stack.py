@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -130,8 +130,9 @@ class Stack:
             self.env_file.unlink(missing_ok=True)
             if purge:
                 self._purge()
-        if purge and not any(self.home.iterdir()):
-            self.home.rmdir()
+        if purge:
+            with suppress(OSError):  # something else is in it, perhaps the lock of who comes next
+                self.home.rmdir()
 
     @contextmanager
     def kept_by_demo(self) -> Iterator[None]:
@@ -156,8 +157,7 @@ class Stack:
         settings: dict[str, str] = {}
         for service in self._services:
             settings |= service.given or service.settings()
-        settings["LAKE_PATH"] = str(self.home / "lake")
-        settings["CHECKPOINT_PATH"] = str(self.home / "checkpoints")
+        settings |= {"LAKE_PATH": str(self.home / "lake"), "CHECKPOINT_PATH": str(self.home / "checkpoints")}
         return {name: self._given.get(name) or value for name, value in settings.items()}
 
     def env_lines(self) -> str:

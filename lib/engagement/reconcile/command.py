@@ -105,18 +105,21 @@ class _Run:
             self._wanted.report.write_text(json.dumps(document, indent=2) + "\n")
         clean = not (lost or drift or any(each.rows or each.uncounted for each in found))
         mends = self._wanted.repair and not clean
-        counts = counts_of(compared, found, drift, lost)
-        publish(self._settings, told_of(self._wanted, counts, mends=mends))
+        publish(self._settings, told_of(self._wanted, counts_of(compared, found, drift, lost), mends=mends))
         if not mends:
             return clean
-        with or_else(lambda: publish(self._settings, told_of(self._wanted, counts, mends=False))):
+        left: Sequence[Findings] = found
+        with or_else(lambda: self._tell(counts_of(compared, left, drift, lost))):
             left = self._repair(position, found)
-            drift = self._repair_board() if drift else []
-        compared += [each.sink for each in found]
-        publish(self._settings, told_of(self._wanted, counts_of(compared, left, drift, ()), mends=False))
+            drift, lost = self._repair_board() if drift else [], []
+        self._tell(counts_of([*compared, *(each.sink for each in found)], left, drift, lost))
+        return not (drift or any(each.rows or each.uncounted for each in left))
+
+    def _tell(self, left: Mapping[str, Counter[str]]) -> None:
+        """After mending, or when that has failed: what was mended before it did is left no more."""
+        publish(self._settings, told_of(self._wanted, left, mends=False))
         if self._wanted.span:
             self._say("an alert of drift goes on until all is compared again: ./spark-submit.sh reconcile")
-        return not (drift or any(each.rows or each.uncounted for each in left))
 
     def _compare_board(self) -> list[BoardDrift] | None:
         drift = compare_board(self._parts, self._young)

@@ -58,5 +58,5 @@ def without_the_callers(stack: Mapping[str, object], caller: Mapping[str, object
 
 
 def _text(value: object) -> str:
-    """The value without blanks: the stack writes a list of brokers without those that people put into it."""
-    return "".join(str(value).split())
+    """The value in the stack's spelling: without blanks or a last comma in a list of brokers, and by address."""
+    return "".join(str(value).split()).strip(",").replace("localhost", "127.0.0.1")
