@@ -1,5 +1,6 @@
 """A new deployment over a table with history: stream from now, backfill before; and what is lost after that."""
 
+import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -204,7 +205,10 @@ def test_stream_from_now_and_backfill_before_hold_everything_once_and_reconcile_
     assert all(word in said for word in ("missing", "stale", "phantom", "lake", "warehouse")), said
     told = read_measures(deployment.redis)
     assert sum(one.value for one in told["reconcile:lake"].values if one.metric == DRIFT_ROWS.name) > 0
-    assert "mended" in deployment.done("reconcile", *ONLY_KEEPERS, "--repair")
+    report = deployment.lake.parent / "differs.json"
+    assert "mended" in deployment.done("reconcile", *ONLY_KEEPERS, "--repair", "--report", str(report))
+    found = json.loads(report.read_text())  # as it was before it was mended
+    assert all(found[sink][kind] for sink in KEEPERS for kind in ("missing", "stale", "phantom")), found
     deployment.await_equality(30)
 
 
