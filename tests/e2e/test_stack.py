@@ -18,16 +18,18 @@ import psycopg2
 import pytest
 import redis
 import requests
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
+from tests.e2e.support.processes import await_that
 
 from engagement.embedded.stack import Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 PROJECT = Path(__file__).resolve().parents[2]
 TOPIC = "engagement-events"
+STATUSES = "engagement-connect-status"
 ARRIVAL_SECONDS = 60.0
 NAMES = ("postgres", "kafka", "redis", "bigquery", "receiver", "connect")
 
@@ -261,3 +263,22 @@ def test_down_leaves_no_process_and_the_next_up_finds_the_data_at_the_same_addre
 def test_the_settings_file_is_private_and_says_what_env_says(running: Stack) -> None:
     assert running.env_file.stat().st_mode & 0o777 == 0o600
     assert running.env_file.read_text() == running.env_lines()
+
+
+def test_a_connector_that_is_nobodys_in_its_status_only_says_again_that_it_runs(running: Stack) -> None:
+    """A broker that is killed in the middle of a rebalance leaves it so; here somebody writes just that."""
+    env = running.env()
+    url = f"{env['KAFKA_CONNECT_URL']}/connectors/engagement/status"
+    worker = requests.get(url, timeout=5).json()["connector"]["worker_id"]
+    said = {"state": "UNASSIGNED", "trace": None, "worker_id": worker, "generation": 1_000_000, "version": None}
+    producer = Producer({"bootstrap.servers": env["KAFKA_BOOTSTRAP_SERVERS"]})
+    producer.produce(STATUSES, key="status-connector-engagement", value=json.dumps(said))
+    assert producer.flush(10) == 0
+
+    def state() -> str:
+        return str(requests.get(url, timeout=5).json()["connector"]["state"])
+
+    await_that(lambda: state() == "UNASSIGNED", 20, lambda: f"it is {state()}")
+    assert "connect" in running.heal()
+    assert state() == "RUNNING"
+    messages(running, insert(running, None))

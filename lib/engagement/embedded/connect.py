@@ -21,6 +21,9 @@ CONNECTOR = "engagement"
 CONNECTOR_FILE = PROJECT / "conf" / "debezium" / "engagement.json"
 REST_SECONDS = 30.0
 TASK_SECONDS = 90.0
+UNASSIGNED_SECONDS = 10.0
+"""A connector that is nobody's for longer than a rebalance takes is so in its status only: a broker was away just when
+its worker was to say that it runs. It says so when it is started again, and at no other time."""
 POLL_SECONDS = 0.2
 CONFLICT = 409
 NOT_FOUND = 404
@@ -106,9 +109,13 @@ class Connect(Service):
     def settle(self) -> None:
         """Register the connector, unless it is there as it should be, and wait until its task runs."""
         wanted = {**self.connector(), "name": CONNECTOR}
-        deadline = time.monotonic() + TASK_SECONDS
+        began = time.monotonic()
+        deadline, restart_at = began + TASK_SECONDS, began + UNASSIGNED_SECONDS
         while not self._runs_with(wanted):
-            if time.monotonic() > deadline:
+            if (now := time.monotonic()) > restart_at and "UNASSIGNED" in self._states():
+                self._ask("POST", f"/connectors/{CONNECTOR}/restart?includeTasks=true&onlyFailed=false")
+                restart_at = now + UNASSIGNED_SECONDS
+            if now > deadline:
                 raise StackError(self.name, f"the connector does not run: {self._trouble()}", log=self.log)
             time.sleep(POLL_SECONDS)
 
