@@ -189,10 +189,8 @@ class FreshnessProbe:
 
     def take(self) -> list[float]:
         """The samples so far, and begin anew; those on their way belong to what comes next, for it makes them wait."""
-        taken = self.samples()
         with self._lock:
-            self.missed = 0
-            self._seconds.clear()
+            taken, self._seconds, self.missed = self._judged(), [], 0
         return taken
 
     def seen(self) -> bool:
@@ -219,7 +217,10 @@ class FreshnessProbe:
         Two ways of running are compared by these: one that stops showing anything must not look like the faster one.
         """
         with self._lock:
-            return self._seconds + [_LOST_AFTER_SECONDS] * self.missed
+            return self._judged()
+
+    def _judged(self) -> list[float]:
+        return self._seconds + [_LOST_AFTER_SECONDS] * self.missed
 
     def freshness(self, newest: int | None = None) -> Freshness | None:
         """The distribution over all samples, or over the newest ones."""

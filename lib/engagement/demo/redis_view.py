@@ -1,5 +1,7 @@
 """What Redis says of a running demo. One that is away says nothing, and ends nothing: it is brought back."""
 
+from collections.abc import Mapping
+
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -27,18 +29,19 @@ class RedisView:
 
     def status(self, sink: str = _RANKING) -> QueryStatus | None:
         """The query that writes to a sink; None while it says nothing, or Redis is away."""
-        try:
-            return read_book(self._client).queries.get(sink)
-        except RedisError:
-            return None
+        return self._queries().get(sink)
 
     def all_run(self) -> bool:
         """Whether every query that says something runs; False while Redis is away."""
-        try:
-            queries = read_book(self._client).queries.values()
-        except RedisError:
-            return False
+        queries = self._queries().values()
         return bool(queries) and all(query.state is QueryState.RUNNING for query in queries)
+
+    def _queries(self) -> Mapping[str, QueryStatus]:
+        """By sink; none while Redis is away."""
+        try:
+            return read_book(self._client).queries
+        except RedisError:
+            return {}
 
 
 def delivered_per_second(before: QueryStatus | None, after: QueryStatus | None, seconds: float) -> float | None:
