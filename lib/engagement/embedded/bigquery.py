@@ -10,7 +10,7 @@ from engagement.embedded.service import Service
 from engagement.embedded.site import LOOPBACK, Site, http_answers, loopback_session, port_answers
 from engagement.project import LIBRARY
 from engagement.settings.sections import EMULATOR_PROJECT
-from engagement.settings.services import EMULATOR, PROJECT
+from engagement.settings.services import EMULATOR, REAL_PROJECT
 
 USUAL_GRPC_PORT = 9060
 DATASET = "engagement"
@@ -37,7 +37,7 @@ class BigQuery(Service):
     @property
     def given(self) -> dict[str, str]:
         """An emulator of the caller's, or a real project: one that credentials come with."""
-        return EMULATOR.given(self.site.env) or PROJECT.given(self.site.env)
+        return EMULATOR.given(self.site.env) or REAL_PROJECT.given(self.site.env)
 
     def settings(self) -> dict[str, str]:
         """Project, dataset, and the two addresses: clients take each from a setting of its own."""

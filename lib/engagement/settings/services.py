@@ -30,11 +30,11 @@ RECEIVER = Brought(("EXTERNAL_SYSTEM_URL",), ("EXTERNAL_SYSTEM_TOKEN", "EXTERNAL
 EMULATOR = Brought(
     ("BIGQUERY_EMULATOR_HOST",), ("BIGQUERY_EMULATOR_GRPC_HOST", "BIGQUERY_PROJECT_ID", "BIGQUERY_DATASET_ID")
 )
-PROJECT = Brought(("BIGQUERY_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS"), ("BIGQUERY_DATASET_ID",))
-"""A real one; a project without credentials is the emulator's."""
+REAL_PROJECT = Brought(("BIGQUERY_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS"), ("BIGQUERY_DATASET_ID",))
+"""In BigQuery; one without credentials is the emulator's."""
 KAFKA = Brought(("KAFKA_BOOTSTRAP_SERVERS",), ("KAFKA_TOPIC_ENGAGEMENT_EVENTS", "KAFKA_CONNECT_URL"))
 """The stack's Connect writes to the stack's Kafka alone."""
-_WAYS = ((RECEIVER,), (EMULATOR, PROJECT), (KAFKA,))
+_WAYS = ((RECEIVER,), (EMULATOR, REAL_PROJECT), (KAFKA,))
 """Of each service with more than one setting, the ways to bring it along, stronger first."""
 
 
