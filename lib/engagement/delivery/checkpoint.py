@@ -128,9 +128,7 @@ class Checkpoint:
             raise PermanentError(f"CHECKPOINT_PATH cannot be written: {error}") from error
 
     def noted_beginning(self) -> TopicOffsets:
-        """What was noted, by the topic's id; nothing of a query that has run."""
-        if self.was_used():
-            return {}
+        """What was noted, by the topic's id; of a query that has run it says nothing any more."""
         try:
             return parse_topic_offsets(self._beginning.read_text())
         except (OSError, UnicodeDecodeError, ContractError):
@@ -143,7 +141,7 @@ class Checkpoint:
         try:
             return self._start_of(0).get(topic, {})
         except ContractError:
-            return self.noted_beginning().get(topic_id, {})
+            return {} if self.was_used() else self.noted_beginning().get(topic_id, {})
 
     def forget_beginning(self) -> None:
         """Once a micro-batch is noted as done: the note would outlive this folder, should somebody delete that."""
