@@ -10,8 +10,8 @@ from engagement.transform.changes import transform_batches
 from engagement.transform.content import Contents
 
 
-def changes(*messages: Message) -> pa.RecordBatch:
-    """Contract CHANGES, without Spark."""
+def narrow(*messages: Message) -> pa.RecordBatch:
+    """Contract NARROW_MESSAGES."""
     columns = {
         "topic": ["engagement-events"] * len(messages),
         "partition": pa.array([m.partition for m in messages], pa.int32()),
@@ -21,9 +21,14 @@ def changes(*messages: Message) -> pa.RecordBatch:
         "header_names_json": pa.array([json.dumps(m.headers) if m.headers else None for m in messages], pa.string()),
         "replay_of": pa.array([m.replay_of for m in messages], pa.int64()),
     }
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def changes(*messages: Message) -> pa.RecordBatch:
+    """Contract CHANGES, without Spark."""
     table = pa.Table.from_pylist(
         [{**content, "publish_ts": KAFKA_TS} for content in CONTENT_ROWS],
         schema=CONTENT,
     )
-    (batch,) = transform_batches([pa.RecordBatch.from_pydict(columns)], Contents(table))
+    (batch,) = transform_batches([narrow(*messages)], Contents(table))
     return batch

@@ -55,13 +55,16 @@ def envelope(
     before: Mapping[str, object] | None = None,
     lsn: int = LSN,
 ) -> dict[str, object]:
-    """A Debezium envelope without schemas."""
+    """A Debezium envelope without schemas, its members in Debezium's order."""
     source = {
-        "version": "3.6.0.Final", "connector": "postgresql", "name": "engagement", "ts_ms": 1_795_446_000_000,
+        "version": "3.6.3.Final", "connector": "postgresql", "name": "engagement", "ts_ms": 1_795_446_000_000,
         "snapshot": "false", "db": "engagement", "sequence": f'["{lsn - 8}","{lsn}"]',
+        "ts_us": 1_795_446_000_000_387, "ts_ns": 1_795_446_000_000_387_000,
         "schema": "public", "table": "engagement_events", "txId": 771, "lsn": lsn, "xmin": None,
+        "origin": None, "origin_lsn": None,
     }  # fmt: skip
-    return {"before": before, "after": after, "source": source, "op": op, "ts_ms": 1_795_446_000_021}
+    times = {"ts_ms": 1_795_446_000_021, "ts_us": 1_795_446_000_021_590, "ts_ns": 1_795_446_000_021_590_117}
+    return {"before": before, "after": after, "source": source, "transaction": None, "op": op, **times}
 
 
 def message(document: object, offset: int = 0, headers: Sequence[str] = (), **position: object) -> Message:

@@ -97,15 +97,15 @@ def _document(source: random.Random) -> bytes:
         device=source.choice(("ios", None, "tv", "", "-", 'a"b\\c')),
         raw_payload=source.choice(('{"a": 1}', "no json", None, "", {"a": [1, 2.5, {"b": None}]}, [1], 3, True)),
     )
-    op = source.choice("cruuddt")
+    op = source.choice("cccruuddt")
     before = builders.row(id=row["id"] if source.random() < 0.9 else 2)
     envelope = builders.envelope(op, None if op in "dt" else row, before if op in "ud" else None)
     shapes = (envelope, envelope, envelope, row, {"schema": {"type": "struct"}, "payload": envelope})
     shape: dict[str, object] = source.choice(shapes)
     if source.random() < 0.3:
         _replace_member(source, shape)
-    spaced = source.random() < 0.2
-    return json.dumps(shape, ensure_ascii=source.random() < 0.5, indent=1 if spaced else None).encode()
+    spelling = source.choice(({"separators": (",", ":")}, {"separators": (",", ":")}, {}, {"indent": 1}))
+    return json.dumps(shape, ensure_ascii=source.random() < 0.5, **spelling).encode()
 
 
 def _replace_member(source: random.Random, document: dict[str, object]) -> None:

@@ -17,8 +17,8 @@ import pyarrow as pa
 from pyarrow import csv
 
 from engagement.transform.changes import transform_rows
+from engagement.transform.columns import repeated
 from engagement.transform.content import Contents
-from engagement.transform.table import repeated
 
 _TIME = pa.timestamp("us", "UTC")
 _TYPES = {

@@ -8,6 +8,8 @@ from functools import cached_property
 import pyarrow as pa
 from pyspark import Broadcast, SparkContext
 
+from engagement.transform.columns import listed
+
 Lengths = Mapping[str, int | None]
 """content_id -> length_seconds: what the score of an event depends on."""
 
@@ -33,7 +35,7 @@ class Contents:
 
     def look_up(self, content_ids: pa.Array) -> tuple[pa.Array, pa.RecordBatch]:
         """The place of each id in the catalogue, NULL where it is unknown or NULL, and the other columns there."""
-        places = pa.array(map(self._places.get, content_ids.to_pylist()), pa.int32(), size=len(content_ids))
+        places = pa.array(map(self._places.get, listed(content_ids)), pa.int32(), size=len(content_ids))
         return places, self._columns.take(places)
 
 

@@ -1,4 +1,4 @@
-"""Messages to row images, on Arrow: what envelope.py says of each message, column by column.
+"""Messages to row images, on Arrow: plain inserts by columns, any other message as envelope.py judges it.
 
 The same checks as Spark expressions are 370 KB of generated Java, planned anew in every micro-batch: see
 docs/decisions/0006-decode-in-python.md.
@@ -7,11 +7,15 @@ docs/decisions/0006-decode-in-python.md.
 import json
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from engagement.schemas import IMAGES, Kind
+from engagement.transform.columns import listed
 from engagement.transform.envelope import Effect, Headers, Outcome, read_message
+from engagement.transform.images import in_order
+from engagement.transform.inserts import read_inserts
 from engagement.transform.json_text import JsonReader
 
 _CARRIED = ("topic", "partition", "offset", "timestamp")
@@ -26,12 +30,21 @@ def decode_batch(reader: JsonReader, batch: pa.RecordBatch) -> pa.RecordBatch:
     In: NARROW_MESSAGES. Out: IMAGES. Rows: 1 -> 1, or 2 for an update whose `before` is valid: the version row first,
     then the row to take back. Order: kept. Never raises for a row, whatever its bytes.
     """
-    kafka_us = batch.column("timestamp").cast(_TIME).view(_LONG).to_pylist()
+    inserts = read_inserts(batch)
+    if len(inserts.places) == batch.num_rows:
+        return inserts.images
+    others = np.setdiff1d(np.arange(batch.num_rows), inserts.places)
+    images = decode_each(reader, batch.take(pa.array(others, _INT)))
+    places = others[np.cumsum(images.column("is_version").to_numpy(zero_copy_only=False)) - 1]
+    return in_order([(inserts.images, inserts.places), (images, places)])
+
+
+def decode_each(reader: JsonReader, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same, one message after the other, whatever it is."""
+    kafka_us = listed(batch.column("timestamp").cast(_TIME).view(_LONG))
     replay_of = _places(batch.column("replay_of"), batch.column("offset"))
-    values, offsets, replayed = (c.to_pylist() for c in (batch.column("value"), batch.column("offset"), replay_of))
-    header_names = [
-        None if text is None else json.loads(text) for text in batch.column("header_names_json").to_pylist()
-    ]
+    values, offsets, replayed = (listed(c) for c in (batch.column("value"), batch.column("offset"), replay_of))
+    header_names = [None if text is None else json.loads(text) for text in listed(batch.column("header_names_json"))]
     outcomes = [
         read_message(reader, value, offset, at, Headers(names or (), stands_for))
         for value, offset, names, stands_for, at in zip(values, offsets, header_names, replayed, kafka_us, strict=True)

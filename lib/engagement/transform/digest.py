@@ -14,6 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engagement.transform.columns import listed
+
 DIGESTED = ("event_id", "content_id", "user_id", "event_type", "event_us", "duration_ms", "device")
 """What a row's digest is made of, in this order; event_us is event_ts, microseconds since 1970."""
 _BYTES = 8
@@ -29,7 +31,7 @@ def digest_halves(columns: Mapping[str, pa.Array]) -> npt.NDArray[np.uint32]:
     texts = [columns[name].cast(pa.string()) for name in DIGESTED]
     joined = pc.binary_join_element_wise(*texts, "|", null_handling="replace", null_replacement="~")
     digests = b"".join(
-        [hashlib.md5(text, usedforsecurity=False).digest()[:_BYTES] for text in joined.cast(pa.binary()).to_pylist()]
+        [hashlib.md5(text, usedforsecurity=False).digest()[:_BYTES] for text in listed(joined.cast(pa.binary()))]
     )
     return np.frombuffer(digests, ">u4").reshape(-1, 2).astype(np.uint32)
 

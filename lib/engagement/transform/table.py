@@ -10,37 +10,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engagement.schemas import EVENT_TYPES, IMAGES, ROW_COLUMNS, TABLE_TOPIC, Kind
-from engagement.transform.decode import decode_batch
+from engagement.schemas import EVENT_TYPES, ROW_COLUMNS, TABLE_TOPIC, Kind
+from engagement.transform.columns import repeated
+from engagement.transform.decode import decode_each
+from engagement.transform.images import in_order, plain_images
 from engagement.transform.instant import to_text
 from engagement.transform.json_text import MAX_BYTES, JsonReader
 from engagement.transform.validate import FUTURE_LIMIT_US, TOASTABLE, UNAVAILABLE, YEAR_2000_US
 
 _TIME = pa.timestamp("us", "UTC")
-_LONG, _INT, _TEXT, _FLAG = pa.int64(), pa.int32(), pa.string(), pa.bool_()
+_LONG, _INT, _TEXT = pa.int64(), pa.int32(), pa.string()
 _PLAIN_TEXT_BYTES = MAX_BYTES // 16
 """Text of a row that certainly fits into a message: JSON spells a character with six at most."""
 _LETTERS = ("event_type", "device", "raw_payload")
 _PLAIN_TYPES = pa.array(EVENT_TYPES, _TEXT)
-# What every plain row's image has: the row as it was read, standing at no place in the source's log.
-_CONSTANT = {
+# Of the row as it was read, which stands at no place in the source's log.
+_NO_PLACE = {
     "topic": (None, _TEXT),
     "kafka_partition": (None, _INT),
     "kafka_offset": (None, _LONG),
-    "kind": (str(Kind.CHANGE), _TEXT),
-    "code": (None, _TEXT),
-    "detail": (None, _TEXT),
-    "raw_value": (None, pa.binary()),
-    "header_names": (None, pa.list_(_TEXT)),
-    "replay_of": (None, _LONG),
-    "is_version": (True, _FLAG),
-    "effect": (1, _INT),
     "op": ("r", _TEXT),
     "version": (0, _LONG),
     "commit_lsn": (None, _LONG),
     "lsn": (None, _LONG),
     "source_ts_ms": (None, _LONG),
-    "half": (1, _INT),
 }
 
 
@@ -54,11 +47,9 @@ def decode_rows(reader: JsonReader, rows: pa.RecordBatch) -> pa.RecordBatch:
     if pc.all(plain).as_py() is not False:
         return _by_columns(rows)
     others = pc.invert(plain)
-    images = [_by_columns(rows.filter(plain)), decode_batch(reader, to_messages(rows.filter(others)))]
-    table = pa.Table.from_batches(images).combine_chunks()
-    came = np.concatenate([np.flatnonzero(mask.to_numpy(zero_copy_only=False)) for mask in (plain, others)])
-    (batch,) = table.take(pa.array(np.argsort(came))).combine_chunks().to_batches()
-    return batch
+    images = (_by_columns(rows.filter(plain)), decode_each(reader, to_messages(rows.filter(others))))
+    places = (np.flatnonzero(mask.to_numpy(zero_copy_only=False)) for mask in (plain, others))
+    return in_order([*zip(images, places, strict=True)])
 
 
 def to_messages(rows: pa.RecordBatch) -> pa.RecordBatch:
@@ -127,16 +118,11 @@ def _text_bytes(rows: pa.RecordBatch) -> pa.Array:
 
 def _by_columns(rows: pa.RecordBatch) -> pa.RecordBatch:
     count = rows.num_rows
-    columns = {name: repeated(value, kind, count) for name, (value, kind) in _CONSTANT.items()}
+    columns = {name: repeated(value, kind, count) for name, (value, kind) in _NO_PLACE.items()}
     columns |= {
         "kafka_ts": rows.column("read_ts").cast(_TIME),
         "event_id": rows.column("id"),
         "event_ts": rows.column("event_us").view(_TIME),
         **{name: rows.column(name) for name in ROW_COLUMNS if name not in {"id", "event_ts"}},
     }
-    return pa.RecordBatch.from_arrays([columns[name] for name in IMAGES.names], IMAGES.names)
-
-
-def repeated(value: object, kind: pa.DataType, count: int) -> pa.Array:
-    """A column of one value, which may be None."""
-    return pa.nulls(count, kind) if value is None else pa.repeat(pa.scalar(value, kind), count)
+    return plain_images(columns, count)

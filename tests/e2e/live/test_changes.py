@@ -5,11 +5,14 @@ import uuid
 from collections import Counter
 
 import pytest
+from tests.arrow import narrow
 from tests.e2e.support.oracle import TOP_KEY
 from tests.e2e.support.processes import PATIENCE
 from tests.e2e.support.streams import Stream
 from tests.e2e.support.workload import Event, content_ids
 from tests.e2e.support.world import World, now
+
+from engagement.transform.inserts import read_inserts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240 * PATIENCE), pytest.mark.usefixtures("job")]
 
@@ -40,6 +43,15 @@ def test_rows_from_before_the_connector_are_counted_once(world: World) -> None:
     assert world.first_board is not None
     assert world.first_board.is_equal, str(world.first_board)
     assert world.first_board.events >= 50
+
+
+def test_whatever_the_connector_writes_of_a_valid_insert_is_read_by_the_pattern(world: World) -> None:
+    world.insert(finish(new_content(world)), finish(None, None))
+    world.source.await_equality(QUIET_SECONDS)
+    inserts = world.source.topic.inserts
+    assert len(inserts) >= 2
+    unread = set(range(len(inserts))) - set(read_inserts(narrow(*inserts)).places.tolist())
+    assert not [inserts[number] for number in unread]
 
 
 def test_an_update_that_moves_a_row_takes_it_from_one_content_to_another(world: World) -> None:

@@ -2,19 +2,21 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, deque
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from tests import builders
 from tests.e2e.support.processes import PATIENCE, await_that
 from tests.reference.decode import Outcome, decode
 
 COLUMNS = ("op", "version", "event_id", "content_id", "user_id", "event_type", "event_ts", "duration_ms", "device")
 """What is compared of an event, in the order of `events`."""
 _SHOWN = 10
+_INSERTS = 1_000
 _SILENT_SECONDS = 60.0
 """Without a message. How long all of them take to decode says something about the machine only."""
 _CONSUME_SECONDS = 0.1
@@ -37,6 +39,8 @@ class Topic:
     """Messages by their kind, dead letters by their code."""
     newest: dict[int, tuple[tuple[int, int], Values | None]] = field(default_factory=dict, init=False)
     """Event id -> its newest version, of a move the half that gives the row anew, and what it says; None: refused."""
+    inserts: deque[builders.Message] = field(default_factory=lambda: deque(maxlen=_INSERTS), init=False)
+    """The newest that are valid and moved no row here."""
     _next: dict[int, int] = field(default_factory=dict, init=False)
 
     def read_on(self) -> None:
@@ -79,6 +83,8 @@ class Topic:
             self.letters[place] = (outcome.code, value)
         elif outcome.kind == "change":
             self.events[place] = said
+            if outcome.op == "c" and not headers:
+                self.inserts.append(builders.Message(value, place[1], place[0], at))
         event_id = outcome.images[0].event_id
         if event_id is not None and outcome.version is not None:
             version = (outcome.version, outcome.half)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from engagement.sinks.bigquery.rest import ListParameter, Parameter, Rest
+from engagement.transform.columns import listed
 from engagement.transform.instant import from_micros
 
 Version = tuple[int, int]
@@ -28,7 +29,7 @@ class RepeatFilter:
         known = self._there(rows)
         fresh: list[int] = []
         repeats: list[int] = []
-        columns = (rows.column(name).to_pylist() for name in ("event_id", "version", "kafka_offset"))
+        columns = (listed(rows.column(name)) for name in ("event_id", "version", "kafka_offset"))
         for number, (event_id, own, offset) in enumerate(zip(*columns, strict=True)):
             version = event_id, own
             if own == offset + 1:
@@ -50,7 +51,7 @@ def versions_there(
     """
     times = [None if us is None else from_micros(us) for us in bounds]
     parameters: list[Parameter | ListParameter] = [
-        ListParameter("event_ids", "INT64", rows.column("event_id").to_pylist()),
+        ListParameter("event_ids", "INT64", listed(rows.column("event_id"))),
         Parameter("event_from", "TIMESTAMP", times[0]),
         Parameter("event_to", "TIMESTAMP", times[1]),
     ]

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engagement.sinks.bigquery.json_value import to_json_value
-from engagement.transform.table import repeated
+from engagement.transform.columns import listed, repeated
 
 _TEXT, _LONG, _TIME = pa.string(), pa.int64(), pa.timestamp("us", "UTC")
 _NUMERIC = pa.decimal128(38, 9)
@@ -58,7 +58,7 @@ def _column(versions: pa.RecordBatch, field: pa.Field, processed_us: int) -> pa.
         return repeated(processed_us, _TIME, len(versions))
     column = versions.column(_NAMES.get(field.name, field.name))
     if field.name == "raw_payload":
-        return pa.array([to_json_value(text) for text in column.to_pylist()], _TEXT)
+        return pa.array([to_json_value(text) for text in listed(column)], _TEXT)
     if field.name == "event_timestamp":
         return _times(column)
     return column.cast(field.type)

@@ -19,7 +19,7 @@ from engagement.sinks.external.outcomes import to_batch
 from engagement.sinks.external.task import SendPlan, lane_plan, lane_world, write_outcomes
 from engagement.sinks.outcomes import ANY_PLACE, OutcomeCounts, row_versions
 from engagement.transform.changes import Task
-from engagement.transform.table import repeated
+from engagement.transform.columns import repeated
 
 TABLE_PARTITION = 0
 """Where rows of PostgreSQL's table stand in place of Kafka's partition, with their id in place of an offset."""

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from engagement.sinks.external.keys import event_key
+from engagement.transform.columns import listed
 from engagement.transform.digest import digest_halves, micros_of
 
 _COLUMNS = (
@@ -49,7 +50,7 @@ def to_events(versions: pa.RecordBatch, installation: str) -> Iterator[Event]:
     """Row versions as events. In: CHANGES, row versions only. Order: kept. No value can fail a row."""
     micros = micros_of(versions.column("event_ts"))
     digests = digest_halves({**dict(zip(versions.schema.names, versions.columns, strict=True)), "event_us": micros})
-    times = zip(_iso_times(micros), micros.to_pylist(), map(tuple, digests.tolist()), strict=True)
+    times = zip(_iso_times(micros), listed(micros), map(tuple, digests.tolist()), strict=True)
     rows = zip(times, *(_values(versions.column(name)) for name in _COLUMNS), strict=True)
     for (at, event_us, digest), partition, offset, commit_ms, event_id, version, op, *told in rows:
         content_id, user_id, event_type, title, content_type, device, seconds, pct, raw_payload = told
@@ -77,13 +78,12 @@ def heartbeat_body(at: str) -> str:
 def _iso_times(micros: pa.Array) -> list[str | None]:
     """Microseconds since 1970 in ISO 8601, by numpy: Python's own end with the year 9999, a broker's clock need not."""
     written = np.datetime_as_string(micros.fill_null(0).to_numpy().view("datetime64[us]"), unit="us")
-    return [f"{text}Z" if valid else None for text, valid in zip(written, micros.is_valid().to_pylist(), strict=True)]
+    return [f"{text}Z" if valid else None for text, valid in zip(written, listed(micros.is_valid()), strict=True)]
 
 
 def _values(column: pa.Array) -> list[Any]:
     """A column's values; decimals as text, which Arrow writes as Python does."""
-    values: list[Any] = (column.cast(pa.string()) if pa.types.is_decimal(column.type) else column).to_pylist()
-    return values
+    return listed(column.cast(pa.string()) if pa.types.is_decimal(column.type) else column)
 
 
 def _text(value: str | None) -> str:

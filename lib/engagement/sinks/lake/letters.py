@@ -5,8 +5,8 @@ import pyarrow.compute as pc
 
 from engagement.schemas import Kind
 from engagement.sinks.delta.letters import LETTER_FILE
+from engagement.transform.columns import repeated
 from engagement.transform.enrich import DECODE_STAGE
-from engagement.transform.table import repeated
 
 _NEW = "new"
 

@@ -11,7 +11,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from engagement.schemas import ENRICHED_EVENT
 from engagement.sinks.delta.files import EVENT_BOUNDS, bounds_property
 from engagement.sinks.delta.tables import FENCED, LakeTable
-from engagement.transform.table import repeated
+from engagement.transform.columns import repeated
 
 SINK = "lake"
 EVENT_DATE = "event_date"

@@ -14,6 +14,7 @@ from engagement.sinks.redis import keys
 from engagement.sinks.redis.faults import translated
 from engagement.sinks.redis.scripts import Call, load, run_many
 from engagement.sinks.redis.texts import texts
+from engagement.transform.columns import listed
 
 STREAM_LENGTH = 1000
 STREAM_SECONDS = 3600
@@ -51,9 +52,9 @@ def stream_calls(partition: int, events: pa.RecordBatch) -> Iterator[Call]:
     An event without a content is in no stream.
     """
     entries: dict[str, list[tuple[int, tuple[str, ...], bool]]] = {}
-    offsets = events.column("kafka_offset").to_pylist()
-    contents = events.column("content_id").to_pylist()
-    replays = events.column("replay_of").is_valid().to_pylist()
+    offsets = listed(events.column("kafka_offset"))
+    contents = listed(events.column("content_id"))
+    replays = listed(events.column("replay_of").is_valid())
     for content, offset, row, replay in zip(contents, offsets, texts(events, FIELDS), replays, strict=True):
         if content is not None:
             entries.setdefault(content, []).append((offset + 1, row, replay))
@@ -67,7 +68,7 @@ def event_calls(events: pa.RecordBatch, ttl_seconds: int) -> Iterator[Call]:
     """Give one call per row version, in order."""
     script = load("event")
     names = ("content_id", *FIELDS)
-    for version, row in zip(events.column("version").to_pylist(), texts(events, names), strict=True):
+    for version, row in zip(listed(events.column("version")), texts(events, names), strict=True):
         values = dict(zip(names, row, strict=True))
         pairs = [text for pair in values.items() for text in pair]
         yield Call(script, (keys.event(int(values["event_id"])),), (f"{version or 0:020d}", ttl_seconds, *pairs))

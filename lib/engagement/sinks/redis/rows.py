@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from engagement.transform.columns import listed
 
 CONTENT_MISSING = "content_missing"
 
@@ -48,23 +49,17 @@ class Rows:
 
 def read_rows(batch: pa.RecordBatch) -> Rows:
     """Turn a batch of `changes` into lists."""
-
-    def plain(name: str) -> list[Any]:
-        values: list[Any] = batch.column(name).to_pylist()
-        return values
-
     names = ("kafka_offset", "kind", "code", "is_version", "effect", "op", "version", "commit_lsn", "lsn")
     more = ("source_ts_ms", "half", "replay_of", "event_id", "content_id", "user_id", "event_type")
-    columns = [plain(name) for name in (*names, *more)]
-    columns += [microseconds(batch.column("event_ts")), plain("duration_ms")]
-    columns += [unscaled(batch.column("engagement_pct")), plain("units")]
+    columns = [listed(batch.column(name)) for name in (*names, *more)]
+    columns += [microseconds(batch.column("event_ts")), listed(batch.column("duration_ms"))]
+    columns += [unscaled(batch.column("engagement_pct")), listed(batch.column("units"))]
     return Rows(*columns)
 
 
 def microseconds(column: pa.Array) -> list[int | None]:
     """Give a timestamp column as microseconds since 1970."""
-    values: list[int | None] = column.cast(pa.timestamp("us", column.type.tz)).view(pa.int64()).to_pylist()
-    return values
+    return listed(column.cast(pa.timestamp("us", column.type.tz)).view(pa.int64()))
 
 
 def unscaled(column: pa.Array) -> list[int | None]:
@@ -73,8 +68,7 @@ def unscaled(column: pa.Array) -> list[int | None]:
         return [None] * len(column)
     halves = np.frombuffer(column.buffers()[1], dtype="<i8")
     low = halves[2 * column.offset : 2 * (column.offset + len(column)) : 2]
-    values: list[int | None] = pa.array(low, mask=column.is_null().to_numpy(zero_copy_only=False)).to_pylist()
-    return values
+    return listed(pa.array(low, mask=column.is_null().to_numpy(zero_copy_only=False)))
 
 
 def unknown_content(batch: pa.RecordBatch) -> frozenset[str]:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engagement.transform.columns import listed
+
 
 def texts(rows: pa.RecordBatch | pa.Table, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Give each row's columns of these names.
@@ -12,7 +14,7 @@ def texts(rows: pa.RecordBatch | pa.Table, names: Sequence[str]) -> Iterator[tup
     >>> [*texts(pa.table({"n": [1, None], "s": ["a", "b"]}), ("s", "n"))]
     [('a', '1'), ('b', '')]
     """
-    columns = [_text(rows.column(name)).to_pylist() for name in names]
+    columns = [listed(_text(rows.column(name))) for name in names]
     return zip(*columns, strict=True)
 
 
