@@ -111,6 +111,19 @@ def test_everything_runs_after_up(running: Stack) -> None:
     assert {status.name: status.state for status in running.status()} == dict.fromkeys(NAMES, "running")
 
 
+def test_only_the_ports_that_are_noted_are_open_and_on_loopback_only(running: Stack) -> None:
+    families = (psutil.Process(pid) for pid in pids(running).values() if pid is not None)
+    processes = [process for root in families for process in (root, *root.children(recursive=True))]
+    open_ports = {
+        (connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port)
+        for process in processes
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    noted = json.loads((running.home / "ports.json").read_text())
+    assert open_ports == {("127.0.0.1", port) for port in noted.values()}
+
+
 def test_a_committed_row_is_in_kafka_under_its_content_as_plain_text(running: Stack) -> None:
     content_id = str(uuid.uuid4())
     (message,) = messages(running, insert(running, content_id))
