@@ -38,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--duration", type=positive_float, metavar="S", help="end by itself after S seconds, and judge the result")
     add("--rate", type=positive_int, metavar="N", default=DEFAULT_RATE, help="rows per second (default: %(default)s)")
+    chaos = "kill or pause a service or a job every 30 to 90 s, in the order that SEED gives"
+    add("--chaos", type=positive_int, metavar="SEED", help=chaos)
     add("--report", type=writable_file, metavar="FILE", help="write what was measured as JSON; needs --duration")
 
 
@@ -72,7 +74,7 @@ def run(context: Context) -> int:
         cleanup.callback(warehouse.close)
         plan = DemoPlan(
             context.args.rate, context.args.duration, float(environment.get("ENGAGEMENT_SETUP_SECONDS", 0)),
-            context.files.project / "sql" / "reference", warehouse, began,
+            context.files.project / "sql" / "reference", warehouse, began, context.args.chaos,
         )  # fmt: skip
         report = Demo(plan, stack, children, settings, display).run(context.stop)
     if report is None:

@@ -20,6 +20,8 @@ class DemoPlan:
     warehouse: Warehouse
     began: float
     """Monotonic seconds at which the command's Python started."""
+    chaos_seed: int | None = None
+    """Break things in the order that this gives while it is measured; None = do not."""
 
     @property
     def warm_up_seconds(self) -> float:

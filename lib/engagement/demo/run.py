@@ -1,5 +1,6 @@
 """One demo from start to end: services, jobs, probes, the live table, and for an unattended run the judgement."""
 
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from psycopg2.extensions import connection as Connection
 from redis import Redis
 
 from engagement.command import hold_off_signals
+from engagement.demo.chaos import Chaos, breaking
 from engagement.demo.children import Child, kept_running, metrics_url
 from engagement.demo.external import Committed, ExternalReport, await_sent, measure_external
 from engagement.demo.judge import Judge
@@ -121,7 +123,8 @@ class Demo:
         self._warehouse_probe.forget()
         rows_before = self._newest_event(stop)
         since, began, before = datetime.now(UTC), time.monotonic(), self._view.status()
-        self._watch(stop, self._plan.duration_seconds)
+        with breaking(self._chaos()):
+            self._watch(stop, self._plan.duration_seconds)
         if stop.is_set() or ready is None:
             return None
         rows, after = self._newest_event(stop) - rows_before, self._view.status()
@@ -224,10 +227,16 @@ class Demo:
         lake = Path(self._settings.paths.lake_path)
         return measure_external(lake, self._plan.sql_folder, rows, ours.get("receiver", ""), waiting)
 
+    def _chaos(self) -> Chaos | None:
+        seed = self._plan.chaos_seed
+        return None if seed is None else Chaos(self._pids, random.Random(seed), self._display.say)  # noqa: S311
+
+    def _pids(self) -> dict[str, int | None]:
+        services = {status.name: status.pid for status in self._stack.status()}
+        return {**services, **{child.name: child.pid for child in self._children}}
+
     def _memory(self) -> dict[str, float]:
-        pids = {status.name: status.pid for status in self._stack.status()}
-        pids |= {child.name: child.pid for child in self._children}
-        each = {name: tree_rss_mib(pid) for name, pid in pids.items()}
+        each = {name: tree_rss_mib(pid) for name, pid in self._pids().items()}
         return {**each, "total": round(sum(each.values()), 1)}
 
     def _connect(self) -> Connection:
