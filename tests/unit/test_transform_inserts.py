@@ -1,6 +1,5 @@
 """Inserts read by the pattern, against the same messages judged one by one."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,7 @@ from tests.reference.vectors import message_vectors, vector_message
 
 from engagement.transform.decode import decode_batch, decode_each
 from engagement.transform.inserts import read_inserts
-from engagement.transform.json_text import MAX_BYTES, RECURSION_LIMIT, JsonReader
+from engagement.transform.json_text import MAX_BYTES, JsonReader
 from engagement.transform.validate import UNAVAILABLE
 
 RECORDED = Message(
@@ -35,11 +34,6 @@ RECORDED = Message(
 """As the embedded Connect wrote it."""
 LATEST = (KAFKA_TS + timedelta(minutes=5)).isoformat(timespec="microseconds").replace("+00:00", "Z")
 AHEAD = (KAFKA_TS + timedelta(minutes=5, microseconds=1)).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-@pytest.fixture(autouse=True)
-def deep_recursion() -> None:
-    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
 
 
 def one_by_one(*messages: Message) -> pa.RecordBatch:

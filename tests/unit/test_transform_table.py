@@ -2,7 +2,6 @@
 
 import json
 import random
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +14,7 @@ from engagement.transform.changes import transform_batches, transform_rows
 from engagement.transform.content import Contents
 from engagement.transform.decode import decode_batch
 from engagement.transform.instant import parse_instant, to_text
-from engagement.transform.json_text import RECURSION_LIMIT, JsonReader
+from engagement.transform.json_text import JsonReader
 from engagement.transform.table import decode_rows, to_messages
 from engagement.transform.validate import UNAVAILABLE
 
@@ -80,14 +79,6 @@ def odd_rows(seed: int) -> Iterator[dict[str, object]]:
 def fuzzed(count: int, seed: int) -> list[dict[str, object]]:
     source = odd_rows(seed)
     return [next(source) for _ in range(count)]
-
-
-@pytest.fixture(autouse=True)
-def deep_recursion() -> Iterator[None]:
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, RECURSION_LIMIT))
-    yield
-    sys.setrecursionlimit(before)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -36,7 +36,7 @@ _DAY = r"2[0-9]{3}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-
 _CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.(?:[0-9]{3}|[0-9]{6}))?"
 _KEPT = rf'(?!"{UNAVAILABLE}"){_TEXT_LITERAL}'
 
-# What is read of the row and of its place in the log (None: only looked at), in Debezium's order.
+# Members in Debezium's order. Groups are what is read of the row and of its place in the log; the rest is looked at.
 _ROW = {
     "id": rf"({_POSITIVE})",
     "content_id": rf"({_UUID}|null)",
@@ -127,7 +127,7 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> dict[str, list[object]]:
 
 
 def _images(messages: pa.RecordBatch, read: dict[str, list[object]]) -> pa.RecordBatch:
-    longs = {name: pa.array(read[name], _LONG) for name in ("version", "commit_lsn", "lsn", "source_ts_ms")}
+    longs = ("version", "commit_lsn", "lsn", "source_ts_ms")
     texts = ("content_id", "user_id", "event_type", "device", "raw_payload", "op")
     columns = {
         "topic": messages.column("topic"),
@@ -137,8 +137,8 @@ def _images(messages: pa.RecordBatch, read: dict[str, list[object]]) -> pa.Recor
         "event_id": pa.array(read["id"], _LONG),
         "event_ts": pa.array(read["event_ts"], _TEXT).cast(_TIME),
         "duration_ms": pa.array(read["duration_ms"], _INT),
+        **{name: pa.array(read[name], _LONG) for name in longs},
         **{name: pa.array(read[name], _TEXT) for name in texts},
-        **longs,
     }
     return plain_images(columns, messages.num_rows)
 
