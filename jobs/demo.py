@@ -17,6 +17,7 @@ from engagement.command import (
     positive_int,
     writable_file,
 )
+from engagement.demo.chaos import LEAST_SECONDS, MOST_SECONDS
 from engagement.demo.children import Child, child_environment, free_metrics_port
 from engagement.demo.display import LineDisplay, LiveDisplay
 from engagement.demo.plan import DemoPlan
@@ -38,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--duration", type=positive_float, metavar="S", help="end by itself after S seconds, and judge the result")
     add("--rate", type=positive_int, metavar="N", default=DEFAULT_RATE, help="rows per second (default: %(default)s)")
-    chaos = "kill or pause a service or a job every 30 to 90 s, in the order that SEED gives"
+    pauses = f"{LEAST_SECONDS:g} to {MOST_SECONDS:g} s"
+    chaos = f"kill or pause a service or a job every {pauses}, in the order that SEED gives"
     add("--chaos", type=positive_int, metavar="SEED", help=chaos)
     add("--report", type=writable_file, metavar="FILE", help="write what was measured as JSON; needs --duration")
 

@@ -17,7 +17,8 @@ JOB_MOST_LINES = 120
 IMPORT_SECONDS = 120
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "identity", "project", "schemas", "scoring", "small_frames", "terminal", "workers"}),
+    frozenset({"errors", "identity", "project", "schemas", "scoring", "small_frames", "terminal", "workers"})
+    | {"meanwhile", "processes"},
     frozenset({"settings", "retry", "transform"}),
     frozenset({"logs", "session", "sources", "sinks.base", "sinks.spark_faults"}),
     frozenset({"sinks.outcomes", "sinks.held"}),

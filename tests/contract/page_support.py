@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from redis import Redis
 from tests.contract.api_running import Api
 
+from engagement.meanwhile import meanwhile
 from engagement.monitoring.board import BatchRecord, StatusBoard
 from engagement.settings import RedisSettings
 from engagement.sinks.redis.keys import content_stats, recent_events
@@ -75,20 +76,15 @@ def boards() -> list[StatusBoard]:
 @contextmanager
 def other_sinks(client: Redis) -> Iterator[None]:
     """Jobs that write the status of the other sinks, and numbers that move."""
-    stop, writers = threading.Event(), boards()
+    writers = boards()
 
-    def write() -> None:
+    def write(stop: threading.Event) -> None:
         while not stop.wait(0.3):
             for board in writers:
                 board.flush(client)
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
+    with meanwhile(write):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from confluent_kafka.admin._resource import ResourceType
 from tests.e2e.support.processes import await_that
 
 from engagement.embedded.stack import Stack
+from engagement.processes import family
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 PROJECT = Path(__file__).resolve().parents[2]
@@ -112,8 +113,7 @@ def test_everything_runs_after_up(running: Stack) -> None:
 
 
 def test_only_the_ports_that_are_noted_are_open_and_on_loopback_only(running: Stack) -> None:
-    families = (psutil.Process(pid) for pid in pids(running).values() if pid is not None)
-    processes = [process for root in families for process in (root, *root.children(recursive=True))]
+    processes = [process for pid in pids(running).values() for process in family(pid)]
     open_ports = {
         (connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port)
         for process in processes

@@ -11,7 +11,9 @@ import psutil
 import pytest
 from tests.e2e.support.processes import await_that
 
-from engagement.demo.chaos import FAULTS, Chaos, Fault, breaking
+from engagement.demo.chaos import FAULTS, Chaos, Fault
+from engagement.embedded.stack import SERVICES
+from engagement.meanwhile import meanwhile
 
 SECONDS = 30
 FAMILY = """
@@ -88,10 +90,25 @@ def test_what_does_not_run_is_left_alone(victim: psutil.Process, fault: Fault) -
     assert said == []
 
 
-def test_every_fault_comes_once_before_any_comes_again_and_a_seed_gives_one_order(victim: psutil.Process) -> None:
-    first, again, other = (list(islice(chaos(victim, [], seed)._faults(), 2 * len(FAULTS))) for seed in (7, 7, 8))
+def order(seed: int, victims: int) -> list[Fault]:
+    """Two rounds of faults, each of which hits somebody among so many."""
+    chance = random.Random(seed)
+    faults = Chaos(dict, chance, print)._faults()
+    found = []
+    for fault in islice(faults, 2 * len(FAULTS)):
+        chance.shuffle([*range(victims)])
+        found.append(fault)
+    return found
+
+
+def test_every_fault_comes_once_before_any_comes_again_and_a_seed_gives_one_order() -> None:
+    first, again, other = order(7, victims=1), order(7, victims=9), order(8, victims=1)
     assert first == again != other
     assert set(first[: len(FAULTS)]) == set(first[len(FAULTS) :]) == set(FAULTS)
+
+
+def test_faults_are_of_what_a_demo_runs() -> None:
+    assert {fault.name for fault in FAULTS} == {kind.name for kind in SERVICES} | {"stream", "serve", "generate"}
 
 
 def test_things_break_only_meanwhile() -> None:
@@ -102,7 +119,6 @@ def test_things_break_only_meanwhile() -> None:
         return {}
 
     before = threading.active_count()
-    with breaking(Chaos(pids, random.Random(1), print, (0.0, 0.0))):
+    with meanwhile(Chaos(pids, random.Random(1), print, (0.0, 0.0)).run):
         assert asked.wait(SECONDS)
-    with breaking(None):
-        assert threading.active_count() == before
+    assert threading.active_count() == before

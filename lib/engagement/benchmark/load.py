@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
+
+from engagement.meanwhile import meanwhile
 
 TIMEOUT_SECONDS = 5.0
 SCRAPE_SECONDS = 2.0
@@ -40,21 +43,12 @@ class SteadyLoad:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Ask for as long as the context lasts."""
-        stop, paths, began = threading.Event(), self._paths(), time.monotonic()
-        workers = [
-            threading.Thread(target=self._work, args=(stop, paths, began, number), daemon=True)
-            for number in range(WORKERS)
-        ]
-        for worker in workers:
-            worker.start()
-        try:
+        paths, began = self._paths(), time.monotonic()
+        workers = [partial(self._work, paths, began, number) for number in range(WORKERS)]
+        with meanwhile(*workers, limit_seconds=2 * TIMEOUT_SECONDS):
             yield
-        finally:
-            stop.set()
-            for worker in workers:
-                worker.join(2 * TIMEOUT_SECONDS)
 
-    def _work(self, stop: threading.Event, paths: Sequence[tuple[str, str]], began: float, number: int) -> None:
+    def _work(self, paths: Sequence[tuple[str, str]], began: float, number: int, stop: threading.Event) -> None:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
         turn = number
         while not stop.wait(max(0.0, began + turn / self._rate - time.monotonic())):
@@ -78,19 +72,19 @@ class SteadyLoad:
 @contextmanager
 def scraped_and_watched(url: str) -> Iterator[None]:
     """A Prometheus that scrapes, and one page that is open: what monitoring costs in daily life."""
-    stop, parts = threading.Event(), urlsplit(url)
+    parts = urlsplit(url)
 
     def connect() -> http.client.HTTPConnection:
         return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_SECONDS)
 
-    def scrape() -> None:
+    def scrape(stop: threading.Event) -> None:
         while not stop.wait(SCRAPE_SECONDS):
             connection = connect()
             connection.request("GET", "/metrics/prometheus")
             connection.getresponse().read()
             connection.close()
 
-    def watch() -> None:
+    def watch(stop: threading.Event) -> None:
         connection = connect()
         connection.request("GET", "/live")
         answer = connection.getresponse()
@@ -98,12 +92,5 @@ def scraped_and_watched(url: str) -> Iterator[None]:
             pass
         connection.close()
 
-    threads = [threading.Thread(target=body, daemon=True) for body in (scrape, watch)]
-    for thread in threads:
-        thread.start()
-    try:
+    with meanwhile(scrape, watch, limit_seconds=TIMEOUT_SECONDS):
         yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(TIMEOUT_SECONDS)

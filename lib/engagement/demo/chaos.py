@@ -7,10 +7,12 @@ have to. The judgement at the end is the same as without.
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
+
+from engagement.processes import family
 
 LEAST_SECONDS, MOST_SECONDS = 30.0, 90.0
 """Between the end of one fault and the next."""
@@ -66,46 +68,25 @@ class Chaos:
 
     def inflict(self, fault: Fault, stop: threading.Event) -> None:
         """Let one fault happen; returns when a pause is over, which `stop` cuts short."""
-        family = _family(self._pids().get(fault.name))
-        victims = [process for process in family[1:] if fault.part in _command(process)] if fault.part else family
-        if not victims:
+        found = family(self._pids().get(fault.name))
+        if fault.part:
+            found = [process for process in found[1:] if fault.part in _command(process)]
+            self._chance.shuffle(found)
+        if not found:
             return  # it is being started again
         self._say(f"chaos: {fault}")
         if fault.pause_seconds:
-            _paused(victims, fault.pause_seconds, stop)
+            _pause(found, fault.pause_seconds, stop)
         else:
             with suppress(psutil.NoSuchProcess):
-                (self._chance.choice(victims) if fault.part else victims[0]).kill()
+                found[0].kill()
 
     def _faults(self) -> Iterator[Fault]:
         """All of them in some order, then all in another, without end."""
+        # By chance of its own: whom a fault hits takes as many numbers as there are processes just then.
+        order = random.Random(self._chance.random())  # noqa: S311
         while True:
-            yield from self._chance.sample(FAULTS, len(FAULTS))
-
-
-@contextmanager
-def breaking(chaos: Chaos | None) -> Iterator[None]:
-    """Let things break meanwhile; None = not at all."""
-    if chaos is None:
-        yield
-        return
-    stop = threading.Event()
-    thread = threading.Thread(target=chaos.run, args=(stop,), name="chaos", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _family(pid: int | None) -> list[psutil.Process]:
-    """A process and all below it; none when it is gone."""
-    try:
-        root = None if pid is None else psutil.Process(pid)
-        return [] if root is None else [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
+            yield from order.sample(FAULTS, len(FAULTS))
 
 
 def _command(process: psutil.Process) -> str:
@@ -115,7 +96,7 @@ def _command(process: psutil.Process) -> str:
         return ""
 
 
-def _paused(processes: list[psutil.Process], seconds: float, stop: threading.Event) -> None:
+def _pause(processes: list[psutil.Process], seconds: float, stop: threading.Event) -> None:
     try:
         for process in processes:
             with suppress(psutil.NoSuchProcess):

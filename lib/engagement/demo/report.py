@@ -10,6 +10,7 @@ import psutil
 
 from engagement.demo.external import ExternalReport
 from engagement.demo.probe import Freshness
+from engagement.processes import family
 
 _PACKAGES = ("pyspark", "pyarrow", "redis", "psycopg2-binary", "confluent-kafka", "fastapi")
 
@@ -126,14 +127,7 @@ def tree_rss_mib(pid: int | None) -> float:
 
     The proportional set size is what "together" means: forked Python workers share most of their pages.
     """
-    if pid is None:
-        return 0.0
-    try:
-        root = psutil.Process(pid)
-        family = [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0.0
-    return round(sum(_pss(process) for process in family) / 2**20, 1)
+    return round(sum(_pss(process) for process in family(pid)) / 2**20, 1)
 
 
 def _pss(process: psutil.Process) -> int:

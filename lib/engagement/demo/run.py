@@ -15,7 +15,7 @@ from psycopg2.extensions import connection as Connection
 from redis import Redis
 
 from engagement.command import hold_off_signals
-from engagement.demo.chaos import Chaos, breaking
+from engagement.demo.chaos import Chaos
 from engagement.demo.children import Child, kept_running, metrics_url
 from engagement.demo.external import Committed, ExternalReport, await_sent, measure_external
 from engagement.demo.judge import Judge
@@ -29,6 +29,7 @@ from engagement.demo.versions import VersionComparison
 from engagement.demo.warehouse import WarehouseProbe
 from engagement.embedded.stack import Stack
 from engagement.errors import EngagementError, StackError
+from engagement.meanwhile import meanwhile
 from engagement.monitoring.status import QueryStatus
 from engagement.settings import Settings
 
@@ -123,7 +124,7 @@ class Demo:
         self._warehouse_probe.forget()
         rows_before = self._newest_event(stop)
         since, began, before = datetime.now(UTC), time.monotonic(), self._view.status()
-        with breaking(self._chaos()):
+        with meanwhile(*self._chaos()):
             self._watch(stop, self._plan.duration_seconds)
         if stop.is_set() or ready is None:
             return None
@@ -227,9 +228,10 @@ class Demo:
         lake = Path(self._settings.paths.lake_path)
         return measure_external(lake, self._plan.sql_folder, rows, ours.get("receiver", ""), waiting)
 
-    def _chaos(self) -> Chaos | None:
+    def _chaos(self) -> list[Callable[[threading.Event], None]]:
+        """What breaks things, if that was asked for."""
         seed = self._plan.chaos_seed
-        return None if seed is None else Chaos(self._pids, random.Random(seed), self._display.say)  # noqa: S311
+        return [] if seed is None else [Chaos(self._pids, random.Random(seed), self._display.say).run]  # noqa: S311
 
     def _pids(self) -> dict[str, int | None]:
         services = {status.name: status.pid for status in self._stack.status()}

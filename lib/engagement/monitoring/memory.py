@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import psutil
 
+from engagement.processes import family
+
 
 def tree_rss_bytes(pid: int) -> int:
     """Bytes of a process and its children now; pages they share count in each."""
@@ -11,12 +13,7 @@ def tree_rss_bytes(pid: int) -> int:
 
 
 def _each(pid: int) -> Iterator[int]:
-    try:
-        root = psutil.Process(pid)
-        members = [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return
-    for member in members:
+    for member in family(pid):
         try:
             yield int(member.memory_info().rss)
         except psutil.Error:
